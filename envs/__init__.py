@@ -1,0 +1,50 @@
+"""Families of tasks over environments: ``make(name)`` builds one, ``names()`` lists them."""
+
+from collections.abc import Callable
+
+import gymnasium
+
+from metarl.envs.bandits import bandit, parse_bandit
+from metarl.errors import did_you_mean
+from metarl.tasks import TaskDistribution
+
+__all__ = ["bandit", "make", "names"]
+
+_FAMILIES: dict[str, Callable[[], TaskDistribution]] = {
+    f"bandit-{pulls}x{arms}": lambda pulls=pulls, arms=arms: bandit(pulls, arms)
+    for pulls in (10, 100, 500)
+    for arms in (5, 10, 50)
+}
+
+# Names that follow a pattern, for members of a family that are not listed.
+_PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit]
+
+
+def names() -> list[str]:
+    """Return the names of all families."""
+    return list(_FAMILIES)
+
+
+def make(name: str) -> TaskDistribution:
+    """Build the family of that name.
+
+    Args:
+        name: One of :func:`names`, or a pattern such as ``bandit-100x5``.
+
+    Raises:
+        ValueError: If there is none; the message names the closest.
+    """
+    if name in _FAMILIES:
+        return _FAMILIES[name]()
+    for parse in _PATTERNS:
+        tasks = parse(name)
+        if tasks is not None:
+            return tasks
+    raise ValueError(f"unknown family {name!r}; {did_you_mean(name, _FAMILIES)}")
+
+
+gymnasium.register(
+    "metarl/Bandit-v0",
+    entry_point="metarl.envs.bandits:bandit_env",
+    vector_entry_point="metarl.envs.bandits:BanditVectorEnv",
+)

@@ -1,0 +1,95 @@
+"""Bernoulli bandits: the smallest problem in which one must explore before one can exploit."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.errors import check_at_least
+from metarl.parameters import Uniform
+from metarl.seeding import ALL, Ids
+from metarl.tasks import TaskDistribution
+from metarl.vector import TaskEnv, TaskVectorEnv
+
+Array = NDArray[Any]
+
+
+class BanditVectorEnv(TaskVectorEnv):
+    """A batch of k-armed Bernoulli bandits. One pull is one episode.
+
+    | | |
+    |---|---|
+    | Task | ``p``: the success probability of each arm, shape (k,), in [0, 1] |
+    | Observation | ``Discrete(1)``: always 0, there is nothing to see |
+    | Action | ``Discrete(k)``: the arm to pull |
+    | Reward | 1 with probability ``p[action]``, else 0 |
+    | End | terminated after one pull |
+    | Task law | ``p ~ U[0, 1]``, independent for each arm (Duan et al. 2016, section 3.1) |
+
+    Version history: v0, the first.
+
+    Args:
+        num_envs: The number of sub-environments.
+        num_arms: The number of arms, k.
+
+    Raises:
+        ValueError: If ``num_arms`` is below 2.
+    """
+
+    def __init__(self, num_envs: int, num_arms: int = 5):
+        check_at_least(2, num_arms=num_arms)
+        super().__init__(
+            num_envs,
+            parameters={"p": Uniform(0.0, 1.0, (num_arms,))},
+            observation_space=spaces.Discrete(1),
+            action_space=spaces.Discrete(num_arms),
+            horizon=1,
+        )
+
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self._p = columns["p"]
+        self._rows = np.arange(self.num_envs)
+
+    def _reset(self, ids: Ids) -> Array:
+        return np.zeros(len(self._rows[ids]), dtype=np.int64)
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        chances = self._p[self._rows[ids], actions]
+        rewards = (self.random.uniform(ids)[:, 0] < chances).astype(np.float64)
+        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
+
+
+def bandit_env(**kwargs: Any) -> TaskEnv:
+    """Make a single bandit: the entry point of ``metarl/Bandit-v0``."""
+    return TaskEnv(BanditVectorEnv(1, **kwargs))
+
+
+def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
+    """The family of k-armed Bernoulli bandits, pulled n times.
+
+    Args:
+        num_pulls: n, the episodes of a trial.
+        num_arms: k.
+
+    Raises:
+        ValueError: If ``num_pulls`` is below 1 or ``num_arms`` below 2.
+    """
+    check_at_least(1, num_pulls=num_pulls)
+    check_at_least(2, num_arms=num_arms)
+    return TaskDistribution(
+        name=f"bandit-{num_pulls}x{num_arms}",
+        parameters={"p": Uniform(0.0, 1.0, (num_arms,))},
+        env_factory=lambda num_envs: BanditVectorEnv(num_envs, num_arms),
+        episodes_per_trial=num_pulls,
+        statistic="mean",
+        description=f"{num_arms} Bernoulli arms, {num_pulls} pulls",
+    )
+
+
+def parse_bandit(name: str) -> TaskDistribution | None:
+    """Understand names such as ``bandit-100x5`` (n pulls, k arms); None for any other name."""
+    match = re.fullmatch(r"bandit-(\d+)x(\d+)", name)
+    return bandit(int(match[1]), int(match[2])) if match else None

@@ -1,0 +1,31 @@
+"""metarl: meta-reinforcement learning, agents that learn to learn.
+
+The core: families of tasks, batched environments that hold a task each, adaptation, evaluation.
+Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
+"""
+
+from metarl.adaptation import Adaptation, Agent, Rollout, rollout
+from metarl.parameters import Choice, LogUniform, Parameter, Uniform
+from metarl.tasks import Task, TaskDistribution, Tasks
+from metarl.trial import TrialEnv
+from metarl.vector import TaskEnv, TaskVectorEnv, ToldVectorEnv
+
+from metarl._version import __version__
+
+__all__ = [
+    "Adaptation",
+    "Agent",
+    "Choice",
+    "LogUniform",
+    "Parameter",
+    "Rollout",
+    "Task",
+    "TaskDistribution",
+    "TaskEnv",
+    "TaskVectorEnv",
+    "Tasks",
+    "ToldVectorEnv",
+    "TrialEnv",
+    "Uniform",
+    "rollout",
+]

@@ -1,0 +1,174 @@
+"""The parameters of a task, each with its law: what is declared of a family of tasks."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scalar: TypeAlias = float | int | bool | str
+
+
+class Parameter(ABC):
+    """One parameter of a task: which values it takes, and how they are drawn.
+
+    Values travel as columns: an array of shape ``(num_tasks, *shape)``.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def default(self) -> Any:
+        """The nominal value."""
+
+    @property
+    def num_values(self) -> int | None:
+        """How many values there are, or None if they form a continuum."""
+        return None
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        """Draw independent values, as an array of shape (num_tasks, *shape)."""
+
+    @abstractmethod
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell for each task whether its value is allowed, as an array of shape (num_tasks,)."""
+
+    @abstractmethod
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the values as features in [-1, 1], of shape (num_tasks, num_features)."""
+
+
+@dataclass(frozen=True)
+class Uniform(Parameter):
+    """Values drawn uniformly from [low, high], element by element.
+
+    Attributes:
+        low: The least value.
+        high: The greatest value.
+        shape: The shape of one task's value; ``()`` is a plain number.
+        nominal: The default value of every element; the middle of the range if None.
+
+    Raises:
+        ValueError: If the bounds are not finite or ``low > high``, or the nominal value lies
+            outside them.
+    """
+
+    low: float
+    high: float
+    shape: tuple[int, ...] = ()
+    nominal: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(
+                f"{type(self).__name__} needs finite bounds with low <= high, "
+                f"got low={self.low}, high={self.high}"
+            )
+        if self.nominal is not None and not self.low <= self.nominal <= self.high:
+            raise ValueError(f"nominal value {self.nominal} is outside [{self.low}, {self.high}]")
+
+    @property
+    def default(self) -> Any:
+        return self._fill(self._middle() if self.nominal is None else self.nominal)
+
+    @property
+    def num_values(self) -> int | None:
+        return 1 if self.low == self.high else None
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        return rng.uniform(self.low, self.high, (num_tasks, *self.shape))
+
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        inside = (values >= self.low) & (values <= self.high)
+        result: NDArray[np.bool_] = inside.reshape(len(values), -1).all(axis=1)
+        return result
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        span = (self.high - self.low) or 1.0
+        scaled = 2.0 * (values - self.low) / span - 1.0
+        return scaled.reshape(len(values), -1).astype(np.float32)
+
+    def _middle(self) -> float:
+        return 0.5 * (self.low + self.high)
+
+    def _fill(self, value: float) -> Any:
+        return np.full(self.shape, value).tolist()
+
+
+@dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Values whose logarithm is uniform: ``low * (high / low) ** u`` with u ~ U[0, 1].
+
+    Raises:
+        ValueError: If ``low`` is not above zero, or as for :class:`Uniform`.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise ValueError(f"LogUniform needs low > 0, got {self.low}")
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        logs = rng.uniform(math.log(self.low), math.log(self.high), (num_tasks, *self.shape))
+        # exp(log(x)) may miss x by an ulp, and a sample must lie inside its own bounds.
+        return np.clip(np.exp(logs), self.low, self.high)
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        logs = Uniform(math.log(self.low), math.log(self.high), self.shape)
+        return logs.encode(np.log(values))
+
+    def _middle(self) -> float:
+        return math.sqrt(self.low * self.high)
+
+
+@dataclass(frozen=True, init=False)
+class Choice(Parameter):
+    """One of finitely many values, all equally likely.
+
+    Args:
+        values: The values: numbers, booleans or strings, all different.
+        nominal: The default value; the first if None.
+
+    Raises:
+        ValueError: If there are no values, a value occurs twice, or ``nominal`` is not among them.
+    """
+
+    values: tuple[Scalar, ...]
+    nominal: Scalar
+
+    def __init__(self, values: Sequence[Scalar], nominal: Scalar | None = None):
+        if len(values) == 0 or len(set(values)) != len(values):
+            raise ValueError(f"Choice needs at least one value, all different, got {values!r}")
+        object.__setattr__(self, "values", tuple(values))
+        object.__setattr__(self, "nominal", values[0] if nominal is None else nominal)
+        if self.nominal not in self.values:
+            raise ValueError(f"nominal value {nominal!r} is not among {self.values}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return ()
+
+    @property
+    def default(self) -> Scalar:
+        return self.nominal
+
+    @property
+    def num_values(self) -> int:
+        return len(self.values)
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        return np.asarray(self.values)[rng.integers(len(self.values), size=num_tasks)]
+
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.isin(values, np.asarray(self.values))
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        matches = values[:, None] == np.asarray(self.values)
+        if len(self.values) == 2:  # one feature says it all
+            return (2.0 * matches[:, 1:] - 1.0).astype(np.float32)
+        return matches.astype(np.float32)

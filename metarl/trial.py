@@ -1,0 +1,151 @@
+"""Trials: several episodes of one task, seen as one stream by an agent that remembers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.errors import check_at_least
+from metarl.seeding import Seed, stream, stream_seed
+from metarl.tasks import Task, TaskDistribution
+from metarl.vector import TaskEnv, flatten_observations, one_hot
+
+Array = NDArray[Any]
+
+
+class TrialInput:
+    """What a recurrent agent sees in a step: observation, last action, last reward, episode end.
+
+    The four parts are laid side by side in one float32 row (Duan et al. 2016, section 2.2).
+    Discrete observations and actions are one-hot. At the start of a trial the last three parts
+    are zero; at a boundary between episodes they tell of the transition that ended the episode.
+
+    Args:
+        observation_space: The observation space of the task environments (Box or Discrete).
+        action_space: Their action space (Box or Discrete).
+
+    Attributes:
+        size: The length of a row.
+        observation, action, reward, episode_end: The slice of each part.
+
+    Raises:
+        ValueError: If a space is of another kind.
+    """
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
+        if not isinstance(observation_space, (spaces.Box, spaces.Discrete)):
+            flatten_observations(observation_space, np.empty(0))  # raises, saying the way out
+        if not isinstance(action_space, (spaces.Box, spaces.Discrete)):
+            raise ValueError(f"action spaces must be Box or Discrete, got {action_space}")
+        self.observation_space = observation_space
+        self.action_space = action_space
+        bounds = np.cumsum(
+            [0, spaces.flatdim(observation_space), spaces.flatdim(action_space), 1, 1]
+        )
+        self.observation, self.action, self.reward, self.episode_end = (
+            slice(int(start), int(stop)) for start, stop in zip(bounds[:-1], bounds[1:])
+        )
+        self.size = int(bounds[-1])
+
+    def start(self, observations: Array) -> NDArray[np.float32]:
+        """Return the rows at the start of a trial, of shape (n, size)."""
+        rows = np.zeros((len(observations), self.size), dtype=np.float32)
+        rows[:, self.observation] = flatten_observations(self.observation_space, observations)
+        return rows
+
+    def follow(
+        self, observations: Array, actions: Array, rewards: Array, episode_end: Array
+    ) -> NDArray[np.float32]:
+        """Return the rows after a step, of shape (n, size).
+
+        Args:
+            observations: The present observations, the first of the next episode after an end.
+            actions: The actions just taken.
+            rewards: The rewards just received.
+            episode_end: Whether that step ended an episode.
+        """
+        rows = self.start(observations)
+        if isinstance(self.action_space, spaces.Discrete):
+            rows[:, self.action] = one_hot(self.action_space, actions)
+        else:
+            rows[:, self.action] = actions.reshape(len(actions), -1)
+        rows[:, self.reward.start] = rewards
+        rows[:, self.episode_end.start] = episode_end
+        return rows
+
+
+class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
+    """A gymnasium environment whose episode is a whole trial, with a new task at each reset.
+
+    Its observations are the rows of :class:`TrialInput`. Any agent with a memory can train on
+    it, and ``agent.predict`` of RL² understands it, so SB3's ``evaluate_policy`` works.
+
+    Args:
+        tasks: The family.
+        split: The split that tasks are drawn from.
+        episodes_per_trial: The number of episodes of a trial; None takes the family's.
+        seed: The seed of tasks and episodes; ``reset(seed=...)`` starts anew from another.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        split: str = "train",
+        episodes_per_trial: int | None = None,
+        seed: Seed = 0,
+    ):
+        tasks.laws(split)  # raises if there is no such split
+        self._tasks = tasks
+        self._split = split
+        self._seed = seed
+        self._num_trials = 0
+        self.episodes_per_trial = episodes_per_trial or tasks.episodes_per_trial
+        check_at_least(1, episodes_per_trial=self.episodes_per_trial)
+        self._env = TaskEnv(tasks.make_vec(1))
+        self._input = TrialInput(self._env.observation_space, self._env.action_space)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (self._input.size,), np.float32)
+        self.action_space = self._env.action_space
+
+    @property
+    def task(self) -> Task:
+        """The present trial's task."""
+        return self._env.task
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin a trial with a new task."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed, self._num_trials = seed, 0
+        trial_seed = stream(self._seed, "trial", self._num_trials)
+        self._num_trials += 1
+        self._episode = 0
+        self._env.set_task(self._tasks.sample(self._split, 1, trial_seed)[0])
+        observation, info = self._env.reset(seed=stream_seed(trial_seed, "env"))
+        return self._input.start(np.asarray(observation)[None])[0], info
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Take one step; ``terminated`` marks the end of the trial, not of an episode."""
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        episode_end = terminated or truncated
+        trial_end = False
+        if episode_end:
+            self._episode += 1
+            trial_end = self._episode >= self.episodes_per_trial
+            if not trial_end:
+                observation, _ = self._env.reset()
+        row = self._input.follow(
+            np.asarray(observation)[None],
+            np.asarray(action)[None],
+            np.array([reward]),
+            np.array([episode_end]),
+        )[0]
+        return row, reward, trial_end, False, info
+
+    def close(self) -> None:
+        """Close the task environment."""
+        self._env.close()

@@ -1,0 +1,370 @@
+"""Batched environments that hold a task in every sub-environment, and single ones made of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from metarl.errors import check_at_least, check_names
+from metarl.parameters import Parameter
+from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
+from metarl.tasks import Task, Tasks
+
+Array = NDArray[Any]
+
+
+class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
+    """A batch of environments of one family, each with its own task.
+
+    A task stays until it is changed: ``reset`` never draws one. Autoreset is ``SAME_STEP``: when
+    an episode ends, ``step`` returns the first observation of the next one, the last observation
+    is in ``info["final_obs"]`` (rows where ``info["_final_obs"]`` is True), and there are no
+    dummy transitions.
+
+    A family implements three methods, all batched: ``_set_parameters``, ``_reset``, ``_step``.
+    Seeds, time limits, autoreset and all checks are done here. Randomness comes from
+    ``self.random``, where every sub-environment has a stream of its own.
+
+    Args:
+        num_envs: The number of sub-environments.
+        parameters: The parameters of a task: allowed values and defaults.
+        observation_space: The observation space of one sub-environment.
+        action_space: The action space of one sub-environment.
+        horizon: After how many steps an episode is truncated.
+        render_mode: One of ``metadata["render_modes"]``, or None.
+
+    Raises:
+        ValueError: If ``num_envs`` or ``horizon`` is below 1, or the render mode is unknown.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": [],
+    }
+    random: BatchedRandom
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        parameters: Mapping[str, Parameter],
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        horizon: int,
+        render_mode: str | None = None,
+    ):
+        check_at_least(1, num_envs=num_envs, horizon=horizon)
+        if render_mode is not None:
+            check_names([render_mode], self.metadata["render_modes"], "render mode")
+        self.num_envs = num_envs
+        self.parameters = parameters
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.horizon = horizon
+        self.render_mode = render_mode
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._seeded = self._ready = False
+        nominal = {name: np.array([law.default] * num_envs) for name, law in parameters.items()}
+        self._tasks = Tasks("default", nominal)
+        self._set_parameters(self._tasks.columns)
+
+    # What a family implements.
+
+    @abstractmethod
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        """Take over the parameters of all tasks: arrays of shape (num_envs, *shape)."""
+
+    @abstractmethod
+    def _reset(self, ids: Ids) -> Array:
+        """Start a new episode in the sub-environments ``ids``; return their observations."""
+
+    @abstractmethod
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        """Step the sub-environments ``ids``.
+
+        Args:
+            ids: The sub-environments.
+            actions: Their actions, one row each.
+
+        Returns:
+            New arrays of observations, rewards and ``terminated``, one row for each of ``ids``.
+        """
+
+    # What users call.
+
+    @property
+    def tasks(self) -> Tasks:
+        """The task of every sub-environment."""
+        return self._tasks
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Give every sub-environment its task. Call ``reset`` before the next ``step``.
+
+        Args:
+            tasks: One task for each sub-environment.
+
+        Raises:
+            ValueError: If there are not ``num_envs`` tasks, or parameters are unknown, missing,
+                of the wrong shape or outside the allowed values.
+        """
+        tasks = Tasks.stack(tasks)
+        if len(tasks) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} tasks, one for each env, got {len(tasks)}")
+        check_names(tasks.columns, self.parameters, "task parameter")
+        for name, law in self.parameters.items():
+            if name not in tasks.columns:
+                raise ValueError(f"the tasks lack the parameter {name!r}")
+            column = tasks.columns[name]
+            if column.shape[1:] != law.shape:
+                raise ValueError(
+                    f"task parameter {name!r} must have shape {law.shape}, got {column.shape[1:]}"
+                )
+            allowed = law.contains(column)
+            if not allowed.all():
+                first = int(np.argmin(allowed))
+                raise ValueError(
+                    f"task {first}: {name}={column[first].tolist()} is not allowed by {law}"
+                )
+        self._tasks = tasks
+        self._ready = False
+        self._set_parameters(tasks.columns)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Any = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start a new episode in every sub-environment; the tasks stay.
+
+        Args:
+            seed: Seeds sub-environment i with ``seed + i``; None goes on with the present streams.
+            options: Must not hold tasks, which are set by :meth:`set_tasks`.
+
+        Raises:
+            ValueError: If ``options`` holds a task, or ``seed`` is negative or a sequence.
+        """
+        if options and not {"task", "tasks"}.isdisjoint(options):
+            raise ValueError("tasks are set with set_tasks(tasks), not through reset options")
+        if isinstance(seed, (list, tuple)):
+            raise ValueError(f"seed must be one integer (env i gets seed + i), got {seed}")
+        if seed is not None or not self._seeded:
+            if seed is None:
+                seed = int(np.random.SeedSequence().generate_state(1)[0])
+            check_seed(seed)
+            super().reset(seed=seed)  # type: ignore[arg-type]
+            self._reseed(seed)  # type: ignore[arg-type]
+            self._seeded = True
+        self._elapsed[:] = 0
+        self._ready = True
+        return self._reset(ALL), {}
+
+    def _reseed(self, seed: int) -> None:
+        self.random = BatchedRandom(seed, self.num_envs)
+
+    def step(
+        self, actions: Array, active: NDArray[np.bool_] | None = None
+    ) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Step every sub-environment, or only the active ones.
+
+        Args:
+            actions: The actions, of shape (num_envs, *action_shape).
+            active: Which sub-environments to step, of shape (num_envs,); None steps all. The
+                others stay as they are; their rows are zero.
+
+        Returns:
+            Observations, rewards, terminated, truncated, info.
+
+        Raises:
+            RuntimeError: If ``reset`` was not called since the tasks were set.
+            ValueError: If the actions have the wrong shape, or the environment returns a reward
+                or an observation that is not finite.
+        """
+        if not self._ready:
+            raise RuntimeError("call reset() before step(), and again after set_tasks()")
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions must have shape {self.action_space.shape}, got {actions.shape}"
+            )
+        if active is None or active.all():
+            observations, rewards, terminated = self._step(ALL, actions)
+        else:
+            ids = np.flatnonzero(active)
+            some = self._step(ids, actions[ids])
+            observations, rewards, terminated = (self._scatter(ids, rows) for rows in some)
+        self._check_finite(observations, rewards)
+        self._elapsed += 1 if active is None else active
+        truncated = (self._elapsed >= self.horizon) & ~terminated
+        if active is not None:
+            truncated &= active
+        info: dict[str, Any] = {}
+        ended = terminated | truncated
+        if ended.any():
+            info = {"final_obs": observations.copy(), "_final_obs": ended}
+            ids = np.flatnonzero(ended)
+            self._elapsed[ids] = 0
+            if len(ids) == self.num_envs:
+                observations = self._reset(ALL)
+            else:
+                observations[ids] = self._reset(ids)
+        return observations, rewards, terminated, truncated, info
+
+    def _scatter(self, ids: NDArray[np.intp], rows: Array) -> Array:
+        full = np.zeros((self.num_envs, *rows.shape[1:]), dtype=rows.dtype)
+        full[ids] = rows
+        return full
+
+    def _check_finite(self, observations: Array, rewards: Array) -> None:
+        # A sum is not finite if an element is not, and costs far less than testing each.
+        if np.isfinite(rewards.sum()) and np.isfinite(observations.sum(dtype=np.float64)):
+            return
+        for what, values in (("reward", rewards), ("observation", observations)):
+            bad = ~np.isfinite(values).reshape(self.num_envs, -1).all(axis=1)
+            if bad.any():
+                first = int(np.argmax(bad))
+                raise ValueError(
+                    f"the environment returned the {what} {values[first].tolist()} in step "
+                    f"{self._elapsed[first] + 1} of an episode of {self.tasks[first]}; "
+                    f"{what}s must be finite"
+                )
+
+
+class TaskEnv(gymnasium.Env[Any, Any]):
+    """A single gymnasium environment of a family: a batch of one.
+
+    Args:
+        vector_env: The batch of one.
+
+    Raises:
+        ValueError: If the batch has another size.
+    """
+
+    def __init__(self, vector_env: TaskVectorEnv):
+        if vector_env.num_envs != 1:
+            raise ValueError(f"TaskEnv needs a batch of 1 environment, got {vector_env.num_envs}")
+        self.vector_env = vector_env
+        self.metadata = {
+            key: v for key, v in vector_env.metadata.items() if key != "autoreset_mode"
+        }
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self.render_mode = vector_env.render_mode
+
+    @property
+    def task(self) -> Task:
+        """The present task."""
+        return self.vector_env.tasks[0]
+
+    def set_task(self, task: Task) -> None:
+        """Set the task; it stays until it is changed. Call ``reset`` before the next ``step``."""
+        self.vector_env.set_tasks([task])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode of the same task. See :meth:`TaskVectorEnv.reset`."""
+        super().reset(seed=seed)
+        observations, info = self.vector_env.reset(seed=seed, options=options)
+        return observations[0], info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one step. See :meth:`TaskVectorEnv.step`."""
+        observations, rewards, terminated, truncated, info = self.vector_env.step(
+            np.asarray(action)[None]
+        )
+        observation = info["final_obs"][0] if "final_obs" in info else observations[0]
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self) -> Any:
+        """Return the picture of the present state, or None without a render mode."""
+        frames = self.vector_env.render()
+        return frames[0] if frames else None
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self.vector_env.close()
+
+
+class ToldVectorEnv(TaskVectorEnv):
+    """A batch whose observations end with the encoded task: what an oracle sees.
+
+    Args:
+        env: The batch to wrap. Its observation space must be a Box or Discrete.
+        encode: Turns tasks into features of shape (num_tasks, num_features).
+    """
+
+    def __init__(self, env: TaskVectorEnv, encode: Callable[[Tasks], NDArray[np.float32]]):
+        self.env = env
+        self.metadata = env.metadata
+        self._encode = encode
+        self._told = encode(env.tasks)
+        size = spaces.flatdim(env.single_observation_space) + self._told.shape[1]
+        super().__init__(
+            env.num_envs,
+            parameters=env.parameters,
+            observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
+            action_space=env.single_action_space,
+            horizon=env.horizon,
+            render_mode=env.render_mode,
+        )
+
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self.env._set_parameters(columns)
+        self._told = self._encode(Tasks("told", columns))
+
+    def _reseed(self, seed: int) -> None:
+        self.env._reseed(seed)
+
+    def _reset(self, ids: Ids) -> Array:
+        return self._tell(ids, self.env._reset(ids))
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        observations, rewards, terminated = self.env._step(ids, actions)
+        return self._tell(ids, observations), rewards, terminated
+
+    def _tell(self, ids: Ids, observations: Array) -> Array:
+        flat = flatten_observations(self.env.single_observation_space, observations)
+        return np.concatenate([flat, self._told[ids]], axis=1)
+
+    def render(self) -> Any:
+        """Return the wrapped batch's pictures."""
+        return self.env.render()
+
+    def close(self, **kwargs: Any) -> None:
+        """Close the wrapped batch."""
+        self.env.close(**kwargs)
+
+
+def flatten_observations(space: spaces.Space[Any], observations: Array) -> NDArray[np.float32]:
+    """Return a batch of observations as float32 rows; discrete ones become one-hot.
+
+    Args:
+        space: The space of one observation, a Box or Discrete.
+        observations: The batch, of shape (n, *observation_shape).
+
+    Returns:
+        An array of shape (n, size).
+
+    Raises:
+        ValueError: If the space is of another kind.
+    """
+    if isinstance(space, spaces.Discrete):
+        return one_hot(space, observations)
+    if isinstance(space, spaces.Box):
+        return observations.reshape(len(observations), -1).astype(np.float32, copy=False)
+    raise ValueError(
+        f"observation spaces must be Box or Discrete, got {space}; "
+        "wrap the environment in gymnasium.wrappers.FlattenObservation"
+    )
+
+
+def one_hot(space: spaces.Discrete, values: Array) -> NDArray[np.float32]:
+    """Return values of a Discrete space as one-hot rows, of shape (n, space.n)."""
+    rows: NDArray[np.float32] = np.equal.outer(values, np.arange(space.n) + space.start)
+    return rows.astype(np.float32)
