@@ -87,7 +87,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
         """Start a new episode in the sub-environments ``ids``; return their observations."""
 
     @abstractmethod
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, ...]:
         """Step the sub-environments ``ids``.
 
         Args:
@@ -95,7 +95,8 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             actions: Their actions, one row each.
 
         Returns:
-            New arrays of observations, rewards and ``terminated``, one row for each of ``ids``.
+            New arrays of observations, rewards and ``terminated``, one row for each of ``ids``;
+            a family that cuts episodes for reasons other than ``horizon`` adds ``truncated``.
         """
 
     # What users call.
@@ -193,14 +194,17 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
                 f"actions must have shape {self.action_space.shape}, got {actions.shape}"
             )
         if active is None or active.all():
-            observations, rewards, terminated = self._step(ALL, actions)
+            rows = self._step(ALL, actions)
         else:
             ids = np.flatnonzero(active)
-            some = self._step(ids, actions[ids])
-            observations, rewards, terminated = (self._scatter(ids, rows) for rows in some)
+            rows = tuple(self._scatter(ids, some) for some in self._step(ids, actions[ids]))
+        observations, rewards, terminated, *cut = rows
         self._check_finite(observations, rewards)
         self._elapsed += 1 if active is None else active
-        truncated = (self._elapsed >= self.horizon) & ~terminated
+        truncated = self._elapsed >= self.horizon
+        if cut:
+            truncated |= cut[0]
+        truncated &= ~terminated
         if active is not None:
             truncated &= active
         info: dict[str, Any] = {}
@@ -324,9 +328,9 @@ class ToldVectorEnv(TaskVectorEnv):
     def _reset(self, ids: Ids) -> Array:
         return self._tell(ids, self.env._reset(ids))
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
-        observations, rewards, terminated = self.env._step(ids, actions)
-        return self._tell(ids, observations), rewards, terminated
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, ...]:
+        observations, *others = self.env._step(ids, actions)
+        return (self._tell(ids, observations), *others)
 
     def _tell(self, ids: Ids, observations: Array) -> Array:
         flat = flatten_observations(self.env.single_observation_space, observations)
