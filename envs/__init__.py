@@ -1,23 +1,26 @@
 """Families of tasks over environments: ``make(name)`` builds one, ``names()`` lists them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import gymnasium
 
 from metarl.envs.bandits import bandit, parse_bandit
+from metarl.envs.gym import from_gymnasium
+from metarl.envs.loading import parse_import
 from metarl.errors import did_you_mean
 from metarl.tasks import TaskDistribution
 
-__all__ = ["bandit", "make", "names"]
+__all__ = ["bandit", "from_gymnasium", "make", "names"]
 
 _FAMILIES: dict[str, Callable[[], TaskDistribution]] = {
-    f"bandit-{pulls}x{arms}": lambda pulls=pulls, arms=arms: bandit(pulls, arms)
+    f"bandit-{pulls}x{arms}": partial(bandit, pulls, arms)
     for pulls in (10, 100, 500)
     for arms in (5, 10, 50)
 }
 
 # Names that follow a pattern, for members of a family that are not listed.
-_PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit]
+_PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit, parse_import]
 
 
 def names() -> list[str]:
@@ -29,9 +32,11 @@ def make(name: str) -> TaskDistribution:
     """Build the family of that name.
 
     Args:
-        name: One of :func:`names`, or a pattern such as ``bandit-100x5``.
+        name: One of :func:`names`, a pattern such as ``bandit-100x5``, or a family of your own
+            as ``my_package.my_module:tasks``.
 
     Raises:
+        TypeError: If your own is not a family.
         ValueError: If there is none; the message names the closest.
     """
     if name in _FAMILIES:

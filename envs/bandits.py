@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import check_at_least
 from metarl.parameters import Uniform
-from metarl.seeding import ALL, Ids
+from metarl.seeding import Ids
 from metarl.tasks import TaskDistribution
 from metarl.vector import TaskEnv, TaskVectorEnv
 

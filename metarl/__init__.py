@@ -4,13 +4,12 @@ The core: families of tasks, batched environments that hold a task each, adaptat
 Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 """
 
+from metarl._version import __version__
 from metarl.adaptation import Adaptation, Agent, Rollout, rollout
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
 from metarl.tasks import Task, TaskDistribution, Tasks
 from metarl.trial import TrialEnv
 from metarl.vector import TaskEnv, TaskVectorEnv, ToldVectorEnv
-
-from metarl._version import __version__
 
 __all__ = [
     "Adaptation",
@@ -27,5 +26,6 @@ __all__ = [
     "ToldVectorEnv",
     "TrialEnv",
     "Uniform",
+    "__version__",
     "rollout",
 ]

@@ -84,9 +84,8 @@ class Uniform(Parameter):
         return rng.uniform(self.low, self.high, (num_tasks, *self.shape))
 
     def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        inside = (values >= self.low) & (values <= self.high)
-        result: NDArray[np.bool_] = inside.reshape(len(values), -1).all(axis=1)
-        return result
+        inside = np.asarray((values >= self.low) & (values <= self.high))
+        return np.asarray(inside.reshape(len(values), -1).all(axis=1))
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         span = (self.high - self.low) or 1.0
@@ -170,5 +169,37 @@ class Choice(Parameter):
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         matches = values[:, None] == np.asarray(self.values)
         if len(self.values) == 2:  # one feature says it all
-            return (2.0 * matches[:, 1:] - 1.0).astype(np.float32)
-        return matches.astype(np.float32)
+            matches = 2.0 * matches[:, 1:] - 1.0
+        return np.asarray(matches, dtype=np.float32)
+
+
+def hull(laws: Sequence[Parameter]) -> Parameter:
+    """Return one law that allows whatever any of the laws allows: what an environment must accept.
+
+    Ranges are joined to the smallest range around them, choices to the union of their values. The
+    nominal value is that of the first law.
+
+    Args:
+        laws: The laws of one parameter in all splits.
+
+    Raises:
+        ValueError: If shapes differ, or the laws cannot be joined.
+    """
+    first = laws[0]
+    if len({law.shape for law in laws}) > 1:
+        raise ValueError(f"laws of one parameter must agree in shape, got {list(laws)}")
+    if all(law == first for law in laws):
+        return first
+    choices = [value for law in laws if isinstance(law, Choice) for value in law.values]
+    if all(isinstance(law, Choice) for law in laws):
+        return Choice(tuple(dict.fromkeys(choices)), first.default)
+    bounds: list[float] = []
+    for law in laws:
+        if isinstance(law, Uniform):
+            bounds += [law.low, law.high]
+        elif isinstance(law, Choice) and not any(isinstance(v, str) for v in law.values):
+            bounds += [float(value) for value in law.values]
+        else:
+            raise ValueError(f"laws of one parameter must be all ranges or all choices, got {law}")
+    nominal = float(np.ravel(first.default)[0])
+    return Uniform(min(bounds), max(bounds), first.shape, nominal)

@@ -87,7 +87,8 @@ class BatchedRandom:
         steps = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
         self._state[ids] = start + steps[-1]
         bits = _mix(start[:, None] + steps) >> np.uint64(11)
-        return bits * 2.0**-53
+        draws: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
+        return draws
 
     def normal(self, ids: Ids = slice(None), size: int = 1) -> NDArray[np.float64]:
         """Draw from N(0, 1) in the streams ``ids``. Returns an array of shape (len(ids), size)."""

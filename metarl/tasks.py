@@ -1,4 +1,4 @@
-"""Tasks as plain data, and families of tasks: the sets a meta-learner trains on and is judged on."""
+"""Tasks as plain data, and families of tasks: what a learner trains on and is judged on."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

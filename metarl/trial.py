@@ -1,5 +1,6 @@
 """Trials: several episodes of one task, seen as one stream by an agent that remembers."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ class TrialInput:
             [0, spaces.flatdim(observation_space), spaces.flatdim(action_space), 1, 1]
         )
         self.observation, self.action, self.reward, self.episode_end = (
-            slice(int(start), int(stop)) for start, stop in zip(bounds[:-1], bounds[1:])
+            slice(int(start), int(stop)) for start, stop in itertools.pairwise(bounds)
         )
         self.size = int(bounds[-1])
 

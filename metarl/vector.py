@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -43,7 +43,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
         ValueError: If ``num_envs`` or ``horizon`` is below 1, or the render mode is unknown.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    metadata: dict[str, Any] = {  # noqa: RUF012 (an instance may have its own render modes)
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "render_modes": [],
     }

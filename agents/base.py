@@ -1,0 +1,410 @@
+"""What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import configure_logger, get_device
+
+from metarl._version import __version__
+from metarl.adaptation import Adaptation, Rollout
+from metarl.agents.progress import ProgressBar
+from metarl.checkpoint import load_checkpoint, save_checkpoint
+from metarl.errors import check_at_least, check_names
+from metarl.seeding import Seed, check_seed, stream_seed
+from metarl.tasks import TaskDistribution
+from metarl.vector import TaskVectorEnv
+
+MaybeCallback: TypeAlias = (
+    BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
+)
+SelfAgent = TypeVar("SelfAgent", bound="MetaAgent")
+
+_SUFFIX = ".safetensors"
+
+
+class StopTraining(Exception):  # noqa: N818
+    """A callback asked to stop; raised in the middle of a rollout, caught by ``learn``."""
+
+
+class MetaAgent(ABC):
+    """A learner with SB3's interface that trains on a family of tasks.
+
+    Training is a sequence of iterations: sample tasks, collect experience in them, update. All
+    randomness of iteration i comes from streams named by the seed and i, so the state between two
+    iterations is the parameters and a few counters, and a resumed run ends in the same bits.
+
+    A subclass fills ``_modules`` and ``_optimizers`` (what ``save`` writes), and implements
+    ``_collect``, ``_update`` and ``adaptation``.
+
+    Args:
+        tasks: The family to train on.
+        num_envs: The number of environments that training steps at once.
+        hyperparameters: The constructor's keyword arguments, saved with the agent.
+        seed: The seed of everything; None draws one.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a torch device.
+        verbose: 1 prints the log of every iteration.
+        tensorboard_log: The folder for TensorBoard, or None.
+
+    Raises:
+        TypeError: If ``tasks`` is not a TaskDistribution.
+    """
+
+    name: str
+    episodes_per_adaptation: int = 1
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        num_envs: int,
+        hyperparameters: Mapping[str, Any],
+        seed: int | None,
+        device: torch.device | str,
+        verbose: int,
+        tensorboard_log: str | None,
+    ):
+        if not isinstance(tasks, TaskDistribution):
+            raise TypeError(
+                f"tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, got {tasks!r}"
+            )
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        check_seed(seed)
+        probe = tasks.make_vec(1)
+        self.observation_space = probe.single_observation_space
+        self.action_space = probe.single_action_space
+        self.horizon = probe.horizon
+        probe.close()
+        self.tasks = tasks
+        self.n_envs = num_envs
+        self.hyperparameters = dict(hyperparameters)
+        self.seed = int(seed)
+        self.device = get_device(device)
+        self.verbose = verbose
+        self.tensorboard_log = tensorboard_log
+        self.iteration = 0
+        self.num_timesteps = 0
+        self.last_rollout: Rollout | None = None
+        self._total_timesteps = 0
+        self._saved_timesteps = 0
+        self._modules: dict[str, torch.nn.Module] = {}
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._env: TaskVectorEnv | None = None
+        self._logger: Logger | None = None
+        self._custom_logger = False
+        self._callback: BaseCallback | None = None
+        self._no_infos = [{} for _ in range(num_envs)]  # type: list[dict[str, Any]]
+
+    # What a learner implements.
+
+    @abstractmethod
+    def _collect(self, env: TaskVectorEnv) -> Rollout:
+        """Collect the experience of one iteration, calling ``_after_step`` after each step."""
+
+    @abstractmethod
+    def _update(self) -> None:
+        """Learn from what was collected, and record to ``self.logger``."""
+
+    @abstractmethod
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> Adaptation:
+        """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
+
+    # Training.
+
+    def learn(
+        self: SelfAgent,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfAgent:
+        """Train. SB3's signature and meaning.
+
+        Args:
+            total_timesteps: How many env steps to train for; the last iteration is completed.
+            callback: SB3 callbacks, called at SB3's moments.
+            log_interval: Write the log every so many iterations.
+            tb_log_name: The run's name in TensorBoard; the agent's name if None.
+            reset_num_timesteps: Whether to count env steps from zero again.
+            progress_bar: Show a progress bar with speed, time left and current returns.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: If ``total_timesteps`` or ``log_interval`` is below 1.
+        """
+        check_at_least(1, total_timesteps=total_timesteps, log_interval=log_interval)
+        if reset_num_timesteps:
+            self.num_timesteps = self._saved_timesteps = 0
+        self._total_timesteps = self.num_timesteps + total_timesteps
+        if not self._custom_logger:
+            self._logger = configure_logger(
+                self.verbose, self.tensorboard_log, tb_log_name or self.name, reset_num_timesteps
+            )
+        self._callback = self._make_callback(callback, progress_bar)
+        if self._env is None:
+            self._env = self.tasks.make_vec(self.n_envs)
+        # SB3's callbacks read these names.
+        total_timesteps = self._total_timesteps
+        self._callback.on_training_start(locals(), globals())
+        try:
+            while self.num_timesteps < self._total_timesteps:
+                self._iterate(self._env, log_interval)
+        except StopTraining:
+            self.num_timesteps = self._saved_timesteps
+        finally:
+            self._callback.on_training_end()
+        return self
+
+    def _iterate(self, env: TaskVectorEnv, log_interval: int) -> None:
+        assert self._callback is not None
+        started, before = time.perf_counter(), self.num_timesteps
+        self._callback.on_rollout_start()
+        self.last_rollout = self._collect(env)
+        self._callback.on_rollout_end()
+        self._update()
+        self.iteration += 1
+        self._saved_timesteps = self.num_timesteps
+        if self.iteration % log_interval == 0:
+            returns = self.last_rollout.returns
+            seconds = max(time.perf_counter() - started, 1e-9)
+            self.logger.record("rollout/return_first_episode", float(returns[:, 0].mean()))
+            self.logger.record("rollout/return_last_episode", float(returns[:, -1].mean()))
+            self.logger.record("rollout/return_mean", float(returns.mean()))
+            self.logger.record("rollout/ep_len_mean", float(self.last_rollout.lengths.mean()))
+            self.logger.record("time/iteration", self.iteration)
+            self.logger.record("time/total_timesteps", self.num_timesteps)
+            rate = (self.num_timesteps - before) / seconds
+            self.logger.record("time/env_steps_per_second", round(rate))
+            self.logger.dump(self.num_timesteps)
+
+    def _after_step(
+        self, rewards: NDArray[Any], dones: NDArray[np.bool_], active: NDArray[np.bool_]
+    ) -> None:
+        """Count the env steps of one vector step and let the callback have its say."""
+        assert self._callback is not None
+        self.num_timesteps += int(active.sum())
+        self._callback.update_locals({"rewards": rewards, "dones": dones, "infos": self._no_infos})
+        if not self._callback.on_step():
+            raise StopTraining
+
+    def _make_callback(self, callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
+        if callback is None:
+            callbacks: list[BaseCallback] = []
+        elif isinstance(callback, list):
+            callbacks = callback
+        else:
+            is_object = isinstance(callback, BaseCallback)
+            callbacks = [callback if is_object else ConvertCallback(callback)]  # type: ignore[list-item, arg-type]
+        made = CallbackList([*callbacks, ProgressBar()] if progress_bar else callbacks)
+        made.init_callback(self)  # type: ignore[arg-type]
+        return made
+
+    def _seed(self, *path: str | int) -> int:
+        """Return the present iteration's seed of that name."""
+        return stream_seed(self.seed, *path, self.iteration)
+
+    def _generator(self, *path: str | int) -> torch.Generator:
+        """Return a torch generator, on the agent's device, for the present iteration."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(self._seed(*path))
+        return generator
+
+    # What SB3's callbacks ask of a model.
+
+    @property
+    def logger(self) -> Logger:
+        """The logger; there is one once ``learn`` or ``set_logger`` was called."""
+        if self._logger is None:
+            raise RuntimeError("there is no logger yet: call learn() or set_logger() first")
+        return self._logger
+
+    def set_logger(self, logger: Logger) -> None:
+        """Use this SB3 logger instead of the one ``learn`` would make."""
+        self._logger = logger
+        self._custom_logger = True
+
+    def get_env(self) -> TaskVectorEnv | None:
+        """Return the training environment; there is one once ``learn`` was called."""
+        return self._env
+
+    def get_vec_normalize_env(self) -> None:
+        """Return None: normalisation is part of the agent, not of the environment."""
+        return
+
+    # Saving and loading.
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters, optimiser state and counters as of the last completed iteration.
+
+        Args:
+            path: The file; ``.safetensors`` is appended if it has no suffix.
+        """
+        tensors = self._tensors()
+        state = {
+            "format": 1,
+            "metarl": __version__,
+            "agent": type(self).__name__,
+            "hyperparameters": self.hyperparameters,
+            "seed": self.seed,
+            "iteration": self.iteration,
+            "num_timesteps": self._saved_timesteps,
+            "tasks": self.tasks.name,
+            "observation_space": repr(self.observation_space),
+            "action_space": repr(self.action_space),
+        }
+        save_checkpoint(_with_suffix(path), tensors, state)
+
+    @classmethod
+    def load(
+        cls: type[SelfAgent],
+        path: str | Path,
+        tasks: TaskDistribution,
+        *,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+    ) -> SelfAgent:
+        """Read an agent. Nothing in the file is executed.
+
+        Args:
+            path: What was given to ``save``.
+            tasks: The family, with the spaces the agent was trained on.
+            device: Where to put the parameters.
+            verbose: As in the constructor.
+            tensorboard_log: As in the constructor.
+
+        Returns:
+            The agent, ready to be evaluated or to go on learning.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, holds another kind of agent, or does not fit.
+        """
+        path = _with_suffix(path)
+        tensors, state = load_checkpoint(path)
+        if state.get("agent") != cls.__name__:
+            raise ValueError(
+                f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
+            )
+        hyperparameters = state.get("hyperparameters")
+        if not isinstance(hyperparameters, dict):
+            raise ValueError(f"{str(path)!r} lacks its hyperparameters")
+        check_names(hyperparameters, cls.hyperparameter_names(), "hyperparameter")
+        agent = cls(
+            tasks,
+            **hyperparameters,
+            seed=state.get("seed"),
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+        )
+        agent._restore(path, tensors, state)
+        return agent
+
+    def restore(self, path: str | Path) -> None:
+        """Take over the parameters, optimiser state and counters of a saved agent.
+
+        Args:
+            path: What was given to ``save``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged or does not fit; the agent is then as it was.
+        """
+        path = _with_suffix(path)
+        self._restore(path, *load_checkpoint(path))
+
+    @classmethod
+    def hyperparameter_names(cls) -> list[str]:
+        """Return the names of the keyword arguments that define the agent."""
+        own = {"self", "tasks", "seed", "device", "verbose", "tensorboard_log"}
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in own]
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {
+            f"{module_name}.{name}": tensor
+            for module_name, module in self._modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+        for optimizer_name, optimizer in self._optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                for slot, value in slots.items():
+                    tensors[f"{optimizer_name}.{index}.{slot}"] = torch.as_tensor(value)
+        return tensors
+
+    def _restore(
+        self, path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    ) -> None:
+        for space in ("observation_space", "action_space"):
+            if state.get(space) != repr(getattr(self, space)):
+                raise ValueError(
+                    f"{str(path)!r} was trained with {space} {state.get(space)}, "
+                    f"{self.tasks.name!r} has {getattr(self, space)!r}"
+                )
+        counters = [state.get("iteration"), state.get("num_timesteps")]
+        if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
+            raise ValueError(f"{str(path)!r} has damaged counters: {counters}")
+        # All is checked before anything is changed.
+        expected = {
+            f"{module_name}.{name}": tensor
+            for module_name, module in self._modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+        for name, tensor in expected.items():
+            if name not in tensors:
+                raise ValueError(f"{str(path)!r} lacks the tensor {name!r}")
+            if tensors[name].shape != tensor.shape:
+                raise ValueError(
+                    f"{str(path)!r}: the tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                    f"expected {tuple(tensor.shape)}"
+                )
+        slots = {name: self._optimizer_slots(path, name, tensors) for name in self._optimizers}
+        for module_name, module in self._modules.items():
+            names = module.state_dict().keys()
+            module.load_state_dict({name: tensors[f"{module_name}.{name}"] for name in names})
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots[name]})
+        self.iteration = int(state["iteration"])
+        self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])
+
+    def _optimizer_slots(
+        self, path: Path, optimizer_name: str, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[int, dict[str, torch.Tensor]]:
+        parameters = [
+            parameter
+            for group in self._optimizers[optimizer_name].param_groups
+            for parameter in group["params"]
+        ]
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for index, parameter in enumerate(parameters):
+            prefix = f"{optimizer_name}.{index}."
+            found = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+            for slot, tensor in found.items():
+                if tensor.ndim and tensor.shape != parameter.shape:
+                    raise ValueError(
+                        f"{str(path)!r}: the tensor {prefix + slot!r} has shape "
+                        f"{tuple(tensor.shape)}, expected {tuple(parameter.shape)}"
+                    )
+            if found:
+                slots[index] = found
+        return slots
+
+
+def _with_suffix(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == _SUFFIX else path.with_name(path.name + _SUFFIX)

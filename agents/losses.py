@@ -1,0 +1,68 @@
+"""The mathematics of policy optimisation: pure functions of tensors, padded and masked."""
+
+import torch
+
+
+def generalized_advantages(
+    rewards: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> torch.Tensor:
+    """Compute generalised advantage estimates (Schulman et al. 2016, eq. 16).
+
+    The end of a sequence is terminal: nothing is bootstrapped beyond it. For RL² a sequence is a
+    whole trial, so credit flows across the episode ends inside it.
+
+    Args:
+        rewards: Of shape (time, n).
+        values: The critic's values, of shape (time, n).
+        mask: Which steps are real, of shape (time, n); padding only follows real steps.
+        gamma: The discount factor.
+        gae_lambda: The decay of the exponential average over horizons.
+
+    Returns:
+        The advantages, of shape (time, n), zero in the padding.
+    """
+    values = values * mask
+    advantages = torch.zeros_like(rewards)
+    running = torch.zeros_like(rewards[0])
+    following = torch.zeros_like(rewards[0])
+    for t in range(len(rewards) - 1, -1, -1):
+        delta = rewards[t] + gamma * following - values[t]
+        running = (delta + gamma * gae_lambda * running) * mask[t]
+        advantages[t] = running
+        following = values[t]
+    return advantages
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the real steps, a scalar."""
+    return (values * mask).sum() / mask.sum()
+
+
+def standardize(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Shift and scale to mean 0 and standard deviation 1 over the real steps; padding is zero."""
+    centered = (values - masked_mean(values, mask)) * mask
+    std = (centered.square().sum() / mask.sum()).sqrt()
+    return centered / (std + 1e-8)
+
+
+def ppo_surrogate(
+    log_ratio: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, clip_range: float
+) -> torch.Tensor:
+    """Compute PPO's clipped objective (Schulman et al. 2017, eq. 7), to be maximised.
+
+    Args:
+        log_ratio: Log-probability of the actions now minus when they were taken, (time, n).
+        advantages: Of shape (time, n).
+        mask: Which steps are real, of shape (time, n).
+        clip_range: How far the ratio may move from 1.
+
+    Returns:
+        A scalar.
+    """
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    return masked_mean(torch.minimum(ratio * advantages, clipped * advantages), mask)

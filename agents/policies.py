@@ -1,0 +1,97 @@
+"""Action distributions: from a network's outputs to actions an environment takes."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch.distributions import Categorical, Distribution, Independent, Normal
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+class ActionHead:
+    """Turns network outputs into action distributions, and samples into environment actions.
+
+    Discrete actions are categorical. Box actions are diagonal Gaussian; log-probabilities are
+    summed over action dimensions. In a bounded Box the policy's range [-1, 1] is stretched to
+    the bounds, and what lies outside is clipped on its way to the environment only, so the
+    likelihood stays that of the unclipped sample.
+
+    Args:
+        space: The action space, Box or Discrete.
+
+    Attributes:
+        num_outputs: How many outputs the network needs.
+        has_log_std: Whether the distribution needs a log standard deviation besides.
+
+    Raises:
+        ValueError: If the space is of another kind.
+    """
+
+    def __init__(self, space: spaces.Space[Any]):
+        self.space = space
+        self.num_outputs = spaces.flatdim(space)
+        self.has_log_std = isinstance(space, spaces.Box)
+        if isinstance(space, spaces.Box):
+            bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+            self._center = 0.5 * (space.low + space.high) if bounded else 0.0
+            self._half_range = 0.5 * (space.high - space.low) if bounded else 1.0
+        elif not isinstance(space, spaces.Discrete):
+            raise ValueError(f"action spaces must be Box or Discrete, got {space}")
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        """Return the action distribution.
+
+        Args:
+            outputs: Network outputs, of shape (..., num_outputs).
+            log_std: For Box actions, broadcastable to the outputs; clamped to [-5, 2] here, the
+                one place, so that sampling, likelihood and divergence agree.
+        """
+        if log_std is None:
+            return Categorical(logits=outputs, validate_args=False)
+        std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
+        return Independent(Normal(outputs, std, validate_args=False), 1, validate_args=False)
+
+    def sample(self, distribution: Distribution, generator: torch.Generator | None) -> torch.Tensor:
+        """Draw actions with a generator of our own, or the most likely ones if it is None."""
+        if isinstance(distribution, Categorical):
+            probs = distribution.probs
+            if generator is None:
+                return probs.argmax(-1)
+            draws = torch.rand(probs.shape[:-1], generator=generator, device=probs.device)
+            # Inverse of the distribution function; rounding may leave its last value below 1.
+            below = probs.cumsum(-1) < draws.unsqueeze(-1)
+            return below.sum(-1).clamp(max=self.num_outputs - 1)
+        mean = distribution.mean
+        if generator is None:
+            return mean
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        return mean + distribution.stddev * noise
+
+    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
+        """Return sampled actions as the environment takes them, of shape (n, *action_shape)."""
+        values = actions.cpu().numpy()
+        if isinstance(self.space, spaces.Discrete):
+            return np.asarray(values + self.space.start)
+        assert isinstance(self.space, spaces.Box)
+        values = values.reshape(-1, *self.space.shape)
+        stretched = self._center + self._half_range * values
+        clipped = np.clip(stretched, self.space.low, self.space.high)
+        return np.asarray(clipped, dtype=self.space.dtype)
+
+
+def orthogonal_(layer: torch.nn.Linear, gain: float, generator: torch.Generator) -> None:
+    """Initialise a linear layer: orthogonal weights of the given gain, zero biases."""
+    torch.nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    torch.nn.init.zeros_(layer.bias)
+
+
+def uniform_(tensor: torch.Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's own law, from a generator."""
+    bound = 1.0 / math.sqrt(fan_in)
+    torch.nn.init.uniform_(tensor, -bound, bound, generator=generator)

@@ -1,0 +1,426 @@
+"""RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metarl.adaptation import Rollout, rollout
+from metarl.agents.base import MetaAgent
+from metarl.agents.losses import (
+    generalized_advantages,
+    masked_mean,
+    ppo_surrogate,
+    standardize,
+)
+from metarl.agents.normalize import RunningMoments
+from metarl.agents.recurrent import RecurrentActorCritic
+from metarl.errors import check_at_least
+from metarl.seeding import Seed, stream_seed
+from metarl.tasks import TaskDistribution
+from metarl.trial import TrialInput
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+
+
+class RL2(MetaAgent):
+    """RL² (Duan et al. 2016; Wang et al. 2016) with PPO over whole trials.
+
+    ::
+
+        repeat
+            sample tasks from the train split, one for each trial
+            for each trial: h = 0, and for K episodes of its task
+                a ~ pi(. | observation, last action, last reward, episode end; h)
+            advantages across the whole trial, not cut at episode ends
+            for each epoch, for each minibatch of whole trials
+                ascend PPO's clipped objective through the whole trial
+
+    The memory h is reset between trials and never inside one, so what the network learns in one
+    episode it can use in the next: the forward pass is the inner loop.
+
+    Differences from the paper: PPO with minibatches of trials and Adam. The end of a trial is
+    terminal, in the bootstrap and in training alike: the objective is the return of the trial.
+
+    Args:
+        tasks: The family to train on.
+        learning_rate: Adam's step size.
+        anneal_learning_rate: Whether the step size falls linearly to zero over ``learn``.
+        trials_per_iteration: Trials collected, side by side, in each iteration.
+        episodes_per_trial: K; None takes the family's.
+        trials_per_minibatch: Trials in each gradient step; None takes all.
+        n_epochs: Passes over the collected trials.
+        gamma: The discount factor, across the whole trial.
+        gae_lambda: The decay of generalised advantage estimation.
+        clip_range: PPO's clipping range.
+        ent_coef: The weight of the entropy bonus.
+        vf_coef: The weight of the value loss.
+        max_grad_norm: The gradient is scaled down to this norm.
+        target_kl: Stop an iteration's epochs when the policy has moved this far; None never does.
+        normalize_observation: Whether to normalise observations by running moments.
+        normalize_reward: Whether to scale the rewards that are trained on by the running
+            deviation of discounted returns, and those that are fed back by their own.
+        policy_kwargs: Arguments of :class:`metarl.agents.recurrent.RecurrentActorCritic`:
+            ``hidden_size``, ``cell``, ``encoder``, ``separate_critic``, ``log_std_init``.
+        verbose: 1 prints the log of every iteration.
+        seed: The seed of everything; None draws one.
+        device: Where to compute.
+        tensorboard_log: The folder for TensorBoard, or None.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    name = "RL2"
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        learning_rate: float = 1e-3,
+        anneal_learning_rate: bool = False,
+        trials_per_iteration: int = 256,
+        episodes_per_trial: int | None = None,
+        trials_per_minibatch: int | None = 64,
+        n_epochs: int = 4,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float = 0.2,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        target_kl: float | None = None,
+        normalize_observation: bool = False,
+        normalize_reward: bool = False,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        tensorboard_log: str | None = None,
+    ):
+        arguments = locals()
+        super().__init__(
+            tasks,
+            num_envs=trials_per_iteration,
+            hyperparameters={name: arguments[name] for name in self.hyperparameter_names()},
+            seed=seed,
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+        )
+        trials_per_minibatch = trials_per_minibatch or trials_per_iteration
+        self.episodes_per_trial = episodes_per_trial or tasks.episodes_per_trial
+        check_at_least(
+            1,
+            trials_per_iteration=trials_per_iteration,
+            episodes_per_trial=self.episodes_per_trial,
+            trials_per_minibatch=trials_per_minibatch,
+            n_epochs=n_epochs,
+        )
+        check_at_least(0, ent_coef=ent_coef, vf_coef=vf_coef)
+        for name, value, low, high in (
+            ("learning_rate", learning_rate, 0.0, float("inf")),
+            ("clip_range", clip_range, 0.0, float("inf")),
+            ("max_grad_norm", max_grad_norm, 0.0, float("inf")),
+            ("gamma", gamma, 0.0, 1.0),
+            ("gae_lambda", gae_lambda, -1e-9, 1.0),
+        ):
+            if not low < value <= high:
+                raise ValueError(f"{name} must be in ({max(low, 0):g}, {high:g}], got {value}")
+        if trials_per_minibatch > trials_per_iteration:
+            raise ValueError(
+                f"trials_per_minibatch ({trials_per_minibatch}) must not exceed "
+                f"trials_per_iteration ({trials_per_iteration})"
+            )
+        self.learning_rate = learning_rate
+        self.anneal_learning_rate = anneal_learning_rate
+        self.trials_per_minibatch = trials_per_minibatch
+        self.n_epochs = n_epochs
+        self.gamma = gamma
+        self.gae_lambda = gae_lambda
+        self.clip_range = clip_range
+        self.ent_coef = ent_coef
+        self.vf_coef = vf_coef
+        self.max_grad_norm = max_grad_norm
+        self.target_kl = target_kl
+        self.normalize_observation = normalize_observation
+        self.normalize_reward = normalize_reward
+
+        self.trial_input = TrialInput(self.observation_space, self.action_space)
+        weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
+        self.network = RecurrentActorCritic(
+            self.trial_input.size, self.action_space, weights, **(policy_kwargs or {})
+        ).to(self.device)
+        observation = self.trial_input.observation
+        self.observation_moments = RunningMoments(observation.stop).to(self.device)
+        self.reward_moments = RunningMoments(1).to(self.device)
+        self.return_moments = RunningMoments(1).to(self.device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate, eps=1e-5)
+        self._modules = {
+            "network": self.network,
+            "observation_moments": self.observation_moments,
+            "reward_moments": self.reward_moments,
+            "return_moments": self.return_moments,
+        }
+        self._optimizers = {"optimizer": self.optimizer}
+
+    # One iteration.
+
+    def _collect(self, env: TaskVectorEnv) -> Rollout:
+        env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
+        observations, _ = env.reset(seed=self._seed("envs"))
+        self._recorder = _Recorder(self, self.n_envs, self._generator("actions"))
+        return rollout(env, observations, self._recorder, self.episodes_per_trial)
+
+    def _update(self) -> None:
+        batch = self._recorder.batch()
+        rows, mask = batch["rows"], batch["mask"]
+        rewards = batch["rewards"]
+        if self.normalize_reward:
+            rewards = rewards / self.return_moments.std()
+        advantages = generalized_advantages(
+            rewards, batch["values"], mask, self.gamma, self.gae_lambda
+        )
+        targets = advantages + batch["values"] * mask
+        advantages = standardize(advantages, mask)
+        inputs = self._normalize(rows)
+        self._fit(inputs, batch["actions"], batch["log_probs"], advantages, targets, mask)
+        residual = masked_mean((targets - batch["values"]).square(), mask)
+        spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
+        self.logger.record("train/explained_variance", 1.0 - (residual / spread).item())
+        # The moments change only between iterations: what was recorded under the old ones is
+        # learned from under the old ones.
+        self._update_moments(rows, batch["rewards"], mask)
+
+    def _fit(
+        self,
+        inputs: torch.Tensor,
+        actions: torch.Tensor,
+        log_probs: torch.Tensor,
+        advantages: torch.Tensor,
+        targets: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> None:
+        if self.anneal_learning_rate:
+            remaining = 1.0 - self._saved_timesteps / self._total_timesteps
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate * max(remaining, 0.0)
+        generator = self._generator("minibatches")
+        num_steps = 0
+        sums = dict.fromkeys(
+            ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"), 0.0
+        )
+        for _ in range(self.n_epochs):
+            order = torch.randperm(self.n_envs, generator=generator, device=self.device)
+            epoch_kl = []
+            for trials in torch.split(order, self.trials_per_minibatch):
+                real = mask[:, trials]
+                state = self.network.initial_state(len(trials))
+                distribution, values, _ = self.network(inputs[:, trials], state)
+                log_ratio = distribution.log_prob(actions[:, trials]) - log_probs[:, trials]
+                surrogate = ppo_surrogate(log_ratio, advantages[:, trials], real, self.clip_range)
+                value_loss = 0.5 * masked_mean((values - targets[:, trials]).square(), real)
+                entropy = masked_mean(distribution.entropy(), real)
+                loss = -surrogate + self.vf_coef * value_loss - self.ent_coef * entropy
+                self.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                grad_norm = torch.nn.utils.clip_grad_norm_(
+                    self.network.parameters(), self.max_grad_norm, error_if_nonfinite=True
+                )
+                self.optimizer.step()
+                with torch.no_grad():  # the estimator of Schulman's note, never negative
+                    kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, real).item()
+                epoch_kl.append(kl)
+                num_steps += 1
+                for name, value in zip(sums, (-surrogate, value_loss, entropy, kl, grad_norm)):
+                    sums[name] += float(torch.as_tensor(value).detach())
+            if self.target_kl is not None and np.mean(epoch_kl) > self.target_kl:
+                break
+        for name, total in sums.items():
+            self.logger.record(f"train/{name}", total / num_steps)
+        self.logger.record("train/gradient_steps", num_steps)
+        self.logger.record("train/learning_rate", self.optimizer.param_groups[0]["lr"])
+
+    def _normalize(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return input rows as the network takes them."""
+        if not (self.normalize_observation or self.normalize_reward):
+            return rows
+        rows = rows.clone()
+        part = self.trial_input
+        if self.normalize_observation:
+            rows[..., part.observation] = self.observation_moments.normalize(
+                rows[..., part.observation]
+            )
+        if self.normalize_reward:
+            scaled = rows[..., part.reward] / self.reward_moments.std()
+            rows[..., part.reward] = scaled.clamp(-10.0, 10.0)
+        return rows
+
+    def _update_moments(
+        self, rows: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        real = mask.bool()
+        if self.normalize_observation:
+            self.observation_moments.update(rows[..., self.trial_input.observation][real])
+        if self.normalize_reward:
+            self.reward_moments.update(rewards[real].unsqueeze(-1))
+            running = torch.zeros_like(rewards[0])
+            returns = torch.stack([running := self.gamma * running + step for step in rewards])
+            self.return_moments.update(returns[real].unsqueeze(-1))
+
+    # Acting.
+
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> "RL2Adaptation":
+        """Return fresh memories for ``num_tasks`` tasks.
+
+        Args:
+            num_tasks: How many tasks to act in at once.
+            seed: The seed of the actions.
+            deterministic: Whether to take the most likely action instead of sampling.
+        """
+        check_at_least(1, num_tasks=num_tasks)
+        generator = None
+        if not deterministic:
+            generator = torch.Generator(self.device)
+            generator.manual_seed(stream_seed(seed, "actions"))
+        return RL2Adaptation(self, num_tasks, generator)
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
+
+        Args:
+            observation: A row of a trial environment, or a batch of rows of shape (n, size).
+            state: The memory returned by the last call, of shape (num_slots, n, hidden_size) in
+                a tuple; None at the start.
+            episode_start: Where a new trial begins, of shape (n,); the memory is cleared there.
+            deterministic: Whether to take the most likely action instead of sampling.
+
+        Returns:
+            The actions and the memory.
+
+        Raises:
+            ValueError: If the observation is not that of a trial environment.
+        """
+        rows = torch.as_tensor(np.asarray(observation), dtype=torch.float32, device=self.device)
+        single = rows.ndim == 1
+        rows = rows.reshape(1, -1) if single else rows
+        if rows.ndim != 2 or rows.shape[1] != self.trial_input.size:
+            raise ValueError(
+                f"predict() needs rows of length {self.trial_input.size} as TrialEnv gives them "
+                f"(observation, last action, last reward, episode end), got {tuple(rows.shape)}"
+            )
+        if state is None:
+            memory = self.network.initial_state(len(rows))
+        else:
+            memory = torch.as_tensor(state[0], device=self.device).clone()
+        if episode_start is not None:
+            memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
+        if not deterministic and not hasattr(self, "_predict_generator"):
+            self._predict_generator = torch.Generator(self.device)
+            self._predict_generator.manual_seed(stream_seed(self.seed, "predict"))
+        generator = None if deterministic else self._predict_generator
+        with torch.no_grad():
+            distribution, _, memory = self.network(self._normalize(rows)[None], memory)
+            actions = self.network.action_head.sample(distribution, generator)[0]
+        chosen = self.network.action_head.to_env(actions)
+        return (chosen[0] if single else chosen), (memory.cpu().numpy(),)
+
+
+class RL2Adaptation:
+    """RL² at work: a memory for every task, and the last transition to show it.
+
+    Args:
+        agent: The agent; only read.
+        num_tasks: The number of tasks.
+        generator: Draws the actions; None takes the most likely ones.
+    """
+
+    def __init__(self, agent: RL2, num_tasks: int, generator: torch.Generator | None):
+        self._agent = agent
+        self._memory = agent.network.initial_state(num_tasks).detach()
+        self._generator = generator
+        self._last: tuple[Array, Array, Array] | None = None
+
+    def act(self, observations: Array) -> Array:
+        return self._act(observations)[0]
+
+    def _act(
+        self, observations: Array
+    ) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        agent = self._agent
+        if self._last is None:
+            inputs = agent.trial_input.start(observations)
+        else:
+            inputs = agent.trial_input.follow(observations, *self._last)
+        rows = torch.from_numpy(inputs).to(agent.device)
+        with torch.no_grad():
+            distribution, values, self._memory = agent.network(
+                agent._normalize(rows)[None], self._memory
+            )
+            actions = agent.network.action_head.sample(distribution, self._generator)
+            log_probs = distribution.log_prob(actions)
+        return (
+            agent.network.action_head.to_env(actions[0]),
+            rows,
+            actions[0],
+            log_probs[0],
+            values[0],
+        )
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        self._last = (actions, rewards, terminated | truncated)
+
+
+class _Recorder(RL2Adaptation):
+    """The same adaptation, keeping what training needs of every step."""
+
+    def __init__(self, agent: RL2, num_tasks: int, generator: torch.Generator):
+        super().__init__(agent, num_tasks, generator)
+        self._steps: dict[str, list[torch.Tensor]] = {
+            name: [] for name in ("rows", "actions", "log_probs", "values", "rewards", "mask")
+        }
+
+    def act(self, observations: Array) -> Array:
+        chosen, *recorded = self._act(observations)
+        for name, tensor in zip(self._steps, recorded):
+            self._steps[name].append(tensor)
+        return chosen
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        ended = terminated | truncated
+        self._last = (actions, rewards, ended)
+        device = self._agent.device
+        for name, values in (("rewards", rewards), ("mask", active)):
+            self._steps[name].append(torch.as_tensor(values, dtype=torch.float32, device=device))
+        self._agent._after_step(rewards, ended, active)
+
+    def batch(self) -> dict[str, torch.Tensor]:
+        """Return everything recorded, stacked to shapes (time, num_trials, ...)."""
+        return {name: torch.stack(steps) for name, steps in self._steps.items()}
