@@ -2,22 +2,25 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium
 
 from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.gym import from_gymnasium
 from metarl.envs.loading import parse_import
+from metarl.envs.locomotion import LOCOMOTION
 from metarl.errors import did_you_mean
 from metarl.tasks import TaskDistribution
+from metarl.vector import TaskEnv, TaskVectorEnv
 
 __all__ = ["bandit", "from_gymnasium", "make", "names"]
 
-_FAMILIES: dict[str, Callable[[], TaskDistribution]] = {
+_FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     f"bandit-{pulls}x{arms}": partial(bandit, pulls, arms)
     for pulls in (10, 100, 500)
     for arms in (5, 10, 50)
-}
+} | LOCOMOTION
 
 # Names that follow a pattern, for members of a family that are not listed.
 _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit, parse_import]
@@ -53,3 +56,20 @@ gymnasium.register(
     entry_point="metarl.envs.bandits:bandit_env",
     vector_entry_point="metarl.envs.bandits:BanditVectorEnv",
 )
+
+
+def _make_vec(family: str, num_envs: int, **options: Any) -> TaskVectorEnv:
+    return make(family).make_vec(num_envs, **options)
+
+
+def _make_env(family: str, **options: Any) -> TaskEnv:
+    return TaskEnv(_make_vec(family, 1, **options))
+
+
+for _name in LOCOMOTION:  # half-cheetah-dir is metarl/HalfCheetahDir-v0
+    gymnasium.register(
+        f"metarl/{''.join(part.capitalize() for part in _name.split('-'))}-v0",
+        entry_point="metarl.envs:_make_env",
+        vector_entry_point="metarl.envs:_make_vec",
+        kwargs={"family": _name},
+    )

@@ -1,0 +1,314 @@
+"""One batched engine for all robots: MuJoCo's own batch, with a task in every simulation."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from metarl.envs.bodies import Body, State
+from metarl.errors import check_at_least
+from metarl.parameters import Parameter
+from metarl.seeding import Ids
+from metarl.tasks import Tasks
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+Columns = Mapping[str, Array]
+Progress = Callable[[Array, Array, Columns], Array]
+"""What a task rewards: (velocities, positions, task parameters) -> (n,) rewards."""
+
+_INSANE = 1e5
+"""No robot moves at 100 km/s: what is observed beyond this has blown up, though it is finite."""
+
+
+def forward(velocities: Array, positions: Array, task: Columns) -> Array:
+    """Reward the speed along x, as gymnasium does."""
+    return velocities[:, 0]
+
+
+class ModelFields:
+    """The model of every simulation, to be written field by field.
+
+    What is written is absolute: it is computed from the nominal values of the shared model, so
+    nothing of a former task remains.
+
+    Args:
+        batch: A ``mujoco.batch.Batch``.
+    """
+
+    def __init__(self, batch: Any):
+        self._batch = batch
+        self._derived_stale = False
+
+    @property
+    def model(self) -> Any:
+        """The nominal ``MjModel``. Not to be written."""
+        return self._batch.model
+
+    def write(self, name: str, values: Array, constants_follow: bool = True) -> None:
+        """Write a field of all models.
+
+        Args:
+            name: The field of ``MjModel``, or ``opt.<name>``.
+            values: Of shape (num_envs, *field_shape), or what broadcasts to it.
+            constants_follow: Whether constants that MuJoCo derives from the field (inverse
+                weights, bounding volumes) are to be computed anew.
+        """
+        self._batch.expand(name)[...] = values
+        self._derived_stale |= constants_follow
+
+    def refresh(self) -> None:
+        """Compute derived constants, if need be."""
+        if self._derived_stale:
+            self._batch.set_const()
+        self._derived_stale = False
+
+
+Physics = Callable[[ModelFields, Columns], None]
+"""Writes task parameters into the models: (fields, task parameters)."""
+
+
+class MujocoVectorEnv(TaskVectorEnv):
+    """A batch of MuJoCo robots of one body, stepped on all cores.
+
+    | | |
+    |---|---|
+    | Observation | the body's, as in gymnasium's v5, float32; contact forces are left out |
+    | Action | torques of the actuators, in the body's range; clipped by MuJoCo beyond it |
+    | Reward | progress + healthy_reward - control_cost * sum(action^2), weights of the body |
+    | End | terminated by a fall, or when the simulation blows up; truncated at ``horizon`` |
+    | Start | the model's own state plus the body's noise |
+
+    A simulation that blows up (MuJoCo warns or raises, or an observed value exceeds 1e5) ends its
+    episode with a warning naming task and step. Its last row repeats the observation before,
+    with reward 0; the other simulations go on.
+
+    Version history: v0, the first.
+
+    Args:
+        num_envs: The number of sub-environments.
+        body: The robot.
+        parameters: The parameters of a task, with all values the environment can take.
+        progress: The part of the reward that the task determines.
+        physics: Writes the parameters into the models; None if they change the reward only.
+        edit: Changes the ``MjSpec`` before it is compiled; None leaves it as gymnasium ships it.
+        horizon: After how many steps an episode is truncated.
+        num_threads: Threads that step the simulations; 0 takes one per core.
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ImportError: If MuJoCo is older than 4.0.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        body: Body,
+        *,
+        parameters: Mapping[str, Parameter],
+        progress: Progress = forward,
+        physics: Physics | None = None,
+        edit: Callable[[Any], None] | None = None,
+        horizon: int = 1000,
+        num_threads: int = 0,
+        render_mode: str | None = None,
+    ):
+        check_at_least(1, num_envs=num_envs)
+        batch_class = _import_batch()
+        self.body = body
+        self._progress = progress
+        self._physics = physics
+        model = load_model(body, edit)
+        self.dt = model.opt.timestep * body.frame_skip
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "render_modes": ["rgb_array"],
+            "render_fps": round(1.0 / self.dt),
+        }
+        threads = min(num_threads or os.cpu_count() or 1, num_envs)
+        self.batch = batch_class(model, num_envs, nthread=threads)
+        self._fields = ModelFields(self.batch)
+        names = {"qpos", "qvel", *body.needs, *(name for name, _ in body.extras)}
+        self._state = {name: self.batch.bind(name) for name in sorted(names)}
+        self._controls, self._times = self.batch.bind("ctrl"), self.batch.bind("time")
+        self._positions = np.zeros_like(body.position(self._state))
+        size = _observation_size(body, self._state)
+        self._observations = np.zeros((num_envs, size), dtype=np.float32)
+        low, high = model.actuator_ctrlrange.astype(np.float32).T
+        super().__init__(
+            num_envs,
+            parameters=parameters,
+            observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
+            action_space=spaces.Box(low, high, dtype=np.float32),
+            horizon=horizon,
+            render_mode=render_mode,
+        )
+
+    def _set_parameters(self, columns: Columns) -> None:
+        self._columns = columns
+        if self._physics is not None:
+            self._physics(self._fields, columns)
+            self._fields.refresh()
+
+    def _reset(self, ids: Ids) -> Array:
+        body, model = self.body, self.batch.model
+        noise = body.reset_noise
+        qpos = model.qpos0 + noise * (2.0 * self.random.uniform(ids, model.nq) - 1.0)
+        if body.normal_velocities:
+            qvel = noise * self.random.normal(ids, model.nv)
+        else:
+            qvel = noise * (2.0 * self.random.uniform(ids, model.nv) - 1.0)
+        return self.set_state(ids, qpos, qvel)
+
+    def set_state(self, ids: Ids, qpos: Array, qvel: Array) -> Array:
+        """Put robots into a state, at rest otherwise, as if an episode had started there.
+
+        Args:
+            ids: The sub-environments.
+            qpos: Their positions, of shape (n, nq).
+            qvel: Their velocities, of shape (n, nv).
+
+        Returns:
+            Their observations.
+        """
+        import mujoco
+
+        sims = _sims(ids)
+        self.batch.reset(sims, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._state["qpos"][ids] = qpos
+        self._state["qvel"][ids] = qvel
+        self.batch.forward(sims)
+        state = self._select(ids)
+        self._positions[ids] = self._locate(state, self._rows(ids))
+        self._observations[ids] = self._observe(state, self._rows(ids))
+        return self._observations[ids].copy()
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        if not np.isfinite(actions.sum()):
+            raise ValueError("actions must be finite, got NaN or infinity")
+        self._controls[ids] = actions
+        times = self._times[ids].copy()
+        errors = self._simulate(ids)
+        state, task = self._select(ids), self._rows(ids)
+
+        positions = self._locate(state, task)
+        velocities = (positions - self._positions[ids]) / self.dt
+        self._positions[ids] = positions
+
+        body = self.body
+        healthy = body.healthy(state)
+        effort = np.square(actions).sum(axis=1)
+        speed = body.speed_weight * self._progress(velocities, positions, task)
+        rewards = speed + body.healthy_reward * healthy - body.control_cost * effort
+        observations = self._observe(state, task)
+        terminated = ~healthy
+
+        failed = self.batch.warning[ids, :, 1].any(axis=1) | errors[ids]
+        # One comparison finds NaN, infinity and absurd values, for none of them is <= _INSANE.
+        if failed.any() or not np.abs(observations).max() <= _INSANE:
+            failed |= ~(np.abs(observations) <= _INSANE).all(axis=1)
+            self._report(ids, failed, times)
+            observations[failed] = self._observations[ids][failed]
+            rewards[failed] = 0.0
+            terminated |= failed
+        self._observations[ids] = observations
+        return observations, rewards, terminated
+
+    def _simulate(self, ids: Ids) -> NDArray[np.bool_]:
+        """Run one control step; return which of all simulations MuJoCo raised an error in."""
+        from mujoco.batch import SimulationError
+
+        errors = np.zeros(self.num_envs, dtype=np.bool_)
+        try:
+            self.batch.step(_sims(ids), nstep=self.body.frame_skip)
+        except SimulationError as error:
+            errors[error.ids] = True
+        return errors
+
+    def _report(self, ids: Ids, failed: NDArray[np.bool_], times: Array) -> None:
+        numbers = np.arange(self.num_envs)[ids][failed]
+        first = int(numbers[0])
+        task = Tasks("task", self._columns)[first] if self._columns else "the default task"
+        step = round(times[failed][0] / self.dt) + 1
+        others = f", and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        warnings.warn(
+            f"the simulation blew up in step {step} of an episode of {task} "
+            f"(sub-environment {first}{others}); the episode ends there",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+    def _select(self, ids: Ids) -> State:
+        return {name: values[ids] for name, values in self._state.items()}
+
+    def _rows(self, ids: Ids) -> Columns:
+        return {name: column[ids] for name, column in self._columns.items()}
+
+    def _locate(self, state: State, task: Columns) -> Array:
+        """Return where the robots are, of shape (n, 1) or (n, 2)."""
+        return self.body.position(state)
+
+    def _observe(self, state: State, task: Columns) -> Array:
+        """Return new observations, of shape (n, size)."""
+        body, qpos, qvel = self.body, state["qpos"], state["qvel"]
+        n, num_positions, num_velocities = len(qpos), qpos.shape[1] - body.hidden, qvel.shape[1]
+        observations = np.empty((n, self._observations.shape[1]), dtype=np.float32)
+        observations[:, :num_positions] = qpos[:, body.hidden :]
+        column = num_positions + num_velocities
+        if body.velocity_clip is not None:
+            qvel = np.clip(qvel, -body.velocity_clip, body.velocity_clip)
+        observations[:, num_positions:column] = qvel
+        for name, skip in body.extras:
+            extra = state[name][:, skip:].reshape(n, -1)
+            observations[:, column : column + extra.shape[1]] = extra
+            column += extra.shape[1]
+        return observations
+
+
+def _import_batch() -> Any:
+    try:
+        from mujoco.batch import Batch
+    except ImportError as error:
+        raise ImportError(
+            "the locomotion families need MuJoCo 4.0 or newer, which needs Python 3.11 or newer: "
+            "pip install 'mujoco>=4.0'"
+        ) from error
+    return Batch
+
+
+def load_model(body: Body, edit: Callable[[Any], None] | None = None) -> Any:
+    """Compile a body's ``MjModel`` from the XML that gymnasium ships.
+
+    Args:
+        body: The robot.
+        edit: Changes the ``MjSpec`` before it is compiled.
+    """
+    import mujoco
+
+    path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / body.xml
+    spec = mujoco.MjSpec.from_file(str(path))
+    if edit is not None:
+        edit(spec)
+    with warnings.catch_warnings():
+        # An attribute in gymnasium's XML, of which MuJoCo 4 would complain at each load.
+        warnings.filterwarnings("ignore", ".*settotalmass.*")
+        return spec.compile()
+
+
+def _observation_size(body: Body, state: State) -> int:
+    extras = sum(math.prod(state[name][0, skip:].shape) for name, skip in body.extras)
+    size: int = state["qpos"].shape[1] - body.hidden + state["qvel"].shape[1] + extras
+    return size
+
+
+def _sims(ids: Ids) -> NDArray[np.intp] | None:
+    """Return ids as ``mujoco.batch`` understands them: None for all."""
+    return None if isinstance(ids, slice) else ids
