@@ -6,6 +6,7 @@ Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, Agent, Rollout, rollout
+from metarl.checks import CheckResult, TaskCheck, check_tasks
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
 from metarl.tasks import Task, TaskDistribution, Tasks
 from metarl.trial import TrialEnv
@@ -14,11 +15,13 @@ from metarl.vector import TaskEnv, TaskVectorEnv, ToldVectorEnv
 __all__ = [
     "Adaptation",
     "Agent",
+    "CheckResult",
     "Choice",
     "LogUniform",
     "Parameter",
     "Rollout",
     "Task",
+    "TaskCheck",
     "TaskDistribution",
     "TaskEnv",
     "TaskVectorEnv",
@@ -27,5 +30,6 @@ __all__ = [
     "TrialEnv",
     "Uniform",
     "__version__",
+    "check_tasks",
     "rollout",
 ]

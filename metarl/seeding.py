@@ -83,7 +83,7 @@ class BatchedRandom:
 
     def uniform(self, ids: Ids = slice(None), size: int = 1) -> NDArray[np.float64]:
         """Draw from U[0, 1) in the streams ``ids``. Returns an array of shape (len(ids), size)."""
-        start = self._state[ids]
+        start = self._state[ids].copy()  # a slice would be a view of what is about to change
         steps = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
         self._state[ids] = start + steps[-1]
         bits = _mix(start[:, None] + steps) >> np.uint64(11)
