@@ -7,20 +7,23 @@ from typing import Any
 import gymnasium
 
 from metarl.envs.bandits import bandit, parse_bandit
+from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.gym import from_gymnasium
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
+from metarl.envs.terrain import TERRAIN
 from metarl.errors import did_you_mean
 from metarl.tasks import TaskDistribution
 from metarl.vector import TaskEnv, TaskVectorEnv
 
 __all__ = ["bandit", "from_gymnasium", "make", "names"]
 
+_ROBOTS = LOCOMOTION | DYNAMICS | TERRAIN
 _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     f"bandit-{pulls}x{arms}": partial(bandit, pulls, arms)
     for pulls in (10, 100, 500)
     for arms in (5, 10, 50)
-} | LOCOMOTION
+} | _ROBOTS
 
 # Names that follow a pattern, for members of a family that are not listed.
 _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit, parse_import]
@@ -66,7 +69,7 @@ def _make_env(family: str, **options: Any) -> TaskEnv:
     return TaskEnv(_make_vec(family, 1, **options))
 
 
-for _name in LOCOMOTION:  # half-cheetah-dir is metarl/HalfCheetahDir-v0
+for _name in _ROBOTS:  # half-cheetah-dir is metarl/HalfCheetahDir-v0
     gymnasium.register(
         f"metarl/{''.join(part.capitalize() for part in _name.split('-'))}-v0",
         entry_point="metarl.envs:_make_env",

@@ -12,7 +12,8 @@ State = Mapping[str, Array]
 """Fields of ``mujoco.MjData`` by name, each of shape (n, ...)."""
 
 
-def _never_falls(state: State) -> Array:
+def never_falls(state: State) -> Array:
+    """Call every robot healthy: episodes end with the horizon only."""
     return np.ones(len(state["qpos"]), dtype=np.bool_)
 
 
@@ -65,7 +66,7 @@ class Body:
     velocity_clip: float | None = None
     extras: tuple[tuple[str, int], ...] = ()
     needs: tuple[str, ...] = ()
-    healthy: Callable[[State], Array] = _never_falls
+    healthy: Callable[[State], Array] = never_falls
     speed_weight: float = 1.0
     healthy_reward: float = 0.0
     control_cost: float = 0.0

@@ -1,14 +1,15 @@
 """Locomotion with a hidden goal: a speed, a direction or a place to run to."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.envs.bodies import HALF_CHEETAH, Body
+from metarl.envs.bodies import ANT, HALF_CHEETAH, HUMANOID, Body, never_falls
 from metarl.envs.mujoco_engine import Columns, MujocoVectorEnv
 from metarl.errors import check_at_least, check_names
 from metarl.parameters import Choice, Parameter, Uniform
@@ -34,14 +35,58 @@ def at_speed(velocities: Array, positions: Array, task: Columns) -> Array:
     return closeness
 
 
+def towards(velocities: Array, positions: Array, task: Columns) -> Array:
+    """Reward the speed towards the task's compass angle, in radians from the x axis."""
+    angle = task["angle"]
+    speed: Array = np.cos(angle) * velocities[:, 0] + np.sin(angle) * velocities[:, 1]
+    return speed
+
+
+def near(velocities: Array, positions: Array, task: Columns) -> Array:
+    """Punish the distance to the task's goal along both axes together, in metres."""
+    closeness: Array = -np.abs(positions - task["goal"]).sum(axis=1)
+    return closeness
+
+
+@dataclass(frozen=True)
+class Disc(Parameter):
+    """Points in the plane, drawn uniformly from a disc around the origin.
+
+    Attributes:
+        radius: In metres. The default point lies on the rim, straight ahead.
+    """
+
+    radius: float
+    shape: tuple[int, ...] = (2,)
+
+    @property
+    def default(self) -> Any:
+        return [self.radius, 0.0]
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> Array:
+        radius = self.radius * np.sqrt(rng.uniform(size=num_tasks))
+        angle = rng.uniform(0.0, 2.0 * math.pi, num_tasks)
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+    def contains(self, values: Array) -> NDArray[np.bool_]:
+        # A point on the rim may miss it by an ulp.
+        inside: NDArray[np.bool_] = np.linalg.norm(values, axis=1) <= self.radius * (1 + 1e-12)
+        return inside
+
+    def encode(self, values: Array) -> NDArray[np.float32]:
+        return (values / self.radius).astype(np.float32)
+
+
 def family(
     name: str,
     body: Body,
     parameters: Mapping[str, Parameter],
     *,
-    horizon: int = HORIZON,
-    splits: Mapping[str, Mapping[str, Parameter]] | None = None,
     description: str,
+    horizon: int = HORIZON,
+    allowed: Mapping[str, Parameter] | None = None,
+    splits: Mapping[str, Mapping[str, Parameter]] | None = None,
+    env_class: type[MujocoVectorEnv] = MujocoVectorEnv,
     **options: Any,
 ) -> TaskDistribution:
     """Declare a family of tasks for a robot.
@@ -50,19 +95,20 @@ def family(
         name: The family's name.
         body: The robot.
         parameters: The law of every task parameter.
-        horizon: The steps of an episode.
-        splits: The shifted splits.
         description: One line for lists.
-        options: Passed to :class:`MujocoVectorEnv`; ``allowed`` holds the parameters with all
-            values that the environment can take, where these are more than the law's.
+        horizon: The steps of an episode.
+        allowed: The parameters with all values that the environment can take, where these are
+            more than the law's.
+        splits: The shifted splits.
+        env_class: The environment, a :class:`MujocoVectorEnv`.
+        options: Passed to the environment.
     """
-    allowed = options.pop("allowed", parameters)
     check_at_least(1, horizon=horizon)
     return TaskDistribution(
         name=name,
         parameters=parameters,
         env_factory=partial(
-            MujocoVectorEnv, body=body, parameters=allowed, horizon=horizon, **options
+            env_class, body=body, parameters=allowed or parameters, horizon=horizon, **options
         ),
         shifted_splits=splits or {},
         episodes_per_trial=2,
@@ -127,9 +173,111 @@ def half_cheetah_vel(
     )
 
 
+def _ant(variant: str) -> Body:
+    """Return the ant with MAML's weights, and with rllab's control step if so wanted."""
+    frame_skip = 2 if variant == "rllab" else ANT.frame_skip
+    return replace(ANT, frame_skip=frame_skip, healthy_reward=0.05, control_cost=0.005)
+
+
+def ant_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> TaskDistribution:
+    """Run forward or backward on four legs.
+
+    Reward ``direction * v_x + healthy - cost * sum(action^2)``; an episode ends when the torso's
+    height leaves [0.2, 1.0] m. Contact forces cost nothing, unlike in the sources.
+
+    Args:
+        variant: "gymnasium" has healthy 1, cost 0.5 and control steps of 0.05 s (PEARL, VariBAD);
+            "rllab" has healthy 0.05, cost 0.005 and control steps of 0.02 s (MAML).
+        horizon: The steps of an episode.
+    """
+    return family(
+        _named("ant-dir", variant),
+        _ant(variant) if variant == "rllab" else ANT,
+        {"direction": FORWARD_OR_BACKWARD},
+        progress=along,
+        horizon=horizon,
+        description="ant: run forward or backward",
+    )
+
+
+def ant_vel(
+    max_speed: float = 3.0, variant: str = "gymnasium", horizon: int = HORIZON
+) -> TaskDistribution:
+    """Run at a given speed on four legs.
+
+    Reward ``1 - |v_x - speed| + 0.05 - 0.005 * sum(action^2)`` with ``speed ~ U(0, max_speed)``
+    (MAML); ends as in :func:`ant_dir`.
+
+    Args:
+        max_speed: In m/s.
+        variant: "gymnasium" has control steps of 0.05 s, "rllab" of 0.02 s (MAML).
+        horizon: The steps of an episode.
+    """
+    return family(
+        _named("ant-vel", variant),
+        _ant(variant),
+        {"speed": Uniform(0.0, max_speed)},
+        progress=_at_speed_plus_one,
+        horizon=horizon,
+        description=f"ant: run at a speed between 0 and {max_speed:g} m/s",
+    )
+
+
+def _at_speed_plus_one(velocities: Array, positions: Array, task: Columns) -> Array:
+    # Where an episode can end early, a reward below zero would make falling worth while.
+    return 1.0 + at_speed(velocities, positions, task)
+
+
+def ant_goal(radius: float = 3.0, horizon: int = HORIZON) -> TaskDistribution:
+    """Run to a hidden place and stay there.
+
+    Reward ``-|x - goal_x| - |y - goal_y| - 0.1 * sum(action^2)``, goals uniform in a disc; the
+    ant sees where it is (x and y lead its observation), and falls do not end the episode (PEARL,
+    VariBAD).
+
+    Args:
+        radius: The disc's, in metres.
+        horizon: The steps of an episode.
+    """
+    body = replace(ANT, hidden=0, healthy=never_falls, healthy_reward=0.0, control_cost=0.1)
+    return family(
+        "ant-goal",
+        body,
+        {"goal": Disc(radius)},
+        progress=near,
+        horizon=horizon,
+        description=f"ant: run to a place at most {radius:g} m away",
+    )
+
+
+def humanoid_dir(horizon: int = HORIZON) -> TaskDistribution:
+    """Run towards a compass angle, drawn uniformly from the whole circle (PEARL).
+
+    Reward ``1.25 * (v . direction) + 5 - 0.1 * sum(action^2)``, v being the speed of the centre of
+    mass; ends when the height of the torso leaves (1, 2) m. The default task is gymnasium's.
+
+    Args:
+        horizon: The steps of an episode.
+    """
+    return family(
+        "humanoid-dir",
+        HUMANOID,
+        {"angle": Uniform(0.0, 2.0 * math.pi, nominal=0.0)},
+        progress=towards,
+        horizon=horizon,
+        description="humanoid: run towards a compass angle",
+    )
+
+
 LOCOMOTION: dict[str, Callable[..., TaskDistribution]] = {
     "half-cheetah-dir": half_cheetah_dir,
     "half-cheetah-vel": half_cheetah_vel,
     "half-cheetah-dir-rllab": partial(half_cheetah_dir, variant="rllab"),
     "half-cheetah-vel-rllab": partial(half_cheetah_vel, variant="rllab"),
+    "ant-dir": ant_dir,
+    "ant-vel": ant_vel,
+    "ant-dir-rllab": partial(ant_dir, variant="rllab"),
+    "ant-vel-rllab": partial(ant_vel, variant="rllab"),
+    "ant-goal": ant_goal,
+    "humanoid-dir": humanoid_dir,
 }
