@@ -1,0 +1,241 @@
+"""Claim: the classical bandit learners earn here what they earn in the literature.
+
+``python -m metarl.experiments.study_classical`` plays all nine settings of Duan et al. (2016),
+table 1, prints the scores beside the published ones and writes the return of every trial.
+"""
+
+import json
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from metarl import Agent, TaskDistribution, envs, rollout
+from metarl.agents import classical
+from metarl.errors import check_at_least
+from metarl.seeding import stream_seed
+
+FIRST_TIES = ", first-arm ties"
+
+# Mean total reward over 1000 tasks, rounded to 0.1: Duan et al. (2016), table 1. That paper does
+# not say how greedy breaks ties; its figures fit "the first arm" (see metarl.agents.classical).
+LEARNERS = (
+    "random",
+    "Gittins index",
+    "Thompson sampling",
+    "UCB1",
+    "epsilon-greedy" + FIRST_TIES,
+    "greedy" + FIRST_TIES,
+)
+PUBLISHED = {
+    (n, k): dict(zip(LEARNERS, scores))
+    for n, k, *scores in (
+        (10, 5, 5.0, 6.6, 5.7, 6.7, 6.6, 6.6),
+        (10, 10, 5.0, 6.6, 5.5, 6.7, 6.6, 6.6),
+        (10, 50, 5.1, 6.5, 5.2, 6.6, 6.5, 6.5),
+        (100, 5, 49.9, 78.3, 74.7, 78.0, 75.4, 74.8),
+        (100, 10, 49.9, 82.8, 76.7, 82.4, 77.4, 77.1),
+        (100, 50, 49.8, 85.2, 64.5, 84.3, 78.3, 78.0),
+        (500, 5, 249.8, 405.8, 402.0, 405.8, 388.2, 380.6),
+        (500, 10, 249.0, 437.8, 429.5, 437.1, 408.0, 395.0),
+        (500, 50, 249.6, 463.7, 427.2, 457.6, 413.6, 402.8),
+    )
+}
+WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Play the classical bandit learners beside their published scores."""
+
+    num_tasks: int = 1000
+    """Held-out tasks of each setting, the same for all learners."""
+    seed: int = 0
+    """Seed of tasks, rewards and learners."""
+    pulls: tuple[int, ...] = (10, 100, 500)
+    """Which n of the table to play."""
+    out: Path = Path("experiments/results/classical/returns.json")
+    """Where the returns go. An existing file is not overwritten."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one learner earned in one setting.
+
+    Attributes:
+        learner: Its name.
+        returns: The total reward of each task, of shape (num_tasks,).
+        published: The published mean, if there is one.
+        tuned: The mean return for each value tried of a tuned hyperparameter; the returns are
+            those of the best.
+    """
+
+    learner: str
+    returns: NDArray[np.int64]
+    published: float | None = None
+    tuned: dict[float, float] | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def standard_error(self) -> float:
+        return float(self.returns.std(ddof=1)) / math.sqrt(len(self.returns))
+
+    @property
+    def off_by(self) -> float | None:
+        """The difference to the published mean, in standard errors of ours."""
+        return (
+            None if self.published is None else (self.mean - self.published) / self.standard_error
+        )
+
+    def __str__(self) -> str:
+        line = f"  {self.learner:32s}{self.mean:8.2f} +- {self.standard_error:4.2f}"
+        if self.published is None or self.off_by is None:
+            line += " " * 34
+        else:
+            line += f"{self.published:11.1f}{self.mean - self.published:+9.2f}"
+            line += f"{self.off_by:+7.1f}{self.off_by / math.sqrt(2):+7.1f}"
+        if self.tuned is not None:
+            line += f"  best of {len(self.tuned)}: {max(self.tuned, key=self.tuned.__getitem__)}"
+        return line
+
+
+def play(
+    tasks: TaskDistribution, agent: Agent, num_tasks: int = 1000, seed: int = 0
+) -> NDArray[np.int64]:
+    """Let an agent play one trial of each held-out bandit.
+
+    The same seed gives the same bandits, and in pull t of bandit i the same random number decides
+    on the reward: what differs between two agents is their choices.
+
+    Args:
+        tasks: The bandits.
+        agent: The agent.
+        num_tasks: How many bandits.
+        seed: The seed.
+
+    Returns:
+        The total reward of each trial, of shape (num_tasks,).
+    """
+    env = tasks.make_vec(num_tasks)
+    env.set_tasks(tasks.sample("held_out", num_tasks, seed))
+    observations, _ = env.reset(seed=stream_seed(seed, "evaluation"))
+    adaptation = agent.adaptation(num_tasks, seed=seed)
+    rewards = rollout(env, observations, adaptation, tasks.episodes_per_trial).returns
+    totals: NDArray[np.int64] = rewards.sum(axis=1).astype(np.int64)
+    return totals
+
+
+def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator[Score]:
+    """Play all learners in one setting, on the same tasks."""
+    tasks = envs.bandit(num_pulls, num_arms)
+    told = tasks.told()
+    published = PUBLISHED[num_pulls, num_arms]
+
+    def score(name: str, agent: Agent, family: TaskDistribution = tasks) -> Score:
+        return Score(name, play(family, agent, num_tasks, seed), published.get(name))
+
+    def tuned(name: str, grid: tuple[float, ...], make: Callable[[float], Agent]) -> Score:
+        tried = {value: score(name, make(value)) for value in grid}
+        best = max(tried.values(), key=lambda tried_score: tried_score.mean)
+        means = {value: round(each.mean, 3) for value, each in tried.items()}
+        return Score(name, best.returns, best.published, means)
+
+    yield score("random", classical.RandomActions(tasks))
+    yield score("Thompson sampling", classical.ThompsonSampling(tasks))
+    for ties, random_ties in ((FIRST_TIES, False), ("", True)):
+        yield score("greedy" + ties, classical.Greedy(tasks, random_ties=random_ties))
+        yield tuned(
+            "epsilon-greedy" + ties,
+            EPSILONS,
+            lambda epsilon, random_ties=random_ties: classical.EpsilonGreedy(  # type: ignore[misc]
+                tasks, epsilon=epsilon, random_ties=random_ties
+            ),
+        )
+    yield tuned("UCB1", WIDTHS, lambda c: classical.UCB1(tasks, c=c))
+    yield score("Gittins index", classical.GittinsIndex(tasks))
+    yield score("known best arm (told)", classical.KnownBestArm(told), told)
+
+
+def main(options: Options) -> None:
+    """Play, print and write."""
+    check_at_least(2, num_tasks=options.num_tasks)
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} exists; move it, or choose another place with --out")
+    start = time.perf_counter()
+    print(
+        f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks, the "
+        f"same for all learners.\nepsilon and UCB1's c are tuned on these very tasks, as in the "
+        f"paper: their scores are a little optimistic.\nDifference to the published mean: plain, "
+        f"in standard errors of ours (se), and in standard errors of the\ndifference (sd), as the "
+        f"published means vary as much as ours."
+    )
+    results: list[dict[str, Any]] = []
+    off_by: list[float] = []
+    for n, k in PUBLISHED:
+        if n not in options.pulls:
+            continue
+        print(f"\n  {f'n = {n}, k = {k}':32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
+        print(f"{'se':>7s}{'sd':>7s}")
+        for score in scores(n, k, options.num_tasks, options.seed):
+            print(score, flush=True)
+            if score.off_by is not None:
+                off_by.append(abs(score.off_by))
+            results.append(
+                {
+                    "num_pulls": n,
+                    "num_arms": k,
+                    "learner": score.learner,
+                    "tuned": score.tuned,
+                    "returns": score.returns.tolist(),
+                }
+            )
+    wall_time = time.perf_counter() - start
+    write(options, results, wall_time)
+    within = [sum(off < 2 * unit for off in off_by) for unit in (1, math.sqrt(2))]
+    print(
+        f"\nOf {len(off_by)} published scores {within[0]} are within 2 se, {within[1]} within 2 sd "
+        f"(by chance about {0.84 * len(off_by):.0f} and {0.95 * len(off_by):.0f})."
+        f"\n{wall_time:.0f} s; the return of every trial is in {options.out}"
+    )
+
+
+def write(options: Options, results: list[dict[str, Any]], wall_time: float) -> None:
+    """Write the results as JSON, one line for each learner and setting."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    head = {
+        "command": "python -m metarl.experiments.study_classical",
+        "options": {**asdict(options), "out": options.out.as_posix()},
+        "git_commit": commit.stdout.strip() or None,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("metarl-suite", "numpy", "gymnasium")},
+        },
+        "wall_time_seconds": round(wall_time, 1),
+    }
+    lines = [json.dumps(result, separators=(",", ":")) for result in results]
+    text = json.dumps(head)[:-1] + ',\n"results": [\n' + ",\n".join(lines) + "\n]}\n"
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
