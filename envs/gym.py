@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.errors import check_names, did_you_mean
+from metarl.errors import check_at_least, check_names, did_you_mean
 from metarl.parameters import Parameter, hull
 from metarl.seeding import Ids
 from metarl.tasks import Task, TaskDistribution, Tasks
@@ -65,6 +65,8 @@ def from_gymnasium(
     """
     if not parameters:
         raise ValueError("a family needs at least one parameter, got none")
+    if horizon is not None:
+        check_at_least(1, horizon=horizon)
     shifted_splits = shifted_splits or {}
     if name is None:
         name = env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
@@ -216,16 +218,17 @@ def _task_giver(
             "every sub-environment needs an instance of its own: pass `lambda: MyEnv()`"
         )
     accepted = inspect.signature(env).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values()):
+    missing = [name for name in parameters if name not in accepted]
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+    # A class with a set_task and **kwargs hands these on to its base: they are no parameters.
+    if not missing or (takes_any and not hasattr(env, "set_task")):
         return functools.partial(_rebuild, env)
-    if not parameters.keys() & accepted.keys():
+    if len(missing) == len(parameters):
         return functools.partial(_call_set_task, env)
-    for missing in parameters.keys() - accepted.keys():
-        raise ValueError(
-            f"the factory does not take the parameter {missing!r}; "
-            f"{did_you_mean(missing, accepted)}"
-        )
-    return functools.partial(_rebuild, env)
+    raise ValueError(
+        f"the factory does not take the parameter {missing[0]!r}; "
+        f"{did_you_mean(missing[0], accepted)}"
+    )
 
 
 def _rebuild(make_env: Callable[..., Env], _: Env | None, task: Task, **options: Any) -> Env:

@@ -1,0 +1,348 @@
+"""Your own gymnasium environment, in each of the three ways."""
+
+import pickle
+import sys
+import textwrap
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.wrappers import TimeLimit
+from numpy.testing import assert_array_equal
+
+from metarl import Choice, LogUniform, Task, TaskEnv, Uniform, check_tasks
+from metarl.envs import from_gymnasium, make
+from metarl.parameters import hull
+
+GRAVITY = {"gravity": Uniform(5.0, 15.0), "force_mag": Choice((-10.0, 10.0))}
+
+
+def make_env(length, gravity, force_mag):
+    env = gymnasium.make("CartPole-v1")
+    pole = env.unwrapped
+    pole.length, pole.gravity, pole.force_mag = length, gravity, force_mag
+    pole.polemass_length = pole.masspole * length
+    return env
+
+
+class TaskCartPole(CartPoleEnv):
+    def __init__(self, **options):
+        super().__init__(**options)
+
+    def set_task(self, task):
+        self.gravity, self.force_mag = task["gravity"], task["force_mag"]
+
+
+def by_set_task():
+    return TimeLimit(TaskCartPole(), 500)
+
+
+def by_factory(gravity, force_mag):
+    return make_env(0.5, gravity, force_mag)
+
+
+class Stub(gymnasium.Env):
+    """Counts its steps; ends, or is cut, after as many as the task says."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    observation_space = spaces.Box(0.0, 99.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, end=99, cut=99, render_mode=None):
+        self.end, self.cut, self.render_mode = end, cut, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        np.clip(action, -0.5, 0.5, out=action)
+        self.steps += 1
+        observation = np.array([self.steps], np.float32)
+        return observation, 1, self.steps >= self.end, self.steps >= self.cut, {}
+
+    def render(self):
+        return np.full((2, 2, 3), self.steps, np.uint8)
+
+
+class Pair(Stub):
+    observation_space = spaces.Tuple([spaces.Discrete(2)])
+
+
+class Wide(Stub):
+    observation_space = spaces.Box(0.0, 99.0, (2,), np.float32)
+
+
+ENDS = {"end": Choice((2, 99)), "cut": Choice((99, 3))}
+
+
+def stubs(**options):
+    return from_gymnasium(Stub, ENDS, **{"name": "stub", "horizon": 5, **options})
+
+
+def trajectory(tasks, drawn, num_steps=60, told=False):
+    env = (tasks.told() if told else tasks).make_vec(len(drawn))
+    env.set_tasks(drawn)
+    actions = np.random.default_rng(0).integers(2, size=(num_steps, len(drawn)))
+    start, _ = env.reset(seed=7)
+    rows = [env.step(action)[:4] for action in actions]
+    env.close()
+    return [start, *map(np.array, zip(*rows))]
+
+
+# The three ways.
+
+
+def test_three_ways_give_the_same_trajectories():
+    ways = [from_gymnasium(env, GRAVITY) for env in ("CartPole-v1", by_set_task, by_factory)]
+    assert [tasks.name for tasks in ways] == ["CartPole-v1", "by_set_task", "by_factory"]
+    drawn = ways[0].sample("train", 3, seed=1)
+    first, *others = (trajectory(tasks, drawn) for tasks in ways)
+    assert first[3].any()  # episodes ended, and others began
+    for other in others:
+        for mine, theirs in zip(first, other):
+            assert_array_equal(mine, theirs)
+
+
+def test_a_batch_equals_gymnasium_itself():
+    tasks = from_gymnasium(make_env, {"length": Uniform(0.25, 1.5), **GRAVITY})
+    drawn = tasks.sample("train", 3, seed=1)
+    start, observations, rewards, terminated, _ = trajectory(tasks, drawn)
+    actions = np.random.default_rng(0).integers(2, size=(60, 3))
+    for i, task in enumerate(drawn):
+        env = make_env(**task)
+        assert_array_equal(start[i], env.reset(seed=7 + i)[0])
+        for t in range(60):
+            observation, reward, over, _, _ = env.step(actions[t, i])
+            if over:
+                observation, _ = env.reset()
+            assert_array_equal(observations[t, i], observation)
+            assert (rewards[t, i], terminated[t, i]) == (reward, over)
+
+
+def test_readme_example_passes_the_check():
+    tasks = from_gymnasium(
+        make_env,
+        {"length": Uniform(0.25, 1.5), **GRAVITY},
+        shifted_splits={"long": {"length": Uniform(1.5, 2.5)}},
+    )
+    assert tasks.splits == ("train", "held_out", "long")
+    assert all(result.passed for result in check_tasks(tasks, num_steps=40).results)
+
+
+def test_attributes_that_are_arrays_stay_arrays():
+    class Arms(Stub):
+        p = np.array([0.5, 0.5])
+
+    gymnasium.register("test/Arms-v0", Arms, max_episode_steps=5)
+    try:
+        env = from_gymnasium("test/Arms-v0", {"p": Uniform(0.0, 1.0, (2,))}).make_vec(1)
+        env.set_tasks([Task("arms", {"p": (0.25, 0.75)})])
+        assert_array_equal(env._envs[0].unwrapped.p * 2, [0.5, 1.5])
+    finally:
+        del gymnasium.registry["test/Arms-v0"]
+
+
+def test_a_rebuilt_environment_needs_no_new_seed():
+    tasks = from_gymnasium(by_factory, GRAVITY)
+    starts = []
+    for _ in range(2):
+        env = tasks.make_vec(2)
+        env.reset(seed=0)
+        env.set_tasks(tasks.sample("train", 2, seed=1))
+        starts.append(env.reset()[0])
+    assert_array_equal(*starts)
+    assert not np.array_equal(starts[0][0], starts[0][1])
+
+
+def test_environments_can_be_sent_to_a_worker():
+    factory = pickle.loads(pickle.dumps(from_gymnasium(make_env, _laws()).env_factory))
+    assert factory(2).horizon == 500
+
+
+def _laws():
+    return {"length": Uniform(0.25, 1.5), **GRAVITY}
+
+
+# Ends of episodes.
+
+
+def run_stub(end, cut, horizon=5, told=False):
+    tasks = stubs(horizon=horizon)
+    env = (tasks.told() if told else tasks).make_vec(1)
+    env.set_tasks([Task("stub", {"end": end, "cut": cut})])
+    env.reset(seed=0)
+    steps = [env.step(np.zeros((1, 1))) for _ in range(7)]
+    ends = [(t + 1, bool(s[2][0]), bool(s[3][0])) for t, s in enumerate(steps) if s[2] | s[3]]
+    return ends[0]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_each_end_is_called_by_its_name(told):
+    assert run_stub(end=2, cut=99, told=told) == (2, True, False)
+    assert run_stub(end=99, cut=3, told=told) == (3, False, True)
+    assert run_stub(end=99, cut=99, told=told) == (5, False, True)
+    # An end that coincides with a cut is an end: there is nothing to bootstrap from.
+    assert run_stub(end=2, cut=99, horizon=2, told=told) == (2, True, False)
+
+
+def test_last_observation_and_first_of_the_next():
+    env = stubs().make_vec(2)
+    env.set_tasks([Task("stub", {"end": 2, "cut": 99}), Task("stub", {"end": 99, "cut": 3})])
+    env.reset(seed=0)
+    env.step(np.zeros((2, 1)))
+    observations, _, _, _, info = env.step(np.zeros((2, 1)))
+    assert observations.tolist() == [[0.0], [2.0]]
+    assert info["final_obs"][info["_final_obs"]].tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "horizon"),
+    [
+        ("CartPole-v1", {}, 500),
+        ("CartPole-v1", {"horizon": 20}, 20),
+        ("CartPole-v1", {"horizon": 900}, 900),
+        (lambda gravity: make_env(0.5, gravity, 10.0), {}, 500),
+        (lambda gravity: TimeLimit(CartPoleEnv(), 30), {}, 30),
+        (lambda gravity: TimeLimit(CartPoleEnv(), 30), {"horizon": 20}, 20),
+        (lambda gravity: CartPoleEnv(), {"horizon": 20}, 20),
+    ],
+)
+def test_horizon_is_that_of_the_environment(env, options, horizon):
+    tasks = from_gymnasium(env, {"gravity": Uniform(5.0, 15.0)}, **options)
+    assert tasks.make_vec(1).horizon == horizon
+
+
+def test_the_time_limit_of_a_gymnasium_id_truncates():
+    env = from_gymnasium("CartPole-v1", {"gravity": Uniform(5.0, 6.0)}, horizon=4).make_vec(2)
+    env.reset(seed=0)
+    ends = [env.step(np.array([t % 2, t % 2]))[2:4] for t in range(4)]
+    assert not np.any([terminated for terminated, _ in ends])
+    assert [truncated.tolist() for _, truncated in ends] == [[False] * 2] * 3 + [[True] * 2]
+
+
+def test_only_the_active_step_and_actions_are_left_alone():
+    env = stubs().make_vec(3)
+    env.reset(seed=0)
+    actions = np.ones((3, 1), np.float32)
+    env.step(actions, np.array([True, False, True]))
+    observations, *_ = env.step(actions)
+    assert_array_equal(observations[:, 0], [0.0, 1.0, 0.0])  # the default task ends after 2
+    assert_array_equal(actions, 1.0)
+
+
+def test_rendering():
+    env = TaskEnv(stubs().make_vec(1, render_mode="rgb_array"))
+    assert env.metadata["render_fps"] == 10
+    env.reset(seed=0)
+    env.step(np.zeros(1, np.float32))
+    assert env.render().max() == 1
+
+
+# What is refused, and how.
+
+
+@pytest.mark.parametrize(
+    ("env", "laws", "options", "error", "match"),
+    [
+        ("CartPol-v1", GRAVITY, {}, ValueError, "Did you mean: `CartPole`"),
+        ("CartPole-v1", {"gravty": Uniform(5.0, 15.0)}, {}, ValueError, "mean 'gravity'"),
+        ("CartPole-v1", {}, {}, ValueError, "at least one parameter"),
+        ("CartPole-v1", GRAVITY, {"horizon": 0}, ValueError, "horizon must be at least 1"),
+        (make_env, {"lenght": Uniform(0.1, 1.0), **GRAVITY}, {}, ValueError, "mean 'length'"),
+        (CartPoleEnv, GRAVITY, {}, ValueError, r"needs a method set_task\(task\), or the factory"),
+        (CartPoleEnv(), GRAVITY, {}, TypeError, "pass `lambda: MyEnv"),
+        (lambda gravity: None, {"gravity": Uniform(5.0, 15.0)}, {}, TypeError, "got None"),
+        (TaskCartPole, GRAVITY, {}, ValueError, "no time limit: pass horizon="),
+        (by_set_task, GRAVITY, {"horizon": 900}, ValueError, "beyond the time limit .* 500 steps"),
+        (Pair, ENDS, {"horizon": 9}, ValueError, "use gymnasium.wrappers.FlattenObservation"),
+        (by_factory, GRAVITY, {"shifted_splits": {"up": {"gravit": Uniform(1, 2)}}}, ValueError,
+         "mean 'gravity'"),
+        (by_factory, GRAVITY, {"episodes_per_trial": 0}, ValueError, "at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_before_anything_runs(env, laws, options, error, match):
+    with pytest.raises(error, match=match):
+        from_gymnasium(env, laws, **options)
+
+
+def test_observations_of_the_wrong_shape():
+    env = from_gymnasium(Wide, ENDS, horizon=5).make_vec(1)
+    with pytest.raises(ValueError, match=r"shape \(1,\), but its observation space is Box"):
+        env.reset(seed=0)
+
+
+def test_tasks_of_every_split_are_allowed_and_no_others():
+    splits = {"moon": {"gravity": Uniform(1.0, 2.0)}, "weak": {"force_mag": Choice((5.0,))}}
+    env = from_gymnasium("CartPole-v1", GRAVITY, shifted_splits=splits).make_vec(1)
+    for gravity, force in ((1.0, 5.0), (15.0, -10.0), (3.0, 10.0)):
+        env.set_tasks([Task("pole", {"gravity": gravity, "force_mag": force})])
+    for gravity, force in ((0.9, 5.0), (15.0, 6.0)):
+        with pytest.raises(ValueError, match="is not allowed by"):
+            env.set_tasks([Task("pole", {"gravity": gravity, "force_mag": force})])
+
+
+def test_hull():
+    assert hull([Uniform(0.0, 1.0), Uniform(3.0, 4.0)]) == Uniform(0.0, 4.0, nominal=0.5)
+    assert hull([LogUniform(1.0, 4.0), Choice((8, 9))]) == Uniform(1.0, 9.0, nominal=2.0)
+    assert hull([Choice(("a", "b"), "b"), Choice(("c", "b"))]) == Choice(("a", "b", "c"), "b")
+    assert hull([LogUniform(1.0, 4.0)] * 2) == LogUniform(1.0, 4.0)
+    with pytest.raises(ValueError, match="agree in shape"):
+        hull([Uniform(0.0, 1.0), Uniform(0.0, 1.0, (2,))])
+    with pytest.raises(ValueError, match="all ranges or all choices"):
+        hull([Uniform(0.0, 1.0), Choice(("a",))])
+
+
+# Families named by where they are.
+
+
+@pytest.fixture
+def my_family(tmp_path, monkeypatch):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "poles.py").write_text(
+        textwrap.dedent(
+            """
+            from metarl import Uniform
+            from metarl.envs import from_gymnasium
+
+            def build():
+                return from_gymnasium("CartPole-v1", {"gravity": Uniform(5.0, 15.0)}, name="pole")
+
+            tasks = build()
+            number = 3
+            """
+        )
+    )
+    (tmp_path / "my_package" / "broken.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_package")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("my_family")
+def test_a_family_is_loaded_from_a_module():
+    assert make("my_package.poles:tasks").name == "pole"
+    assert make("my_package.poles:build").make_vec(2).num_envs == 2
+
+
+@pytest.mark.usefixtures("my_family")
+@pytest.mark.parametrize(
+    ("name", "error", "match"),
+    [
+        ("my_package.poles:task", ValueError, "has no 'task'; did you mean 'tasks'"),
+        ("my_package.poles:number", TypeError, "must be a TaskDistribution .* got 3"),
+        ("my_package.pole:tasks", ValueError, "no module 'my_package.pole' in "),
+        ("your_package.poles:tasks", ValueError, "no module 'your_package' in "),
+        ("my_package.broken:tasks", ModuleNotFoundError, "not_installed_anywhere"),
+        ("./my_package/poles.py:tasks", ValueError, "for example 'my_package.poles:tasks'"),
+        ("my_package.poles:", ValueError, "named module:attribute"),
+    ],
+)
+def test_a_family_that_cannot_be_loaded(name, error, match):
+    with pytest.raises(error, match=match):
+        make(name)
