@@ -28,8 +28,8 @@ from metarl.experiments.study_classical import PUBLISHED, play, scores
 # standard error, and the published one is rounded to 0.1. What broken learners score for n = 100,
 # k = 5: one that never learns 50; one that forgets failures and locks onto its first success 64;
 # UCB1 without its bonus 75.4 and with the textbook's c = 1 66.8, not 78.4; Gittins with the number
-# of pulls left stuck at 1 is greedy, 75.5, not 78.9. Stuck at n it still gets 78.7, which this
-# table cannot tell from right: the exact values further down can.
+# of pulls left stuck at 1 is greedy, 75.4, not 78.6. Stuck at n it also gets 78.6, which this
+# table cannot tell from right: the index itself is tested further down.
 
 
 def check_published(num_pulls, num_arms, standard_errors):
