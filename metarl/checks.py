@@ -276,7 +276,10 @@ def _survives(probe: Probe) -> str:
             for k in range(episodes)
         ]
         if not any(changed):
-            raise _NotCheckedError("not checked: the task changes nothing to begin with")
+            raise _NotCheckedError(
+                f"not checked: in episodes cut to {env.horizon} steps the task changes nothing; "
+                "if it shows only later, raise num_steps"
+            )
         advice = "keep the task in the environment until set_task changes it"
         if changed[0] and episodes > 1 and not any(changed[1:]):
             raise ValueError(
