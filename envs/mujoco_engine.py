@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metarl.envs.bodies import Body, State
 from metarl.errors import check_at_least
+from metarl.envs.rendering import BatchRenderer
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
@@ -126,6 +127,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         self.body = body
         self._progress = progress
         self._physics = physics
+        self._renderer: BatchRenderer | None = None
         model = load_model(body, edit)
         self.dt = model.opt.timestep * body.frame_skip
         self.metadata = {
@@ -221,6 +223,24 @@ class MujocoVectorEnv(TaskVectorEnv):
             terminated |= failed
         self._observations[ids] = observations
         return observations, rewards, terminated
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
+        """Return a picture of each sub-environment, or None without a render mode.
+
+        Raises:
+            RuntimeError: If there is no OpenGL to draw with.
+        """
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = BatchRenderer(self.batch)
+        return self._renderer.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
 
     def _simulate(self, ids: Ids) -> NDArray[np.bool_]:
         """Run one control step; return which of all simulations MuJoCo raised an error in."""

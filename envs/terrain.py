@@ -31,7 +31,7 @@ Array = NDArray[Any]
 # A profile: level ground, then ramps of equal length along their surface, then level ground.
 NUM_RAMPS = 9
 RAMP_LENGTH = 2.0  # metres
-RUN_UP = 2.0  # metres of level ground before the first ramp
+RUN_UP = 1.0  # metres of level ground before the first ramp
 _LEVEL_LENGTH = 100.0  # metres of level ground at each end
 _THICKNESS = 1.0  # metres, of half a ramp
 
@@ -203,7 +203,7 @@ def _pattern(*parts: tuple[int, float]) -> tuple[float, ...]:
 
 
 def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
-    """Run over ramps: 2 m of level ground, then nine ramps of 2 m, after Nagabandi et al. 2019.
+    """Run over ramps: 1 m of level ground, then nine ramps of 2 m, after Nagabandi et al. 2019.
 
     In ``train`` and ``held_out`` every ramp's angle is U(-7, 7) degrees: the steepest of nine has
     a median of 6.5 degrees, that of the source's six random segments is 6.4. Shifted splits have

@@ -1,0 +1,70 @@
+"""Pictures of the robots of a batch, through gymnasium's renderer."""
+
+import math
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 480
+"""Width and height of a picture, in pixels."""
+
+
+class BatchRenderer:
+    """Draws the simulations of a ``mujoco.batch.Batch``, each with its own model fields.
+
+    The picture is that of gymnasium's camera "track", rolled so that gravity points down in it:
+    where gravity leans, which is how a slope is simulated, the floor leans in the picture.
+
+    Args:
+        batch: The batch.
+
+    Raises:
+        RuntimeError: If there is no OpenGL to draw with.
+    """
+
+    def __init__(self, batch: Any):
+        import mujoco
+        from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+
+        # Without a screen gymnasium tries a window first, which fails noisily.
+        if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        self._batch = batch
+        self._model = batch.get_model(0)
+        self._data = mujoco.MjData(self._model)
+        self._camera = self._model.camera("track").id
+        self._upright = batch.model.cam_mat0[self._camera].reshape(3, 3).copy()
+        self._renderer = MujocoRenderer(
+            self._model, self._data, width=SIZE, height=SIZE, camera_name="track"
+        )
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """Return a picture of each simulation, of shape (SIZE, SIZE, 3)."""
+        return tuple(self._draw(sim) for sim in range(self._batch.nsim))
+
+    def _draw(self, sim: int) -> NDArray[np.uint8]:
+        import mujoco
+
+        self._batch.get_model(sim, self._model)
+        self._batch.get_data(sim, self._data)
+        x, _, z = self._model.opt.gravity
+        lean = math.atan2(-x, -z)
+        c, s = math.cos(lean), math.sin(lean)
+        roll = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+        self._model.cam_mat0[self._camera] = (roll @ self._upright).ravel()
+        mujoco.mj_forward(self._model, self._data)
+        try:
+            frame: NDArray[np.uint8] = self._renderer.render("rgb_array")
+        except Exception as error:  # every OpenGL platform fails in its own way
+            raise RuntimeError(
+                "cannot draw: no OpenGL. Without a screen, set MUJOCO_GL=egl (needs libegl1) or "
+                "MUJOCO_GL=osmesa (needs libosmesa6) before Python starts"
+            ) from error
+        return frame
+
+    def close(self) -> None:
+        """Free the drawing context."""
+        self._renderer.close()
