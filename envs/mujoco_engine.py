@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from metarl.envs.bodies import Body, State
-from metarl.errors import check_at_least
 from metarl.envs.rendering import BatchRenderer
+from metarl.errors import check_at_least
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.tasks import Tasks

@@ -67,4 +67,4 @@ class BatchRenderer:
 
     def close(self) -> None:
         """Free the drawing context."""
-        self._renderer.close()
+        self._renderer.close()  # type: ignore[no-untyped-call]

@@ -29,6 +29,12 @@ REFERENCES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """MuJoCo logs its warnings in the present directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 def assert_equal_motion(env, reference, num_steps=300):
     """Run both from one state with one sequence of actions; compare everything."""
     first, _ = reference.reset(seed=1)
