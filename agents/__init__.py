@@ -3,4 +3,7 @@
 from metarl.agents.base import MetaAgent
 from metarl.agents.rl2 import RL2
 
-__all__ = ["RL2", "MetaAgent"]
+AGENTS: dict[str, type[MetaAgent]] = {"rl2": RL2}
+"""The meta-learners by their names on the command line."""
+
+__all__ = ["AGENTS", "RL2", "MetaAgent"]

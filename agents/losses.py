@@ -42,10 +42,22 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum() / mask.sum()
 
 
-def standardize(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Shift and scale to mean 0 and standard deviation 1 over the real steps; padding is zero."""
-    centered = (values - masked_mean(values, mask)) * mask
-    std = (centered.square().sum() / mask.sum()).sqrt()
+def standardize(
+    values: torch.Tensor, mask: torch.Tensor, dim: int | None = None
+) -> torch.Tensor:
+    """Shift and scale to mean 0 and standard deviation 1 over the real steps; padding is zero.
+
+    Args:
+        values: The values.
+        mask: Which steps are real, of the same shape.
+        dim: The dimension over which to average; None averages over all.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    count = mask.sum(dim, keepdim=True)
+    centered = (values - (values * mask).sum(dim, keepdim=True) / count) * mask
+    std = (centered.square().sum(dim, keepdim=True) / count).sqrt()
     return centered / (std + 1e-8)
 
 

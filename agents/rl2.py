@@ -50,6 +50,9 @@ class RL2(MetaAgent):
         anneal_learning_rate: Whether the step size falls linearly to zero over ``learn``.
         trials_per_iteration: Trials collected, side by side, in each iteration.
         episodes_per_trial: K; None takes the family's.
+        first_episodes_per_trial: Begin with trials of so many episodes, growing geometrically to
+            K over the first half of ``learn``; None begins with K. Short trials are cheap, and
+            what is learned in them carries over to long ones.
         trials_per_minibatch: Trials in each gradient step; None takes all.
         n_epochs: Passes over the collected trials.
         gamma: The discount factor, across the whole trial.
@@ -83,6 +86,7 @@ class RL2(MetaAgent):
         anneal_learning_rate: bool = False,
         trials_per_iteration: int = 256,
         episodes_per_trial: int | None = None,
+        first_episodes_per_trial: int | None = None,
         trials_per_minibatch: int | None = 64,
         n_epochs: int = 4,
         gamma: float = 0.99,
@@ -116,6 +120,7 @@ class RL2(MetaAgent):
             1,
             trials_per_iteration=trials_per_iteration,
             episodes_per_trial=self.episodes_per_trial,
+            first_episodes_per_trial=first_episodes_per_trial or self.episodes_per_trial,
             trials_per_minibatch=trials_per_minibatch,
             n_epochs=n_epochs,
         )
@@ -133,6 +138,12 @@ class RL2(MetaAgent):
             raise ValueError(
                 f"trials_per_minibatch ({trials_per_minibatch}) must not exceed "
                 f"trials_per_iteration ({trials_per_iteration})"
+            )
+        self.first_episodes_per_trial = first_episodes_per_trial or self.episodes_per_trial
+        if self.first_episodes_per_trial > self.episodes_per_trial:
+            raise ValueError(
+                f"first_episodes_per_trial ({first_episodes_per_trial}) must not exceed "
+                f"episodes_per_trial ({self.episodes_per_trial})"
             )
         self.learning_rate = learning_rate
         self.anneal_learning_rate = anneal_learning_rate
@@ -172,7 +183,15 @@ class RL2(MetaAgent):
         env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
         observations, _ = env.reset(seed=self._seed("envs"))
         self._recorder = _Recorder(self, self.n_envs, self._generator("actions"))
-        return rollout(env, observations, self._recorder, self.episodes_per_trial)
+        return rollout(env, observations, self._recorder, self._present_episodes_per_trial())
+
+    def _progress(self) -> float:
+        """Return the share of the env steps of ``learn`` that is done, as of this iteration."""
+        return min(self._saved_timesteps / self._total_timesteps, 1.0)
+
+    def _present_episodes_per_trial(self) -> int:
+        growth = self.episodes_per_trial / self.first_episodes_per_trial
+        return round(self.first_episodes_per_trial * growth ** min(2.0 * self._progress(), 1.0))
 
     def _update(self) -> None:
         batch = self._recorder.batch()
@@ -204,8 +223,7 @@ class RL2(MetaAgent):
         mask: torch.Tensor,
     ) -> None:
         if self.anneal_learning_rate:
-            remaining = 1.0 - self._saved_timesteps / self._total_timesteps
-            self.optimizer.param_groups[0]["lr"] = self.learning_rate * max(remaining, 0.0)
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate * (1.0 - self._progress())
         generator = self._generator("minibatches")
         num_steps = 0
         sums = dict.fromkeys(

@@ -7,6 +7,7 @@ Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, Agent, Rollout, rollout
 from metarl.checks import CheckResult, TaskCheck, check_tasks
+from metarl.evaluation import Report, evaluate
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
 from metarl.tasks import Task, TaskDistribution, Tasks
 from metarl.trial import TrialEnv
@@ -19,6 +20,7 @@ __all__ = [
     "Choice",
     "LogUniform",
     "Parameter",
+    "Report",
     "Rollout",
     "Task",
     "TaskCheck",
@@ -31,5 +33,6 @@ __all__ = [
     "Uniform",
     "__version__",
     "check_tasks",
+    "evaluate",
     "rollout",
 ]

@@ -17,6 +17,9 @@ class Adaptation(Protocol):
 
     It starts having seen nothing. Whatever it learns stays inside: the agent it came from is
     left untouched.
+
+    An adaptation that learns from whole rounds of episodes has a true attribute ``lockstep``:
+    no environment then begins its next episode before all have ended theirs.
     """
 
     def act(self, observations: Array) -> Array:
@@ -97,7 +100,8 @@ def rollout(
 ) -> Rollout:
     """Run a fixed number of episodes in every sub-environment; all of them count.
 
-    A sub-environment that has finished neither steps nor counts while the others go on.
+    A sub-environment that has finished, or waits for the others where the learner asks for
+    ``lockstep``, neither steps nor counts while the others go on.
 
     Args:
         env: The environments, just reset.
@@ -113,6 +117,7 @@ def rollout(
     lengths = np.zeros((env.num_envs, num_episodes), dtype=np.int64)
     episode = np.zeros(env.num_envs, dtype=np.int64)
     active = np.ones(env.num_envs, dtype=np.bool_)
+    lockstep = getattr(adaptation, "lockstep", False)
     while active.any():
         actions = adaptation.act(observations)
         following, rewards, terminated, truncated, info = env.step(actions, active)
@@ -127,7 +132,10 @@ def rollout(
         adaptation.observe(
             observations, actions, rewards, terminated, truncated, successors, active
         )
+        if not active.all():  # the rows of those that did not step are empty
+            following = following.copy()
+            following[~active] = observations[~active]
         observations = following
         episode += terminated | truncated
-        active = episode < num_episodes
+        active = episode < (min(episode.min() + 1, num_episodes) if lockstep else num_episodes)
     return Rollout(returns, lengths, observations)

@@ -1,0 +1,163 @@
+"""The command line: ``metarl list | train | resume | evaluate | compare``."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from metarl import envs
+from metarl.agents import AGENTS
+from metarl.errors import check_at_least
+from metarl.experiments import train as actions
+
+Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
+RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Overrides = Annotated[
+    list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="NAME=VALUE")
+]
+
+
+def list_command() -> None:
+    """List the families of tasks, the agents and their hyperparameters."""
+    console = Console()
+    table = Table(box=None, title="families of tasks", title_justify="left", title_style="bold")
+    for heading in ("name", "splits", "episodes per trial", "description"):
+        table.add_column(heading, header_style="bold")
+    for name in envs.names():
+        tasks = envs.make(name)
+        splits = ", ".join(tasks.splits)
+        table.add_row(name, splits, str(tasks.episodes_per_trial), tasks.description)
+    console.print(table)
+    console.print(
+        "\nYour own: a module and the name of a family in it, as my_package.my_module:tasks"
+    )
+    for name, agent in AGENTS.items():
+        console.print(f"\n[bold]agent {name}[/bold]: --set NAME=VALUE with any of")
+        console.print(", ".join(agent.hyperparameter_names()), highlight=False)
+
+
+def train_command(
+    agent: Agent,
+    tasks: Family,
+    /,
+    run_dir: Path | None = None,
+    total_timesteps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+) -> None:
+    """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
+
+    Args:
+        agent: The agent; ``metarl list`` shows them.
+        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
+        total_timesteps: Env steps of training (default: the preset's).
+        seed: The seed of everything.
+        device: auto, cpu or cuda.
+        threads: CPU threads of PyTorch (default: PyTorch's own choice).
+        overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
+    """
+    if threads is not None:
+        check_at_least(1, threads=threads)
+        torch.set_num_threads(threads)
+    actions.train(
+        agent,
+        tasks,
+        run_dir=run_dir,
+        total_timesteps=total_timesteps,
+        seed=seed,
+        device=device,
+        overrides=overrides,
+        command=shlex.join(["metarl", *sys.argv[1:]]),
+    )
+
+
+def resume_command(run: RunDir, /) -> None:
+    """Go on with a run that was stopped or killed; it ends as if it had never stopped.
+
+    Args:
+        run: The run directory.
+    """
+    actions.resume(run)
+
+
+def evaluate_command(
+    run: RunDir,
+    /,
+    split: str = "held_out",
+    num_tasks: int | None = None,
+    num_episodes: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
+
+    Args:
+        run: The run directory.
+        split: The split of the family.
+        num_tasks: How many tasks (default: as at the end of training).
+        num_episodes: Adaptation episodes of each task (default: as at the end of training).
+        seed: The seed of tasks, episodes and actions.
+    """
+    actions.evaluate_run(
+        run, split=split, num_tasks=num_tasks, num_episodes=num_episodes, seed=seed
+    )
+
+
+def compare_command(
+    runs: RunDirs, /, split: str = "held_out", output: Path = Path("comparison.png")
+) -> None:
+    """Compare runs that were evaluated on the same tasks: one table, one plot.
+
+    Args:
+        runs: The run directories.
+        split: The split of the evaluations.
+        output: Where to write the plot.
+    """
+    actions.compare(runs, split=split, output=output)
+
+
+COMMANDS = {
+    "list": list_command,
+    "train": train_command,
+    "resume": resume_command,
+    "evaluate": evaluate_command,
+    "compare": compare_command,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The arguments; those of the process if None.
+
+    Returns:
+        0 if all went well, 2 for bad input, 130 if the user stopped a training.
+    """
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,  # type: ignore[arg-type]
+            prog="metarl",
+            description="Meta-reinforcement learning: agents that learn to learn.",
+            args=arguments,
+        )
+    except actions.Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"metarl: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

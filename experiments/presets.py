@@ -1,0 +1,65 @@
+"""Tuned hyperparameters for each agent and family. One place, plain data."""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to train an agent on the families whose names match a pattern.
+
+    Attributes:
+        agent: The agent's name on the command line.
+        pattern: A shell pattern of family names; the first match counts.
+        total_timesteps: Env steps of training.
+        hyperparameters: Keyword arguments of the agent; the rest keep their defaults.
+        num_eval_tasks: Held-out tasks of the final evaluation.
+        num_eval_episodes: Adaptation episodes of the final evaluation; None takes the family's.
+    """
+
+    agent: str
+    pattern: str
+    total_timesteps: int
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    num_eval_tasks: int = 100
+    num_eval_episodes: int | None = None
+
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        "rl2",
+        "bandit-10x*",
+        1_500_000,
+        {
+            "trials_per_iteration": 500,
+            "trials_per_minibatch": 125,
+            "learning_rate": 3e-3,
+            "anneal_learning_rate": True,
+            "gamma": 1.0,
+            "gae_lambda": 0.5,
+            "policy_kwargs": {"hidden_size": 64},
+        },
+        num_eval_tasks=1000,
+    ),
+    # What a new family starts from.
+    Preset(
+        "rl2",
+        "*",
+        2_000_000,
+        {"normalize_observation": True, "normalize_reward": True},
+    ),
+)
+
+
+def find_preset(agent: str, family: str) -> Preset:
+    """Return the first preset that matches.
+
+    Raises:
+        ValueError: If the agent has none for such a family.
+    """
+    for preset in PRESETS:
+        if preset.agent == agent and fnmatch.fnmatchcase(family, preset.pattern):
+            return preset
+    raise ValueError(f"there is no preset of {agent!r} for {family!r}; pass --total-timesteps")

@@ -1,0 +1,300 @@
+"""What the command line does: train, resume, evaluate and compare runs."""
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure
+
+from metarl import Agent, Report, TaskDistribution, envs, evaluate
+from metarl.agents import AGENTS, MetaAgent
+from metarl.agents.classical import KnownBestArm, classical_learners
+from metarl.errors import check_names, did_you_mean
+from metarl.experiments.presets import find_preset
+from metarl.plotting import plot_reports
+from metarl.runs import Run
+from metarl.tables import comparison_table
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Training was stopped by the user; what was learned is in the checkpoint."""
+
+
+class _Checkpointer(BaseCallback):
+    """Saves the agent between iterations once a minute, and stops at a signal."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self._run = run
+        self._last = time.monotonic()
+        self.stop = False
+
+    def _on_rollout_start(self) -> None:
+        if time.monotonic() - self._last >= CHECKPOINT_SECONDS:
+            self.model.save(self._run.checkpoint)
+            self._last = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return not self.stop
+
+
+def train(
+    agent: str,
+    tasks: str,
+    *,
+    run_dir: Path | None = None,
+    total_timesteps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    command: str = "",
+) -> list[Report]:
+    """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
+
+    Args:
+        agent: The agent's name.
+        tasks: The family's name, or ``module:attribute`` of your own.
+        run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
+        total_timesteps: Env steps of training; None takes the preset's.
+        seed: The seed of everything.
+        device: Where to compute.
+        overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
+        command: The command line, for the record.
+
+    Returns:
+        The reports of the final evaluation, the agent's first.
+    """
+    check_names([agent], AGENTS, "agent")
+    family = envs.make(tasks)
+    preset = find_preset(agent, tasks)
+    hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
+    learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
+    label = tasks.replace(":", "-").replace("/", "-")
+    run = Run.create(
+        run_dir or Path("runs") / f"{agent}-{label}-seed{seed}",
+        {
+            "agent": agent,
+            "tasks": tasks,
+            "seed": seed,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "total_timesteps": total_timesteps or preset.total_timesteps,
+            "hyperparameters": hyperparameters,
+            "evaluation": {
+                "num_tasks": preset.num_eval_tasks,
+                "num_episodes": preset.num_eval_episodes,
+                "seed": 0,
+            },
+            "command": command,
+        },
+    )
+    return _train(run, learner)
+
+
+def resume(run_dir: Path) -> list[Report]:
+    """Go on with a run from its newest checkpoint; it ends as if it had never stopped.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+        ValueError: If the run is complete.
+    """
+    run = Run.open(run_dir)
+    if run.agent.exists():
+        raise ValueError(
+            f"{str(run_dir)!r} is complete; evaluate it with: metarl evaluate {run_dir}"
+        )
+    torch.set_num_threads(run.config["threads"])  # other thread counts round differently
+    learner = build_agent(run)
+    if run.checkpoint.exists():
+        learner.restore(run.checkpoint)
+    return _train(run, learner)
+
+
+def build_agent(run: Run) -> MetaAgent:
+    """Return the untrained agent of a run's configuration."""
+    config = run.config
+    check_names([config["agent"]], AGENTS, "agent")
+    family = envs.make(config["tasks"])
+    agent_class = AGENTS[config["agent"]]
+    return agent_class(
+        family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
+    )
+
+
+def load_agent(run: Run) -> MetaAgent:
+    """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
+
+    Raises:
+        FileNotFoundError: If it has neither.
+    """
+    path = run.agent if run.agent.exists() else run.checkpoint
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{str(run.directory)!r} has no checkpoint yet; train it with: "
+            f"metarl resume {run.directory}"
+        )
+    learner = build_agent(run)
+    learner.restore(path)
+    return learner
+
+
+def _train(run: Run, learner: MetaAgent) -> list[Report]:
+    remaining = run.config["total_timesteps"] - learner.num_timesteps
+    print(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
+    if remaining > 0:
+        learner.set_logger(run.logger(learner.num_timesteps))
+        checkpointer = _Checkpointer(run)
+        started = time.monotonic()
+        with _stopping(checkpointer):
+            learner.learn(
+                remaining, callback=checkpointer, reset_num_timesteps=False, progress_bar=True
+            )
+        learner.save(run.checkpoint)
+        if checkpointer.stop:
+            learner.logger.close()
+            raise Interrupted(
+                f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
+                f"metarl resume {run.directory}"
+            )
+        seconds = time.monotonic() - started
+        print(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
+    settings = run.config["evaluation"]
+    print(f"evaluating on {settings['num_tasks']} held-out tasks")
+    reports = evaluate_with_references(learner, split="held_out", **settings)
+    _show(run, reports)
+    if remaining > 0:
+        _log_curve(learner, reports[0])
+        learner.logger.close()
+    learner.save(run.agent)
+    run.checkpoint.unlink(missing_ok=True)
+    return reports
+
+
+@contextlib.contextmanager
+def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
+    """Turn the first Ctrl-C (or SIGTERM) into a stop between iterations, the second into an end."""
+
+    def handle(signum: int, frame: Any) -> None:
+        if checkpointer.stop:
+            raise KeyboardInterrupt
+        checkpointer.stop = True
+        print("\nstopping after the present step; Ctrl-C again ends at once", file=sys.stderr)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def evaluate_with_references(
+    learner: Agent, tasks: TaskDistribution | None = None, **settings: Any
+) -> list[Report]:
+    """Evaluate an agent, and the classical strategies on the same tasks where there are any."""
+    family = tasks or learner.tasks  # type: ignore[attr-defined]
+    reports = [evaluate(learner, family, **settings)]
+    if family.name.startswith("bandit-"):
+        num_episodes = reports[0].num_episodes
+        settings = {**settings, "num_episodes": num_episodes}
+        reports += [evaluate(other, family, **settings) for other in classical_learners(family)]
+        reports.append(evaluate(KnownBestArm(family.told()), family.told(), **settings))
+    return reports
+
+
+def _show(run: Run, reports: Sequence[Report], stem: str | None = None) -> None:
+    """Print tables, and write the agent's raw returns and the plot of all curves."""
+    first = reports[0]
+    path = first.save(run.evaluation)
+    if stem is not None:
+        path = path.rename(path.with_name(f"{stem}.json"))
+    picture = path.with_suffix(".png")
+    plot_reports(reports, picture)
+    print(f"\n{first}")
+    if len(reports) > 1:
+        print(f"\n{comparison_table(reports)}")
+    print(f"\nraw returns: {path}\nadaptation curve: {picture}")
+
+
+def _log_curve(learner: MetaAgent, report: Report) -> None:
+    """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
+    summary = report.summary(report.groups(50))
+    for (_, stop), value in zip(summary.groups, summary.center):
+        learner.logger.record("held_out/return_by_episode", float(value), exclude="csv")
+        learner.logger.dump(stop)
+    learner.logger.record("held_out/curve", Figure(report.plot(), close=False), exclude="csv")
+    learner.logger.dump(learner.num_timesteps)
+
+
+def evaluate_run(
+    run_dir: Path, *, split: str, num_tasks: int | None, num_episodes: int | None, seed: int
+) -> list[Report]:
+    """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
+    run = Run.open(run_dir)
+    learner = load_agent(run)
+    default = run.config["evaluation"]
+    settings = {
+        "num_tasks": num_tasks or default["num_tasks"],
+        "num_episodes": num_episodes or default["num_episodes"],
+        "seed": seed,
+    }
+    reports = evaluate_with_references(learner, split=split, **settings)
+    # Another evaluation of the same split must not replace the run's own.
+    stem = None
+    if settings != default:
+        stem = f"{split}-{reports[0].num_tasks}x{reports[0].num_episodes}-seed{seed}"
+    _show(run, reports, stem)
+    return reports
+
+
+def compare(run_dirs: Sequence[Path], *, split: str, output: Path) -> list[Report]:
+    """Print the evaluations of several runs on the same tasks as one table, and plot them."""
+    reports = []
+    for run_dir in run_dirs:
+        run = Run.open(run_dir)
+        path = run.evaluation / f"{split}.json"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{str(run_dir)!r} has no evaluation of {split!r}; make one with: "
+                f"metarl evaluate {run_dir} --split {split}"
+            )
+        data = json.loads(path.read_text())
+        reports.append(Report.from_json({**data, "agent": f"{data['agent']} ({run_dir.name})"}))
+    print(comparison_table(reports))
+    plot_reports(reports, output)
+    print(f"\nadaptation curves: {output}")
+    return reports
+
+
+def parse_overrides(agent_class: type[MetaAgent], overrides: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs; values are JSON, and bare words are strings.
+
+    Raises:
+        ValueError: If a pair lacks ``=`` or names no hyperparameter.
+    """
+    known = agent_class.hyperparameter_names()
+    values: dict[str, Any] = {}
+    for pair in overrides:
+        name, equals, text = pair.partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            raise ValueError(f"expected name=value, got {pair!r}")
+        if name not in known:
+            raise ValueError(
+                f"{agent_class.__name__} has no hyperparameter {name!r}; "
+                f"{did_you_mean(name, known)}"
+            )
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values

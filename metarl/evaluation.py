@@ -1,0 +1,380 @@
+"""Evaluation: return per adaptation episode on held-out tasks, with nothing averaged away."""
+
+import itertools
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from metarl._version import __version__
+from metarl.adaptation import Agent, rollout
+from metarl.checkpoint import atomic_write
+from metarl.errors import check_at_least, check_names
+from metarl.seeding import stream, stream_seed
+from metarl.tasks import TaskDistribution, Tasks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def evaluate(
+    agent: Agent,
+    tasks: TaskDistribution,
+    *,
+    split: str = "held_out",
+    num_tasks: int = 40,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> "Report":
+    """Let an agent adapt to tasks and measure the return of every adaptation episode.
+
+    Each task gets the same number of episodes and all of them count, the exploring ones too.
+    Tasks, episodes and actions come from the seed alone: agents evaluated with the same seed meet
+    the same tasks. Training is not touched: own environments, own random streams, and the agent
+    is left as it was.
+
+    Args:
+        agent: Anything with an ``adaptation`` method; see :class:`metarl.Agent`.
+        tasks: The family.
+        split: The split to draw tasks from.
+        num_tasks: How many tasks.
+        num_episodes: Adaptation episodes of each task; None takes the family's, rounded up to a
+            multiple of the agent's ``episodes_per_adaptation``.
+        seed: The seed of everything.
+        deterministic: Whether the agent takes its most likely actions instead of sampling.
+
+    Returns:
+        The report, with raw returns of shape (num_tasks, num_episodes).
+
+    Raises:
+        TypeError: If the agent or the family is no such thing.
+        ValueError: If there is no such split, a number is below 1, or the agent adapts by K
+            episodes and ``num_episodes`` is not a multiple of K.
+    """
+    if not isinstance(tasks, TaskDistribution):
+        raise TypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
+    if not isinstance(agent, Agent):
+        raise TypeError(
+            f"{agent!r} cannot be evaluated: it lacks `name`, `episodes_per_adaptation` or "
+            "`adaptation(num_tasks)`"
+        )
+    check_names([split], tasks.splits, f"split of {tasks.name!r}:")
+    parallel = agent.episodes_per_adaptation
+    if num_episodes is None:
+        num_episodes = parallel * -(-tasks.episodes_per_trial // parallel)
+    check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
+    if num_episodes % parallel:
+        raise ValueError(
+            f"{agent.name} adapts after every {parallel} episodes: num_episodes must be a "
+            f"multiple of {parallel}, got {num_episodes}"
+        )
+    sampled = tasks.sample(split, num_tasks, seed)
+    env = tasks.make_vec(num_tasks * parallel)
+    try:
+        env.set_tasks(sampled.repeat(parallel))
+        observations, _ = env.reset(seed=stream_seed(seed, "evaluation", "env"))
+        adaptation = agent.adaptation(
+            num_tasks, seed=stream(seed, "evaluation", "agent"), deterministic=deterministic
+        )
+        done = rollout(env, observations, adaptation, num_episodes // parallel)
+    finally:
+        env.close()
+
+    def by_task(values: NDArray[Any]) -> NDArray[Any]:
+        # Rows are tasks times episodes side by side, columns are rounds of these.
+        rounds = values.reshape(num_tasks, parallel, -1).swapaxes(1, 2)
+        return rounds.reshape(num_tasks, num_episodes)
+
+    overlap = tasks.overlap(split)
+    return Report(
+        agent=agent.name,
+        family=tasks.name,
+        split=split,
+        returns=by_task(done.returns),
+        lengths=by_task(done.lengths),
+        tasks=sampled,
+        episodes_per_adaptation=parallel,
+        statistic=tasks.statistic,
+        seed=seed,
+        notes=(overlap,) if overlap else (),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What an agent achieved: the raw returns and what is needed to read them.
+
+    Attributes:
+        agent: The agent's name.
+        family: The family's name.
+        split: The split the tasks come from.
+        returns: Of shape (num_tasks, num_episodes).
+        lengths: The episodes' numbers of env steps, of the same shape.
+        tasks: The tasks.
+        episodes_per_adaptation: Every so many episodes the agent adapts.
+        statistic: ``"iqm"`` (interquartile mean over tasks) or ``"mean"``.
+        seed: The seed of the evaluation.
+        notes: Sentences the reader must know.
+    """
+
+    agent: str
+    family: str
+    split: str
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    tasks: Tasks
+    episodes_per_adaptation: int = 1
+    statistic: str = "iqm"
+    seed: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def num_tasks(self) -> int:
+        """The number of tasks."""
+        return int(self.returns.shape[0])
+
+    @property
+    def num_episodes(self) -> int:
+        """The number of adaptation episodes of each task."""
+        return int(self.returns.shape[1])
+
+    @property
+    def trial_returns(self) -> NDArray[np.float64]:
+        """The return of all episodes of each task together, of shape (num_tasks,)."""
+        return np.asarray(self.returns.sum(axis=1))
+
+    def groups(self, at_most: int) -> list[tuple[int, int]]:
+        """Divide the episodes into at most so many ranges, finer at the start.
+
+        Episodes that an agent runs side by side stay together.
+
+        Returns:
+            Ranges (start, stop) of episode indices.
+        """
+        step = self.episodes_per_adaptation
+        rounds = self.num_episodes // step
+        if rounds <= at_most:
+            edges = np.arange(rounds + 1)
+        else:
+            edges = np.unique(np.geomspace(1, rounds + 1, at_most + 1).astype(int)) - 1
+        return [(int(a) * step, int(b) * step) for a, b in itertools.pairwise(edges)]
+
+    def summary(self, groups: list[tuple[int, int]], confidence: float = 0.95) -> "Summary":
+        """Summarise over tasks: mean, interquartile mean, bootstrap interval of the statistic.
+
+        Args:
+            groups: Ranges (start, stop) of episode indices; the episodes of a range are averaged.
+            confidence: The level of the interval.
+
+        Returns:
+            The summary.
+        """
+        values = np.stack([self.returns[:, a:b].mean(axis=1) for a, b in groups], axis=1)
+        low, high = _interval(values, self.statistic, confidence, self.seed)
+        return Summary(
+            groups=groups,
+            mean=values.mean(axis=0),
+            iqm=_iqm(values),
+            low=low,
+            high=high,
+            statistic=self.statistic,
+            confidence=confidence,
+        )
+
+    def __str__(self) -> str:
+        from metarl.tables import report_table
+
+        return report_table(self)
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw the adaptation curve.
+
+        Args:
+            path: Where to write the picture, or None.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from metarl.plotting import plot_reports
+
+        return plot_reports([self], path)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the raw returns as JSON.
+
+        Args:
+            directory: The folder; the file is named after the split.
+
+        Returns:
+            The file's path.
+        """
+        path = Path(directory) / f"{self.split}.json"
+        atomic_write(path, json.dumps(self.to_json(), separators=(",", ":")) + "\n")
+        return path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a dictionary for ``json.dump``."""
+        return {
+            "agent": self.agent,
+            "family": self.family,
+            "split": self.split,
+            "seed": self.seed,
+            "episodes_per_adaptation": self.episodes_per_adaptation,
+            "statistic": self.statistic,
+            "notes": list(self.notes),
+            "versions": versions(),
+            "tasks": self.tasks.to_json(),
+            "returns": _compact(self.returns),
+            "lengths": _compact(self.lengths),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Report":
+        """Rebuild a report from what :meth:`to_json` gave."""
+        returns = np.array(data["returns"], dtype=np.float64)
+        lengths = np.array(data["lengths"], dtype=np.int64)
+        return cls(
+            agent=data["agent"],
+            family=data["family"],
+            split=data["split"],
+            returns=returns,
+            lengths=np.broadcast_to(lengths, returns.shape),
+            tasks=Tasks.from_json(data["tasks"]),
+            episodes_per_adaptation=data["episodes_per_adaptation"],
+            statistic=data["statistic"],
+            seed=data["seed"],
+            notes=tuple(data["notes"]),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Report":
+        """Read a report from a file written by :meth:`save`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not such a file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no report {str(path)!r}")
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{str(path)!r} is not a report: {error}") from None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A curve over adaptation episodes: one entry for each range of episodes.
+
+    Attributes:
+        groups: Ranges (start, stop) of episode indices.
+        mean: The mean over tasks.
+        iqm: The interquartile mean over tasks.
+        low, high: The bootstrap interval of the statistic.
+        statistic: ``"iqm"`` or ``"mean"``.
+        confidence: The level of the interval.
+    """
+
+    groups: list[tuple[int, int]]
+    mean: NDArray[np.float64]
+    iqm: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    statistic: str
+    confidence: float
+
+    @property
+    def center(self) -> NDArray[np.float64]:
+        """The statistic over tasks."""
+        return self.iqm if self.statistic == "iqm" else self.mean
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what results depend on."""
+    import gymnasium
+    import mujoco
+    import torch
+
+    return {
+        "metarl": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "gymnasium": gymnasium.__version__,
+        "mujoco": mujoco.__version__,
+    }
+
+
+def _iqm(values: NDArray[Any], axis: int = 0) -> NDArray[np.float64]:
+    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=axis))
+
+
+_STATISTICS: dict[str, Callable[..., Any]] = {"iqm": _iqm, "mean": np.mean}
+
+
+def _interval(
+    values: NDArray[np.float64], statistic: str, confidence: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap over tasks, for each column."""
+    if len(values) < 2:
+        return values[0], values[0]
+    result = scipy.stats.bootstrap(
+        (values,),
+        _STATISTICS[statistic],
+        axis=0,
+        vectorized=True,
+        n_resamples=1000,
+        batch=max(1, 10_000_000 // values.size),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(stream(seed, "bootstrap")),
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def _compact(values: NDArray[Any]) -> Any:
+    """Return nested lists: one number if all are equal, integers where all are whole."""
+    if values.dtype.kind == "f" and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind == "i" and (values == values.flat[0]).all():
+        return values.flat[0].item()
+    return values.tolist()
+
+
+def check_comparable(reports: Sequence[Report]) -> None:
+    """Raise unless reports are of the same tasks.
+
+    Raises:
+        ValueError: If there are none, or families, splits or tasks differ.
+    """
+    if not reports:
+        raise ValueError("expected at least one report, got none")
+    first = reports[0]
+    for other in reports[1:]:
+        same = (other.split, other.num_tasks, other.seed) == (
+            first.split,
+            first.num_tasks,
+            first.seed,
+        )
+        if (
+            not same
+            or other.tasks.columns.keys() != first.tasks.columns.keys()
+            or any(
+                not np.array_equal(column, other.tasks.columns[name])
+                for name, column in first.tasks.columns.items()
+            )
+        ):
+            raise ValueError(
+                f"{first.agent!r} and {other.agent!r} were not evaluated on the same tasks: "
+                f"{first.family}/{first.split}, {first.num_tasks} tasks, seed {first.seed} against "
+                f"{other.family}/{other.split}, {other.num_tasks} tasks, seed {other.seed}; "
+                "evaluate both with the same split, num_tasks and seed"
+            )

@@ -1,0 +1,187 @@
+"""Run directories: everything a training run leaves behind, and all that is needed to resume it.
+
+::
+
+    config.json           what was run: enough to repeat it, with versions and git commit
+    progress.csv          the log, a row for each iteration
+    events.out.tfevents.* the same for TensorBoard
+    checkpoint.safetensors   the newest checkpoint
+    agent.safetensors     the trained agent, once training is complete
+    evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
+"""
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import (
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+    filter_excluded_keys,
+)
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from metarl.checkpoint import atomic_write
+from metarl.evaluation import versions
+
+
+class Run:
+    """A run directory.
+
+    Use :meth:`create` or :meth:`open`.
+
+    Attributes:
+        directory: Where it is.
+        config: What ``config.json`` holds.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]):
+        self.directory = directory
+        self.config = dict(config)
+
+    @classmethod
+    def create(cls, directory: str | Path, config: Mapping[str, Any]) -> "Run":
+        """Make a new run directory and write its configuration.
+
+        Args:
+            directory: Where; it must not exist, or be empty.
+            config: JSON-able; versions and git commit are added.
+
+        Raises:
+            FileExistsError: If there is something already.
+        """
+        directory = Path(directory)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise FileExistsError(
+                f"{str(directory)!r} exists already and is left as it is; choose another "
+                f"directory, or continue that run with: metarl resume {directory}"
+            )
+        run = cls(directory, {**config, "versions": versions(), "git_commit": git_commit()})
+        atomic_write(directory / "config.json", json.dumps(run.config, indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, directory: str | Path) -> "Run":
+        """Open an existing run directory.
+
+        Raises:
+            FileNotFoundError: If there is no run.
+            ValueError: If its configuration is damaged.
+        """
+        directory = Path(directory)
+        path = directory / "config.json"
+        if not path.is_file():
+            known = sorted(str(other.parent) for other in directory.parent.glob("*/config.json"))
+            hint = f"; runs there: {', '.join(known)}" if known else ""
+            raise FileNotFoundError(f"{str(directory)!r} is no run: it has no config.json{hint}")
+        try:
+            config = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{str(path)!r} is damaged: expected a JSON object")
+        return cls(directory, config)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.directory / "checkpoint.safetensors"
+
+    @property
+    def agent(self) -> Path:
+        """The trained agent; the file exists once training is complete."""
+        return self.directory / "agent.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of evaluations."""
+        return self.directory / "evaluation"
+
+    def logger(self, num_timesteps: int) -> Logger:
+        """Open the logs, dropping what they hold beyond ``num_timesteps``.
+
+        A run that was killed has logged iterations after its last checkpoint; they are about to
+        be done, and logged, again.
+
+        Args:
+            num_timesteps: The env steps of the state that training goes on from.
+        """
+        outputs = [
+            _ProgressCsv(self.directory / "progress.csv", num_timesteps),
+            _TensorBoard(self.directory, num_timesteps),
+        ]
+        return Logger(str(self.directory), outputs)
+
+
+class _ProgressCsv(KVWriter):
+    """The log as CSV, going on from the rows up to a number of env steps."""
+
+    def __init__(self, path: Path, num_timesteps: int):
+        self._path = path
+        self._columns: list[str] = []
+        kept = [
+            row
+            for row in self._read()
+            if float(row.get("time/total_timesteps") or "inf") <= num_timesteps
+        ]
+        self._columns = sorted(kept[0]) if kept else []
+        self._rewrite(kept)
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self._path.is_file():
+            return []
+        # A kill may have cut the last line short.
+        whole = self._path.read_text().rpartition("\n")[0]
+        return list(csv.DictReader(io.StringIO(whole)))
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        if self._columns:
+            writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        atomic_write(self._path, text.getvalue())
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
+    ) -> None:
+        row = filter_excluded_keys(key_values, key_excluded, "csv")
+        if not row.keys() <= set(self._columns):
+            earlier = self._read()
+            self._columns = sorted({*self._columns, *row})
+            self._rewrite(earlier)
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    def close(self) -> None:
+        """Nothing stays open between rows."""
+
+
+class _TensorBoard(TensorBoardOutputFormat):
+    """SB3's TensorBoard format, with what lies beyond a number of env steps purged."""
+
+    def __init__(self, folder: Path, num_timesteps: int):
+        self.writer = SummaryWriter(  # type: ignore[no-untyped-call]
+            log_dir=str(folder), purge_step=num_timesteps + 1
+        )
+        self._is_closed = False
+
+
+def git_commit() -> str | None:
+    """Return the working directory's commit, with ``+`` if it has changes; None outside git."""
+    try:
+        revision = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision.stdout.strip() or None
