@@ -191,7 +191,8 @@ class RL2(MetaAgent):
 
     def _present_episodes_per_trial(self) -> int:
         growth = self.episodes_per_trial / self.first_episodes_per_trial
-        return round(self.first_episodes_per_trial * growth ** min(2.0 * self._progress(), 1.0))
+        share = min(2.0 * self._progress(), 1.0)
+        return round(float(self.first_episodes_per_trial * growth**share))
 
     def _update(self) -> None:
         batch = self._recorder.batch()

@@ -13,7 +13,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
-from metarl import Agent, Report, TaskDistribution, envs, evaluate
+from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.classical import KnownBestArm, classical_learners
 from metarl.errors import check_names, did_you_mean
@@ -197,11 +197,9 @@ def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def evaluate_with_references(
-    learner: Agent, tasks: TaskDistribution | None = None, **settings: Any
-) -> list[Report]:
+def evaluate_with_references(learner: MetaAgent, **settings: Any) -> list[Report]:
     """Evaluate an agent, and the classical strategies on the same tasks where there are any."""
-    family = tasks or learner.tasks  # type: ignore[attr-defined]
+    family = learner.tasks
     reports = [evaluate(learner, family, **settings)]
     if family.name.startswith("bandit-"):
         num_episodes = reports[0].num_episodes
