@@ -1,0 +1,189 @@
+"""A video of an agent that adapts: its first and its last episode in a task, side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.adaptation import Adaptation, Agent, rollout
+from metarl.errors import check_at_least
+from metarl.seeding import stream, stream_seed
+from metarl.tasks import Task, TaskDistribution
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+Picture = NDArray[np.uint8]
+
+_CAPTION = 32  # pixels; video codecs want multiples of 16
+
+
+@dataclass
+class _Recorder:
+    """An adaptation that keeps the actions of the first sub-environment, episode by episode."""
+
+    inner: Adaptation
+    episodes: list[list[Array]] = field(default_factory=lambda: [[]])
+
+    def act(self, observations: Array) -> Array:
+        return self.inner.act(observations)
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        self.inner.observe(
+            observations, actions, rewards, terminated, truncated, next_observations, active
+        )
+        if active[0]:
+            self.episodes[-1].append(np.array(actions[0]))
+            if terminated[0] or truncated[0]:
+                self.episodes.append([])
+
+
+def record_adaptation(
+    agent: Agent,
+    tasks: TaskDistribution,
+    path: str | Path,
+    *,
+    split: str = "held_out",
+    task: Task | None = None,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> Path:
+    """Let an agent adapt to one task and film its first and its last episode there.
+
+    The agent adapts in a batch without pictures; then a single environment with the same seed
+    repeats the two episodes action by action, for the camera.
+
+    Args:
+        agent: Anything with an ``adaptation`` method.
+        tasks: The family; its environments must be able to draw themselves.
+        path: Where to write: ``.gif`` or ``.mp4``.
+        split: The split to draw the task from.
+        task: The task; None draws one.
+        num_episodes: How many episodes the agent has; None takes the family's, and at least one
+            adaptation of the agent's and one episode after it.
+        seed: The seed of everything.
+        deterministic: Whether the agent takes its most likely actions.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If imageio is missing.
+        RuntimeError: If there is no OpenGL to draw with.
+        ValueError: If the family cannot be drawn, or the file is of another kind.
+    """
+    path = Path(path)
+    if path.suffix not in (".gif", ".mp4"):
+        raise ValueError(f"a video is a .gif or .mp4 file, got {path.name!r}")
+    _import_imageio()
+    camera = _camera(tasks)
+    try:
+        if task is None:
+            task = tasks.sample(split, 1, stream(seed, "video"))[0]
+        env_seed = stream_seed(seed, "video", "env")
+        episodes = _adapt(agent, tasks, task, num_episodes, seed, env_seed, deterministic)
+        camera.set_tasks([task])
+        camera.reset(seed=env_seed)
+        films = [list(_replay(camera, actions, n)) for n, actions in enumerate(episodes, start=1)]
+        fps = camera.metadata["render_fps"]
+    finally:
+        camera.close()
+    _write(path, [_beside(*pair) for pair in _hold_last(films[0], films[-1])], fps)
+    return path
+
+
+def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
+    try:
+        return tasks.make_vec(1, render_mode="rgb_array")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{tasks.name} cannot be filmed: it has no render_mode='rgb_array'"
+        ) from error
+
+
+def _adapt(
+    agent: Agent,
+    tasks: TaskDistribution,
+    task: Task,
+    num_episodes: int | None,
+    seed: int,
+    env_seed: int,
+    deterministic: bool,
+) -> list[list[Array]]:
+    """Return the actions of the first sub-environment's episodes, one list for each."""
+    parallel = agent.episodes_per_adaptation
+    if num_episodes is None:
+        num_episodes = max(tasks.episodes_per_trial, parallel + 1)
+    check_at_least(1, num_episodes=num_episodes)
+    recorder = _Recorder(
+        agent.adaptation(1, seed=stream(seed, "video", "agent"), deterministic=deterministic)
+    )
+    env = tasks.make_vec(parallel)
+    try:
+        env.set_tasks([task] * parallel)
+        observations, _ = env.reset(seed=env_seed)
+        # Learners that adapt by K episodes get them side by side: the first of each round is kept.
+        for _ in range(-(-num_episodes // parallel)):
+            observations = rollout(env, observations, recorder, 1).observations
+    finally:
+        env.close()
+    return recorder.episodes[:-1]
+
+
+def _replay(env: TaskVectorEnv, actions: list[Array], number: int) -> Iterator[Picture]:
+    """Yield a picture before each step of an episode, with the return so far below it."""
+    total = 0.0
+    for action in actions:
+        frames: tuple[Picture, ...] = env.render()  # type: ignore[assignment]
+        yield _captioned(frames[0], f"episode {number}    return {total:.1f}")
+        _, rewards, *_ = env.step(action[None])
+        total += float(rewards[0])
+
+
+def _captioned(picture: Picture, text: str) -> Picture:
+    from PIL import Image, ImageDraw
+
+    height, width, _ = picture.shape
+    image = Image.new("RGB", (width, height + _CAPTION), "white")
+    image.paste(Image.fromarray(picture), (0, 0))
+    ImageDraw.Draw(image).text((8, height + 8), text, fill="black")
+    return np.asarray(image)
+
+
+def _hold_last(left: list[Picture], right: list[Picture]) -> Iterator[tuple[Picture, Picture]]:
+    """Pair two films; the shorter one stops at its last picture."""
+    for i in range(max(len(left), len(right))):
+        yield left[min(i, len(left) - 1)], right[min(i, len(right) - 1)]
+
+
+def _beside(left: Picture, right: Picture) -> Picture:
+    return np.concatenate([left, right], axis=1)
+
+
+def _import_imageio() -> Any:
+    try:
+        import imageio.v3
+    except ImportError as error:
+        raise ImportError("videos need imageio: pip install 'metarl-suite[video]'") from error
+    return imageio.v3
+
+
+def _write(path: Path, frames: list[Picture], fps: float) -> None:
+    imageio = _import_imageio()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gif":
+        imageio.imwrite(path, np.stack(frames), duration=1000.0 / fps, loop=0)
+    else:
+        imageio.imwrite(path, np.stack(frames), fps=fps, plugin="FFMPEG")

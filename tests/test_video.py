@@ -1,0 +1,115 @@
+"""The film of an adaptation repeats what the agent did, in pictures."""
+
+import gc
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco.batch")
+pytest.importorskip("imageio")
+
+import imageio.v3 as imageio
+
+from metarl import envs
+from metarl.envs.bodies import HALF_CHEETAH
+from metarl.envs.terrain import slope
+from metarl.experiments import video
+
+
+class Restless:
+    """Acts at random; each adaptation of the same seed acts alike."""
+
+    name = "restless"
+
+    def __init__(self, episodes_per_adaptation=1):
+        self.episodes_per_adaptation = episodes_per_adaptation
+
+    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+        return RestlessAdaptation(num_tasks * self.episodes_per_adaptation, seed)
+
+
+class RestlessAdaptation:
+    def __init__(self, rows, seed):
+        self.rows = rows
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observations):
+        assert len(observations) == self.rows
+        return self.rng.uniform(-1.0, 1.0, (self.rows, 6))
+
+    def observe(self, *transition):
+        pass
+
+
+@pytest.fixture
+def tasks():
+    return slope("half-cheetah", HALF_CHEETAH, 10.0, 15.0, 20.0, horizon=4)
+
+
+@pytest.fixture(autouse=True)
+def _needs_opengl(tasks):
+    with_pictures = tasks.make_vec(1, render_mode="rgb_array")
+    with_pictures.reset(seed=0)
+    try:
+        with_pictures.render()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    finally:
+        with_pictures.close()
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_two_episodes_stand_side_by_side(tasks, tmp_path, parallel):
+    path = tmp_path / "new" / "film.gif"
+    assert video.record_adaptation(Restless(parallel), tasks, path, split="uphill") == path
+    frames = imageio.imread(path)
+    assert frames.shape == (4, 272, 640, 3)
+    assert np.abs(frames[3, :, :320].astype(int) - frames[3, :, 320:]).max() > 50
+
+
+def test_mp4_is_written_too(tasks, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = video.record_adaptation(Restless(), tasks, tmp_path / "film.mp4")
+    assert path.read_bytes()[4:8] == b"ftyp"
+
+
+def test_the_replay_is_what_the_agent_lived_through(tasks):
+    task = tasks.sample("train", 1, 0)[0]
+    agent = Restless(3)
+    episodes = video._adapt(agent, tasks, task, 9, seed=5, env_seed=11, deterministic=False)
+    assert [len(actions) for actions in episodes] == [4, 4, 4]
+    batch, single = tasks.make_vec(3), tasks.make_vec(1)
+    for env in (batch, single):
+        env.set_tasks([task] * env.num_envs)
+        env.reset(seed=11)
+    rows = agent.adaptation(1, seed=video.stream(5, "video", "agent"))
+    for actions in episodes:
+        for action in actions:
+            lived = batch.step(rows.act(np.zeros(3)))
+            seen = single.step(action[None])
+            np.testing.assert_array_equal(lived[0][0], seen[0][0])
+            assert lived[1][0] == seen[1][0]
+
+
+def test_what_cannot_be_filmed_is_refused(tasks, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"a \.gif or \.mp4 file, got 'film\.avi'"):
+        video.record_adaptation(Restless(), tasks, tmp_path / "film.avi")
+    with pytest.raises(ValueError, match="bandit-10x5 cannot be filmed"):
+        video.record_adaptation(Restless(), envs.make("bandit-10x5"), tmp_path / "film.gif")
+    monkeypatch.setitem(sys.modules, "imageio.v3", None)
+    with pytest.raises(ImportError, match=r"pip install 'metarl-suite\[video\]'"):
+        video.record_adaptation(Restless(), tasks, tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
+
+
+# The half-made viewer of gymnasium complains once more when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_opengl_the_way_out_is_named(tasks, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    env = tasks.make_vec(1, render_mode="rgb_array")
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match=r"no OpenGL.*MUJOCO_GL=egl"):
+        env.render()
+    env.close()
+    gc.collect()
