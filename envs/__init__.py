@@ -11,19 +11,25 @@ from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.gym import from_gymnasium
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
+from metarl.envs.navigation import navigation_2d
 from metarl.envs.terrain import TERRAIN
 from metarl.errors import did_you_mean
 from metarl.tasks import TaskDistribution
 from metarl.vector import TaskEnv, TaskVectorEnv
 
-__all__ = ["bandit", "from_gymnasium", "make", "names"]
+__all__ = ["bandit", "from_gymnasium", "make", "names", "navigation_2d"]
 
 _ROBOTS = LOCOMOTION | DYNAMICS | TERRAIN
 _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     f"bandit-{pulls}x{arms}": partial(bandit, pulls, arms)
     for pulls in (10, 100, 500)
     for arms in (5, 10, 50)
-} | _ROBOTS
+}
+_FAMILIES |= {
+    "navigation-2d": navigation_2d,
+    "navigation-2d-squared": partial(navigation_2d, squared=True),
+}
+_FAMILIES |= _ROBOTS
 
 # Names that follow a pattern, for members of a family that are not listed.
 _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit, parse_import]
@@ -58,6 +64,11 @@ gymnasium.register(
     "metarl/Bandit-v0",
     entry_point="metarl.envs.bandits:bandit_env",
     vector_entry_point="metarl.envs.bandits:BanditVectorEnv",
+)
+gymnasium.register(
+    "metarl/Navigation2D-v0",
+    entry_point="metarl.envs.navigation:navigation_env",
+    vector_entry_point="metarl.envs.navigation:NavigationVectorEnv",
 )
 
 

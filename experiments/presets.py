@@ -43,6 +43,21 @@ PRESETS: tuple[Preset, ...] = (
         },
         num_eval_tasks=1000,
     ),
+    # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, TRPO with a divergence of
+    # 0.01, policy 100-100 ReLU, actions stretched from [-1, 1] to the bounds. The inner step size
+    # is that of the text, 0.1; the code has 0.5.
+    Preset(
+        "maml",
+        "navigation-2d*",
+        12_000_000,
+        {
+            "inner_lr": 0.1,
+            "halve_inner_lr": True,
+            "policy_kwargs": {"hidden_sizes": (100, 100), "activation": "relu"},
+        },
+        num_eval_tasks=40,
+        num_eval_episodes=80,
+    ),
     # What a new family starts from.
     Preset(
         "rl2",

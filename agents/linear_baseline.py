@@ -1,0 +1,59 @@
+"""The linear feature baseline (Duan et al. 2016a), fitted to every task in closed form."""
+
+import torch
+
+RIDGE = 1e-5
+"""The regularisation of the fit, as in rllab."""
+
+
+def discounted_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return what is still to come at each step, up to the end of the episode.
+
+    Args:
+        rewards: Of shape (time, n), zero in the padding.
+        gamma: The discount factor.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    returns = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[0])
+    for t in range(len(rewards) - 1, -1, -1):
+        running = rewards[t] + gamma * running
+        returns[t] = running
+    return returns
+
+
+def linear_baseline(
+    observations: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Fit the returns of each task by ridge regression, and return the fit.
+
+    The features of step t are the observation clipped to [-10, 10], its square, t/100 and the
+    second and third power of that, and 1. The time tells the baseline how far the end is, so the
+    time limit counts as an end. All tasks are solved at once, in double precision.
+
+    Args:
+        observations: Of shape (time, num_tasks, num_episodes, size).
+        returns: Discounted returns, of shape (time, num_tasks, num_episodes).
+        mask: Which steps are real, of the same shape.
+
+    Returns:
+        The fitted values, of the same shape; in the padding they mean nothing.
+    """
+    num_steps, num_tasks, num_episodes, size = observations.shape
+    seen = observations.clamp(-10.0, 10.0).to(torch.float64)
+    features = seen.new_ones(num_tasks, num_steps, num_episodes, 2 * size + 4)
+    features[..., :size] = seen.transpose(0, 1)
+    features[..., size : 2 * size] = features[..., :size].square()
+    time = torch.arange(num_steps, dtype=torch.float64, device=seen.device)[:, None] / 100.0
+    for power in (1, 2, 3):
+        features[..., 2 * size + power - 1] = time**power
+    features = features.reshape(num_tasks, num_steps * num_episodes, -1)
+    targets = returns.transpose(0, 1).reshape(num_tasks, -1, 1).to(torch.float64)
+    real = features * mask.transpose(0, 1).reshape(num_tasks, -1, 1)
+    gram = real.transpose(1, 2) @ features
+    ridge = RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    weights: torch.Tensor = torch.linalg.solve(gram + ridge, real.transpose(1, 2) @ targets)
+    fitted: torch.Tensor = (features @ weights).reshape(num_tasks, num_steps, num_episodes)
+    return fitted.transpose(0, 1).to(returns.dtype)

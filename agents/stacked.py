@@ -1,0 +1,94 @@
+"""A policy whose parameters may differ from task to task: all tasks in one batched product."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from gymnasium import spaces
+from torch import nn
+from torch.distributions import Distribution
+
+from metarl.agents.policies import ActionHead
+from metarl.errors import check_at_least, check_names
+
+Stacked: TypeAlias = dict[str, torch.Tensor]
+"""Parameters of M tasks: for each name a tensor of shape (M, *shape)."""
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+}
+
+
+class StackedPolicy(nn.Module):
+    """A multilayer perceptron that takes its parameters as an argument, stacked over tasks.
+
+    The module's own parameters are those before adaptation.
+
+    Args:
+        observation_size: The length of an observation.
+        action_space: The action space.
+        generator: The source of the initial weights.
+        hidden_sizes: The number of units of each hidden layer.
+        activation: ``"relu"`` or ``"tanh"``.
+        log_std_init: The initial log standard deviation of Box actions, in units of half the
+            action range.
+
+    Attributes:
+        head: From outputs to action distributions.
+        last_layer: The names of the last layer's parameters.
+
+    Raises:
+        ValueError: If a size is below 1 or the activation is unknown.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: spaces.Space[Any],
+        generator: torch.Generator,
+        hidden_sizes: Sequence[int] = (100, 100),
+        activation: str = "relu",
+        log_std_init: float = 0.0,
+    ):
+        super().__init__()
+        check_at_least(1, **{f"hidden_sizes[{i}]": n for i, n in enumerate(hidden_sizes)})
+        check_names([activation], _ACTIVATIONS, "activation")
+        self.head = ActionHead(action_space)
+        self._activation = _ACTIVATIONS[activation]
+        sizes = [observation_size, *hidden_sizes, self.head.num_outputs]
+        self.num_layers = len(sizes) - 1
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            weight = torch.empty(fan_in, fan_out)
+            nn.init.xavier_uniform_(weight, generator=generator)
+            self.register_parameter(f"weight{index}", nn.Parameter(weight))
+            self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(fan_out)))
+        if self.head.has_log_std:
+            log_std = torch.full((self.head.num_outputs,), log_std_init)
+            self.log_std = nn.Parameter(log_std)
+        self.last_layer = (f"weight{self.num_layers - 1}", f"bias{self.num_layers - 1}")
+
+    def stacked(self, num_tasks: int) -> Stacked:
+        """Return the module's own parameters, the same for every task."""
+        return {name: p.expand(num_tasks, *p.shape) for name, p in self.named_parameters()}
+
+    def forward(self, observations: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> Any:
+        """Return the action distributions of all tasks.
+
+        Args:
+            observations: Of shape (num_tasks, n, observation_size).
+            parameters: The parameters of every task.
+
+        Returns:
+            A distribution over actions, of batch shape (num_tasks, n).
+        """
+        features = observations
+        for index in range(self.num_layers):
+            bias = parameters[f"bias{index}"].unsqueeze(1)
+            features = torch.baddbmm(bias, features, parameters[f"weight{index}"])
+            if index < self.num_layers - 1:
+                features = self._activation(features)
+        log_std = parameters["log_std"].unsqueeze(1) if self.head.has_log_std else None
+        distribution: Distribution = self.head.distribution(features, log_std)
+        return distribution

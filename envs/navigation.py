@@ -1,0 +1,254 @@
+"""Navigation in the plane: the smallest problem in which one gradient step can find the task."""
+
+import io
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.adaptation import Adaptation, Agent, rollout
+from metarl.checkpoint import atomic_write
+from metarl.errors import check_at_least
+from metarl.parameters import Uniform
+from metarl.seeding import Ids, Seed, stream, stream_seed
+from metarl.tasks import TaskDistribution
+from metarl.vector import TaskEnv, TaskVectorEnv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+
+HORIZON = 100
+MAX_STEP = 0.1
+GOAL_RADIUS = 0.01
+GOAL = Uniform(-0.5, 0.5, (2,), nominal=0.3)
+
+_FRAME = 240  # pixels
+_VIEW = 0.8  # the frame shows [-_VIEW, _VIEW] along both axes
+
+
+class NavigationVectorEnv(TaskVectorEnv):
+    """A batch of points in the plane, each on its way to a goal that it cannot see.
+
+    | | |
+    |---|---|
+    | Task | ``goal``: shape (2,), in [-0.5, 0.5] |
+    | Observation | ``Box(2)``: the position |
+    | Action | ``Box(2)``: the displacement, clipped to [-0.1, 0.1] along each axis |
+    | Reward | minus the distance to the goal after the step; its square if ``squared`` |
+    | Start | the origin |
+    | End | terminated when both coordinates are within 0.01 of the goal's; truncated after 100 \
+steps |
+    | Task law | ``goal ~ U[-0.5, 0.5]^2`` |
+
+    Source: Finn et al. 2017, section 5.3, with the settings of the authors' code (github.com,
+    cbfinn/maml_rl, ``maml_examples/point_env_randgoal.py``, commit 725c800), which rewards the
+    plain distance where the text says squared.
+
+    Version history: v0, the first.
+
+    Args:
+        num_envs: The number of sub-environments.
+        squared: Whether the reward is the squared distance of the paper's text.
+        horizon: After how many steps an episode is truncated.
+        render_mode: ``"rgb_array"`` draws goal, path and position; None draws nothing.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        **TaskVectorEnv.metadata,
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+    }
+
+    def __init__(
+        self,
+        num_envs: int,
+        squared: bool = False,
+        horizon: int = HORIZON,
+        render_mode: str | None = None,
+    ):
+        self.squared = squared
+        self._positions = np.zeros((num_envs, 2))
+        farthest = MAX_STEP * (horizon + 1)  # never reached
+        super().__init__(
+            num_envs,
+            parameters={"goal": GOAL},
+            observation_space=spaces.Box(-farthest, farthest, (2,), np.float32),
+            action_space=spaces.Box(-MAX_STEP, MAX_STEP, (2,), np.float32),
+            horizon=horizon,
+            render_mode=render_mode,
+        )
+        self._paths: list[list[Array]] = [[] for _ in range(num_envs)]
+
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self._goals = columns["goal"]
+
+    def _reset(self, ids: Ids) -> Array:
+        self._positions[ids] = 0.0
+        if self.render_mode is not None:
+            for index in np.arange(self.num_envs)[ids]:
+                self._paths[index] = [np.zeros(2)]
+        return self._positions[ids].astype(np.float32)
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        positions = self._positions[ids] + np.clip(actions, -MAX_STEP, MAX_STEP)
+        self._positions[ids] = positions
+        if self.render_mode is not None:
+            for index, position in zip(np.arange(self.num_envs)[ids], positions):
+                self._paths[index].append(position)
+        offsets = positions - self._goals[ids]
+        rewards = -np.square(offsets).sum(axis=1)
+        if not self.squared:
+            rewards = -np.sqrt(-rewards)
+        reached = (np.abs(offsets) < GOAL_RADIUS).all(axis=1)
+        return positions.astype(np.float32), rewards, reached
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return one picture of each sub-environment, of shape (240, 240, 3); None without mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(map(_picture, self._goals, self._paths))
+
+
+def _picture(goal: Array, path: list[Array]) -> NDArray[np.uint8]:
+    """Paint goal (green), path (grey) and position (blue)."""
+    pixels = np.full((_FRAME, _FRAME, 3), 255, dtype=np.uint8)
+    axis = (np.arange(_FRAME) + 0.5) / _FRAME * 2.0 * _VIEW - _VIEW
+
+    def disc(center: Array, radius: float, color: tuple[int, int, int]) -> None:
+        distance = np.hypot(axis - center[0], -axis[:, None] - center[1])
+        pixels[distance <= radius] = color
+
+    disc(goal, 0.03, (0, 158, 115))
+    for start, stop in itertools.pairwise(path):
+        for share in np.linspace(0.0, 1.0, 8):
+            disc(start + share * (stop - start), 0.008, (153, 153, 153))
+    disc(path[-1] if path else np.zeros(2), 0.02, (0, 114, 178))
+    return pixels
+
+
+def navigation_env(**kwargs: Any) -> TaskEnv:
+    """Make a single navigation problem: the entry point of ``metarl/Navigation2D-v0``."""
+    return TaskEnv(NavigationVectorEnv(1, **kwargs))
+
+
+def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribution:
+    """The family of goals in the plane (Finn et al. 2017).
+
+    Args:
+        squared: Whether the reward is the squared distance of the paper's text, not the plain
+            distance of the authors' code.
+        horizon: The steps of an episode.
+
+    Raises:
+        ValueError: If ``horizon`` is below 1.
+    """
+    check_at_least(1, horizon=horizon)
+
+    def factory(num_envs: int, **options: Any) -> NavigationVectorEnv:
+        return NavigationVectorEnv(num_envs, squared=squared, horizon=horizon, **options)
+
+    return TaskDistribution(
+        name="navigation-2d-squared" if squared else "navigation-2d",
+        parameters={"goal": GOAL},
+        env_factory=factory,
+        episodes_per_trial=3,
+        description="a point in the plane: find the hidden goal",
+    )
+
+
+class _Tracer:
+    """Hands everything on to an adaptation, and notes where each step led."""
+
+    def __init__(self, adaptation: Adaptation):
+        self._adaptation = adaptation
+        self.positions: list[Array] = []
+
+    def act(self, observations: Array) -> Array:
+        return self._adaptation.act(observations)
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        self.positions.append(np.where(active[:, None], next_observations[:, :2], np.nan))
+        self._adaptation.observe(
+            observations, actions, rewards, terminated, truncated, next_observations, active
+        )
+
+
+def draw_adaptation(
+    agent: Agent,
+    tasks: TaskDistribution,
+    *,
+    split: str = "held_out",
+    num_tasks: int = 4,
+    num_rounds: int = 3,
+    seed: Seed = 0,
+    path: str | Path | None = None,
+) -> "Figure":
+    """Draw the paths an agent takes before and after each step of its adaptation.
+
+    One column for each task, one colour for each round of ``agent.episodes_per_adaptation``
+    episodes, of which the first is drawn.
+
+    Args:
+        agent: The agent.
+        tasks: A family of this module.
+        split: Where the tasks come from.
+        num_tasks: How many tasks to draw.
+        num_rounds: How many rounds of episodes; the first is before any adaptation.
+        seed: The seed of tasks, episodes and actions.
+        path: Where to write the picture (PNG), or None.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: If a number is below 1 or there is no such split.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    check_at_least(1, num_tasks=num_tasks, num_rounds=num_rounds)
+    lanes = agent.episodes_per_adaptation
+    sampled = tasks.sample(split, num_tasks, seed)
+    env = tasks.make_vec(num_tasks * lanes)
+    env.set_tasks(sampled.repeat(lanes))
+    observations, _ = env.reset(seed=stream_seed(seed, "env"))
+    adaptation = agent.adaptation(num_tasks, seed=stream(seed, "agent"))
+    figure = Figure(figsize=(3.0 * num_tasks, 3.4), layout="constrained")
+    axes = figure.subplots(1, num_tasks, squeeze=False, sharex=True, sharey=True)[0]
+    for index in range(num_rounds):
+        tracer = _Tracer(adaptation)
+        played = rollout(env, observations, tracer, 1)
+        observations = played.observations
+        paths = np.stack(tracer.positions)[:, ::lanes]  # (time, num_tasks, 2)
+        mean_returns = played.returns.reshape(num_tasks, lanes).mean(axis=1)
+        for task, axis in enumerate(axes):
+            steps = np.concatenate([np.zeros((1, 2)), paths[:, task]])
+            color = colormaps["viridis"](0.85 * index / max(num_rounds - 1, 1))
+            label = f"round {index + 1}: {mean_returns[task]:.1f}"
+            axis.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1.2, label=label)
+    env.close()
+    for goal, axis in zip(sampled.columns["goal"], axes):
+        axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
+        axis.set(xlim=(-_VIEW, _VIEW), ylim=(-_VIEW, _VIEW), aspect="equal")
+        axis.legend(loc="lower left", fontsize="x-small", title="mean return", framealpha=0.6)
+    figure.suptitle(f"{agent.name} on {tasks.name}: paths of {num_rounds} rounds of adaptation")
+    if path is not None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        atomic_write(path, buffer.getvalue())
+    return figure

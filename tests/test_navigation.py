@@ -1,0 +1,129 @@
+"""Dense 2D navigation: the rules of the game, batched and single, and its pictures."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from metarl import Task, Tasks
+from metarl.envs.navigation import NavigationVectorEnv, draw_adaptation, navigation_2d
+
+
+def goals(*points):
+    return Tasks("navigation-2d", {"goal": np.array(points, dtype=float)})
+
+
+def test_an_episode_by_hand():
+    env = NavigationVectorEnv(2)
+    env.set_tasks(goals([0.15, 0.0], [0.3, -0.4]))
+    observations, _ = env.reset(seed=0)
+    assert observations.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    # 5.0 is clipped to 0.1 along x; along y the move is within bounds.
+    observations, rewards, terminated, truncated, _ = env.step(np.array([[5.0, 0.0], [0.1, -0.05]]))
+    assert observations == pytest.approx(np.array([[0.1, 0.0], [0.1, -0.05]]))
+    assert rewards == pytest.approx([-0.05, -np.hypot(0.2, 0.35)])
+    assert not terminated.any()
+    assert not truncated.any()
+    # Within 0.01 of the goal along both axes the episode ends, and the next begins at the origin.
+    observations, rewards, terminated, _, info = env.step(np.array([[0.045, 0.009], [0.0, 0.0]]))
+    assert terminated.tolist() == [True, False]
+    assert rewards[0] == pytest.approx(-np.hypot(0.005, 0.009))
+    assert observations[0].tolist() == [0.0, 0.0]
+    assert info["final_obs"][0] == pytest.approx([0.145, 0.009])
+
+
+def test_one_coordinate_at_the_goal_does_not_end_the_episode():
+    env = NavigationVectorEnv(1)
+    env.set_tasks(goals([0.1, 0.2]))
+    env.reset(seed=0)
+    *_, terminated, _, _ = env.step(np.array([[0.1, 0.1]]))
+    assert not terminated[0]
+
+
+def test_the_squared_reward_of_the_text():
+    env = navigation_2d(squared=True).make_vec(1)
+    env.set_tasks([Task("navigation-2d-squared", {"goal": (0.3, 0.4)})])
+    env.reset(seed=0)
+    _, rewards, *_ = env.step(np.zeros((1, 2)))
+    assert rewards == pytest.approx([-0.25])
+
+
+def test_time_limit():
+    env = navigation_2d(horizon=3).make_vec(1)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros((1, 2)))[3][0] for _ in range(6)]
+    assert ends == [False, False, True] * 2
+
+
+def test_the_law_of_goals():
+    sampled = navigation_2d().sample("train", 4000, 0).columns["goal"]
+    assert sampled.shape == (4000, 2)
+    assert np.abs(sampled).max() <= 0.5
+    # The mean distance from the origin, which is what standing still costs per step.
+    assert np.linalg.norm(sampled, axis=1).mean() == pytest.approx(0.3826, abs=0.006)
+
+
+def test_batch_equals_single():
+    tasks = navigation_2d()
+    sampled = tasks.sample("train", 5, 0)
+    actions = np.random.default_rng(0).normal(0.0, 0.06, (40, 5, 2))
+    batch = tasks.make_vec(5)
+    batch.set_tasks(sampled)
+    batch.reset(seed=0)
+    rows = [batch.step(step)[:4] for step in actions]
+    for lane in range(5):
+        single = tasks.make_vec(1)
+        single.set_tasks(sampled[lane : lane + 1])
+        single.reset(seed=0)
+        for step, expected in zip(actions, rows):
+            got = single.step(step[lane : lane + 1])[:4]
+            assert all(np.array_equal(g[0], e[lane]) for g, e in zip(got, expected))
+
+
+def test_gymnasium_takes_it():
+    env = gymnasium.make("metarl/Navigation2D-v0", render_mode="rgb_array")
+    check_env(env.unwrapped, skip_render_check=True)
+    env.reset(seed=0)
+    before = env.render()
+    env.step(np.array([0.1, 0.1], dtype=np.float32))
+    after = env.render()
+    assert before.shape == (240, 240, 3)
+    assert before.dtype == np.uint8
+    assert (before != after).any()
+    env.close()
+    batch = gymnasium.make_vec("metarl/Navigation2D-v0", num_envs=3)
+    assert batch.reset(seed=0)[0].shape == (3, 2)
+    assert batch.render() is None
+    batch.close()
+
+
+class Straight:
+    """Walks towards (1, 1) in the first round, away from it later."""
+
+    name = "straight"
+    episodes_per_adaptation = 2
+
+    def __init__(self):
+        self.rounds = 0
+
+    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+        return self
+
+    def act(self, observations):
+        return np.full((len(observations), 2), 0.01 if self.rounds < 7 else -0.01)
+
+    def observe(self, *args):
+        self.rounds += 1
+
+
+def test_paths_before_and_after_adaptation(tmp_path):
+    path = tmp_path / "paths.png"
+    tasks = navigation_2d(horizon=7)
+    figure = draw_adaptation(Straight(), tasks, num_tasks=3, num_rounds=2, path=path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(figure.axes) == 3
+    before, after, _ = figure.axes[0].lines
+    assert before.get_xdata()[-1] == pytest.approx(0.07)
+    assert after.get_xdata()[-1] == pytest.approx(-0.07)
+    with pytest.raises(ValueError, match="num_tasks must be at least 1"):
+        draw_adaptation(Straight(), tasks, num_tasks=0)
