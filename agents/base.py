@@ -16,7 +16,9 @@ from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, Rollout
+from metarl.agents.hyperparameters import check_hyperparameters
 from metarl.agents.progress import ProgressBar
+from metarl.agents.state import gather_tensors, restore_tensors
 from metarl.checkpoint import load_checkpoint, save_checkpoint
 from metarl.errors import check_at_least, check_names
 from metarl.seeding import Seed, check_seed, stream_seed
@@ -55,7 +57,8 @@ class MetaAgent(ABC):
         tensorboard_log: The folder for TensorBoard, or None.
 
     Raises:
-        TypeError: If ``tasks`` is not a TaskDistribution.
+        TypeError: If ``tasks`` is not a TaskDistribution, or a hyperparameter is of another type
+            than annotated.
     """
 
     name: str
@@ -74,8 +77,10 @@ class MetaAgent(ABC):
     ):
         if not isinstance(tasks, TaskDistribution):
             raise TypeError(
-                f"tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, got {tasks!r}"
+                "tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, "
+                f"got {tasks!r}"
             )
+        hyperparameters = check_hyperparameters(type(self).__init__, hyperparameters)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         check_seed(seed)
@@ -86,7 +91,7 @@ class MetaAgent(ABC):
         probe.close()
         self.tasks = tasks
         self.n_envs = num_envs
-        self.hyperparameters = dict(hyperparameters)
+        self.hyperparameters = hyperparameters
         self.seed = int(seed)
         self.device = get_device(device)
         self.verbose = verbose
@@ -97,7 +102,7 @@ class MetaAgent(ABC):
         self._total_timesteps = 0
         self._saved_timesteps = 0
         self._modules: dict[str, torch.nn.Module] = {}
-        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._optimizers: dict[str, torch.optim.Adam] = {}
         self._env: TaskVectorEnv | None = None
         self._logger: Logger | None = None
         self._custom_logger = False
@@ -155,9 +160,9 @@ class MetaAgent(ABC):
             self._logger = configure_logger(
                 self.verbose, self.tensorboard_log, tb_log_name or self.name, reset_num_timesteps
             )
-        self._callback = self._make_callback(callback, progress_bar)
         if self._env is None:
             self._env = self.tasks.make_vec(self.n_envs)
+        self._callback = self._make_callback(callback, progress_bar)
         # SB3's callbacks read these names.
         total_timesteps = self._total_timesteps
         self._callback.on_training_start(locals(), globals())
@@ -165,8 +170,10 @@ class MetaAgent(ABC):
             while self.num_timesteps < self._total_timesteps:
                 self._iterate(self._env, log_interval)
         except StopTraining:
-            self.num_timesteps = self._saved_timesteps
+            pass
         finally:
+            # What was begun of an iteration and not learned from counts for nothing.
+            self.num_timesteps = self._saved_timesteps
             self._callback.on_training_end()
         return self
 
@@ -238,6 +245,10 @@ class MetaAgent(ABC):
         self._logger = logger
         self._custom_logger = True
 
+    def dump_logs(self) -> None:
+        """Write what was recorded since the last iteration; some callbacks ask for it."""
+        self.logger.dump(self.num_timesteps)
+
     def get_env(self) -> TaskVectorEnv | None:
         """Return the training environment; there is one once ``learn`` was called."""
         return self._env
@@ -252,9 +263,8 @@ class MetaAgent(ABC):
         """Write parameters, optimiser state and counters as of the last completed iteration.
 
         Args:
-            path: The file; ``.safetensors`` is appended if it has no suffix.
+            path: The file; ``.safetensors`` is appended unless it ends so.
         """
-        tensors = self._tensors()
         state = {
             "format": 1,
             "metarl": __version__,
@@ -267,6 +277,7 @@ class MetaAgent(ABC):
             "observation_space": repr(self.observation_space),
             "action_space": repr(self.action_space),
         }
+        tensors = gather_tensors(self._modules, self._optimizers)
         save_checkpoint(_with_suffix(path), tensors, state)
 
     @classmethod
@@ -297,18 +308,17 @@ class MetaAgent(ABC):
         """
         path = _with_suffix(path)
         tensors, state = load_checkpoint(path)
-        if state.get("agent") != cls.__name__:
-            raise ValueError(
-                f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
-            )
-        hyperparameters = state.get("hyperparameters")
-        if not isinstance(hyperparameters, dict):
-            raise ValueError(f"{str(path)!r} lacks its hyperparameters")
-        check_names(hyperparameters, cls.hyperparameter_names(), "hyperparameter")
+        _check_kind(cls, path, state)
+        try:
+            hyperparameters = check_hyperparameters(cls.__init__, state["hyperparameters"])
+            check_names(hyperparameters, cls.hyperparameter_names(), "hyperparameter")
+            check_seed(state["seed"])
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
         agent = cls(
             tasks,
             **hyperparameters,
-            seed=state.get("seed"),
+            seed=state["seed"],
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
@@ -327,25 +337,15 @@ class MetaAgent(ABC):
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
         path = _with_suffix(path)
-        self._restore(path, *load_checkpoint(path))
+        tensors, state = load_checkpoint(path)
+        _check_kind(type(self), path, state)
+        self._restore(path, tensors, state)
 
     @classmethod
     def hyperparameter_names(cls) -> list[str]:
         """Return the names of the keyword arguments that define the agent."""
         own = {"self", "tasks", "seed", "device", "verbose", "tensorboard_log"}
         return [name for name in inspect.signature(cls.__init__).parameters if name not in own]
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        tensors = {
-            f"{module_name}.{name}": tensor
-            for module_name, module in self._modules.items()
-            for name, tensor in module.state_dict().items()
-        }
-        for optimizer_name, optimizer in self._optimizers.items():
-            for index, slots in optimizer.state_dict()["state"].items():
-                for slot, value in slots.items():
-                    tensors[f"{optimizer_name}.{index}.{slot}"] = torch.as_tensor(value)
-        return tensors
 
     def _restore(
         self, path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
@@ -359,50 +359,17 @@ class MetaAgent(ABC):
         counters = [state.get("iteration"), state.get("num_timesteps")]
         if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
             raise ValueError(f"{str(path)!r} has damaged counters: {counters}")
-        # All is checked before anything is changed.
-        expected = {
-            f"{module_name}.{name}": tensor
-            for module_name, module in self._modules.items()
-            for name, tensor in module.state_dict().items()
-        }
-        for name, tensor in expected.items():
-            if name not in tensors:
-                raise ValueError(f"{str(path)!r} lacks the tensor {name!r}")
-            if tensors[name].shape != tensor.shape:
-                raise ValueError(
-                    f"{str(path)!r}: the tensor {name!r} has shape {tuple(tensors[name].shape)}, "
-                    f"expected {tuple(tensor.shape)}"
-                )
-        slots = {name: self._optimizer_slots(path, name, tensors) for name in self._optimizers}
-        for module_name, module in self._modules.items():
-            names = module.state_dict().keys()
-            module.load_state_dict({name: tensors[f"{module_name}.{name}"] for name in names})
-        for name, optimizer in self._optimizers.items():
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots[name]})
+        restore_tensors(repr(str(path)), tensors, self._modules, self._optimizers)
         self.iteration = int(state["iteration"])
         self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])
 
-    def _optimizer_slots(
-        self, path: Path, optimizer_name: str, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[int, dict[str, torch.Tensor]]:
-        parameters = [
-            parameter
-            for group in self._optimizers[optimizer_name].param_groups
-            for parameter in group["params"]
-        ]
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        for index, parameter in enumerate(parameters):
-            prefix = f"{optimizer_name}.{index}."
-            found = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
-            for slot, tensor in found.items():
-                if tensor.ndim and tensor.shape != parameter.shape:
-                    raise ValueError(
-                        f"{str(path)!r}: the tensor {prefix + slot!r} has shape "
-                        f"{tuple(tensor.shape)}, expected {tuple(parameter.shape)}"
-                    )
-            if found:
-                slots[index] = found
-        return slots
+
+def _check_kind(agent_class: type[MetaAgent], path: Path, state: Mapping[str, Any]) -> None:
+    if state.get("agent") != agent_class.__name__:
+        raise ValueError(
+            f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, "
+            f"not {agent_class.__name__!r}"
+        )
 
 
 def _with_suffix(path: str | Path) -> Path:

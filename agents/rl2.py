@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from metarl.adaptation import Rollout, rollout
 from metarl.agents.base import MetaAgent
+from metarl.agents.hyperparameters import check_hyperparameters
 from metarl.agents.losses import (
     generalized_advantages,
     masked_mean,
@@ -73,7 +74,8 @@ class RL2(MetaAgent):
         tensorboard_log: The folder for TensorBoard, or None.
 
     Raises:
-        ValueError: If a value is out of its range.
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of its range, or ``policy_kwargs`` has an unknown name.
     """
 
     name = "RL2"
@@ -114,37 +116,43 @@ class RL2(MetaAgent):
             verbose=verbose,
             tensorboard_log=tensorboard_log,
         )
-        trials_per_minibatch = trials_per_minibatch or trials_per_iteration
-        self.episodes_per_trial = episodes_per_trial or tasks.episodes_per_trial
+        if episodes_per_trial is None:
+            episodes_per_trial = tasks.episodes_per_trial
+        if first_episodes_per_trial is None:
+            first_episodes_per_trial = episodes_per_trial
+        if trials_per_minibatch is None:
+            trials_per_minibatch = trials_per_iteration
         check_at_least(
             1,
             trials_per_iteration=trials_per_iteration,
-            episodes_per_trial=self.episodes_per_trial,
-            first_episodes_per_trial=first_episodes_per_trial or self.episodes_per_trial,
+            episodes_per_trial=episodes_per_trial,
+            first_episodes_per_trial=first_episodes_per_trial,
             trials_per_minibatch=trials_per_minibatch,
             n_epochs=n_epochs,
         )
-        check_at_least(0, ent_coef=ent_coef, vf_coef=vf_coef)
+        check_at_least(0, ent_coef=ent_coef, vf_coef=vf_coef, gae_lambda=gae_lambda)
         for name, value, low, high in (
             ("learning_rate", learning_rate, 0.0, float("inf")),
             ("clip_range", clip_range, 0.0, float("inf")),
             ("max_grad_norm", max_grad_norm, 0.0, float("inf")),
             ("gamma", gamma, 0.0, 1.0),
-            ("gae_lambda", gae_lambda, -1e-9, 1.0),
+            ("gae_lambda", gae_lambda, -1.0, 1.0),  # zero is allowed, see above
+            ("target_kl", 1.0 if target_kl is None else target_kl, 0.0, float("inf")),
         ):
             if not low < value <= high:
-                raise ValueError(f"{name} must be in ({max(low, 0):g}, {high:g}], got {value}")
+                raise ValueError(f"{name} must be in ({low:g}, {high:g}], got {value}")
         if trials_per_minibatch > trials_per_iteration:
             raise ValueError(
                 f"trials_per_minibatch ({trials_per_minibatch}) must not exceed "
                 f"trials_per_iteration ({trials_per_iteration})"
             )
-        self.first_episodes_per_trial = first_episodes_per_trial or self.episodes_per_trial
-        if self.first_episodes_per_trial > self.episodes_per_trial:
+        if first_episodes_per_trial > episodes_per_trial:
             raise ValueError(
                 f"first_episodes_per_trial ({first_episodes_per_trial}) must not exceed "
-                f"episodes_per_trial ({self.episodes_per_trial})"
+                f"episodes_per_trial ({episodes_per_trial})"
             )
+        self.episodes_per_trial = episodes_per_trial
+        self.first_episodes_per_trial = first_episodes_per_trial
         self.learning_rate = learning_rate
         self.anneal_learning_rate = anneal_learning_rate
         self.trials_per_minibatch = trials_per_minibatch
@@ -161,9 +169,13 @@ class RL2(MetaAgent):
 
         self.trial_input = TrialInput(self.observation_space, self.action_space)
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
-        self.network = RecurrentActorCritic(
-            self.trial_input.size, self.action_space, weights, **(policy_kwargs or {})
-        ).to(self.device)
+        options = check_hyperparameters(
+            RecurrentActorCritic.__init__, policy_kwargs or {}, "policy_kwargs name"
+        )
+        with torch.random.fork_rng(devices=[]):  # layers draw weights before ours replace them
+            self.network = RecurrentActorCritic(
+                self.trial_input.size, self.action_space, weights, **options
+            ).to(self.device)
         observation = self.trial_input.observation
         self.observation_moments = RunningMoments(observation.stop).to(self.device)
         self.reward_moments = RunningMoments(1).to(self.device)

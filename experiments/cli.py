@@ -153,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     except actions.Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
+    except KeyboardInterrupt:
+        print("metarl: interrupted; go on with: metarl resume RUN", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"metarl: error: {error}", file=sys.stderr)
         return 2

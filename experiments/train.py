@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stable_baselines3.common.logger import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.classical import KnownBestArm, classical_learners
-from metarl.errors import check_names, did_you_mean
+from metarl.errors import check_at_least, check_names, did_you_mean
 from metarl.experiments.presets import find_preset
 from metarl.plotting import plot_reports
 from metarl.runs import Run
@@ -76,6 +77,9 @@ def train(
     check_names([agent], AGENTS, "agent")
     family = envs.make(tasks)
     preset = find_preset(agent, tasks)
+    if total_timesteps is None:
+        total_timesteps = preset.total_timesteps
+    check_at_least(1, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
     learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
     label = tasks.replace(":", "-").replace("/", "-")
@@ -87,7 +91,7 @@ def train(
             "seed": seed,
             "device": device,
             "threads": torch.get_num_threads(),
-            "total_timesteps": total_timesteps or preset.total_timesteps,
+            "total_timesteps": total_timesteps,
             "hyperparameters": hyperparameters,
             "evaluation": {
                 "num_tasks": preset.num_eval_tasks,
@@ -151,16 +155,16 @@ def _train(run: Run, learner: MetaAgent) -> list[Report]:
     remaining = run.config["total_timesteps"] - learner.num_timesteps
     print(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
     if remaining > 0:
-        learner.set_logger(run.logger(learner.num_timesteps))
+        logger = run.logger(learner.num_timesteps)
+        learner.set_logger(logger)
         checkpointer = _Checkpointer(run)
         started = time.monotonic()
-        with _stopping(checkpointer):
+        with _stopping(checkpointer), contextlib.closing(logger):
             learner.learn(
                 remaining, callback=checkpointer, reset_num_timesteps=False, progress_bar=True
             )
         learner.save(run.checkpoint)
         if checkpointer.stop:
-            learner.logger.close()
             raise Interrupted(
                 f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
                 f"metarl resume {run.directory}"
@@ -171,9 +175,7 @@ def _train(run: Run, learner: MetaAgent) -> list[Report]:
     print(f"evaluating on {settings['num_tasks']} held-out tasks")
     reports = evaluate_with_references(learner, split="held_out", **settings)
     _show(run, reports)
-    if remaining > 0:
-        _log_curve(learner, reports[0])
-        learner.logger.close()
+    _log_curve(run, learner, reports[0])
     learner.save(run.agent)
     run.checkpoint.unlink(missing_ok=True)
     return reports
@@ -209,12 +211,10 @@ def evaluate_with_references(learner: MetaAgent, **settings: Any) -> list[Report
     return reports
 
 
-def _show(run: Run, reports: Sequence[Report], stem: str | None = None) -> None:
+def _show(run: Run, reports: Sequence[Report], name: str | None = None) -> None:
     """Print tables, and write the agent's raw returns and the plot of all curves."""
     first = reports[0]
-    path = first.save(run.evaluation)
-    if stem is not None:
-        path = path.rename(path.with_name(f"{stem}.json"))
+    path = first.save(run.evaluation, name)
     picture = path.with_suffix(".png")
     plot_reports(reports, picture)
     print(f"\n{first}")
@@ -223,14 +223,15 @@ def _show(run: Run, reports: Sequence[Report], stem: str | None = None) -> None:
     print(f"\nraw returns: {path}\nadaptation curve: {picture}")
 
 
-def _log_curve(learner: MetaAgent, report: Report) -> None:
+def _log_curve(run: Run, learner: MetaAgent, report: Report) -> None:
     """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
-    summary = report.summary(report.groups(50))
-    for (_, stop), value in zip(summary.groups, summary.center):
-        learner.logger.record("held_out/return_by_episode", float(value), exclude="csv")
-        learner.logger.dump(stop)
-    learner.logger.record("held_out/curve", Figure(report.plot(), close=False), exclude="csv")
-    learner.logger.dump(learner.num_timesteps)
+    with contextlib.closing(run.curve_logger()) as logger:
+        summary = report.summary(report.groups(50))
+        for (_, stop), value in zip(summary.groups, summary.center):
+            logger.record("held_out/return_by_episode", float(value))
+            logger.dump(stop)
+        logger.record("held_out/curve", Figure(report.plot(), close=False))
+        logger.dump(learner.num_timesteps)
 
 
 def evaluate_run(
@@ -241,16 +242,16 @@ def evaluate_run(
     learner = load_agent(run)
     default = run.config["evaluation"]
     settings = {
-        "num_tasks": num_tasks or default["num_tasks"],
-        "num_episodes": num_episodes or default["num_episodes"],
+        "num_tasks": default["num_tasks"] if num_tasks is None else num_tasks,
+        "num_episodes": default["num_episodes"] if num_episodes is None else num_episodes,
         "seed": seed,
     }
     reports = evaluate_with_references(learner, split=split, **settings)
     # Another evaluation of the same split must not replace the run's own.
-    stem = None
+    name = None
     if settings != default:
-        stem = f"{split}-{reports[0].num_tasks}x{reports[0].num_episodes}-seed{seed}"
-    _show(run, reports, stem)
+        name = f"{split}-{reports[0].num_tasks}x{reports[0].num_episodes}-seed{seed}"
+    _show(run, reports, name)
     return reports
 
 
@@ -265,8 +266,8 @@ def compare(run_dirs: Sequence[Path], *, split: str, output: Path) -> list[Repor
                 f"{str(run_dir)!r} has no evaluation of {split!r}; make one with: "
                 f"metarl evaluate {run_dir} --split {split}"
             )
-        data = json.loads(path.read_text())
-        reports.append(Report.from_json({**data, "agent": f"{data['agent']} ({run_dir.name})"}))
+        report = Report.load(path)
+        reports.append(replace(report, agent=f"{report.agent} ({run_dir.name})"))
     print(comparison_table(reports))
     plot_reports(reports, output)
     print(f"\nadaptation curves: {output}")

@@ -1,5 +1,6 @@
 """Evaluation: return per adaptation episode on held-out tasks, with nothing averaged away."""
 
+import importlib.metadata
 import itertools
 import json
 import platform
@@ -55,8 +56,9 @@ def evaluate(
 
     Raises:
         TypeError: If the agent or the family is no such thing.
-        ValueError: If there is no such split, a number is below 1, or the agent adapts by K
-            episodes and ``num_episodes`` is not a multiple of K.
+        ValueError: If there is no such split, a number is below 1, the agent adapts by K
+            episodes and ``num_episodes`` is not a multiple of K, or the agent has spaces and they
+            are not the family's.
     """
     if not isinstance(tasks, TaskDistribution):
         raise TypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
@@ -78,6 +80,12 @@ def evaluate(
     sampled = tasks.sample(split, num_tasks, seed)
     env = tasks.make_vec(num_tasks * parallel)
     try:
+        for what in ("observation_space", "action_space"):
+            expected, got = getattr(agent, what, None), getattr(env, f"single_{what}")
+            if expected is not None and expected != got:
+                raise ValueError(
+                    f"{agent.name} was made for the {what} {expected}, {tasks.name!r} has {got}"
+                )
         env.set_tasks(sampled.repeat(parallel))
         observations, _ = env.reset(seed=stream_seed(seed, "evaluation", "env"))
         adaptation = agent.adaptation(
@@ -206,16 +214,17 @@ class Report:
 
         return plot_reports([self], path)
 
-    def save(self, directory: str | Path) -> Path:
+    def save(self, directory: str | Path, name: str | None = None) -> Path:
         """Write the raw returns as JSON.
 
         Args:
-            directory: The folder; the file is named after the split.
+            directory: The folder.
+            name: The file's name without ``.json``; None takes the split's.
 
         Returns:
             The file's path.
         """
-        path = Path(directory) / f"{self.split}.json"
+        path = Path(directory) / f"{name or self.split}.json"
         atomic_write(path, json.dumps(self.to_json(), separators=(",", ":")) + "\n")
         return path
 
@@ -231,8 +240,9 @@ class Report:
             "notes": list(self.notes),
             "versions": versions(),
             "tasks": self.tasks.to_json(),
-            "returns": _compact(self.returns),
-            "lengths": _compact(self.lengths),
+            "returns": _whole(self.returns).tolist(),
+            # Where all episodes are of one length, that number says it.
+            "lengths": self.lengths.tolist() if np.ptp(self.lengths) else int(self.lengths[0, 0]),
         }
 
     @classmethod
@@ -299,17 +309,11 @@ class Summary:
 
 def versions() -> dict[str, str]:
     """Return the versions of what results depend on."""
-    import gymnasium
-    import mujoco
-    import torch
-
+    others = ("numpy", "torch", "gymnasium", "mujoco")
     return {
         "metarl": __version__,
         "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "gymnasium": gymnasium.__version__,
-        "mujoco": mujoco.__version__,
+        **{name: importlib.metadata.version(name) for name in others},
     }
 
 
@@ -340,13 +344,10 @@ def _interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def _compact(values: NDArray[Any]) -> Any:
-    """Return nested lists: one number if all are equal, integers where all are whole."""
-    if values.dtype.kind == "f" and (values == np.rint(values)).all():
-        values = values.astype(np.int64)
-    if values.dtype.kind == "i" and (values == values.flat[0]).all():
-        return values.flat[0].item()
-    return values.tolist()
+def _whole(values: NDArray[np.float64]) -> NDArray[Any]:
+    """Return integers where all values are whole: a third of the file."""
+    exact = (values == np.rint(values)) & (np.abs(values) < 2**53)
+    return values.astype(np.int64) if exact.all() else values
 
 
 def check_comparable(reports: Sequence[Report]) -> None:
@@ -359,18 +360,8 @@ def check_comparable(reports: Sequence[Report]) -> None:
         raise ValueError("expected at least one report, got none")
     first = reports[0]
     for other in reports[1:]:
-        same = (other.split, other.num_tasks, other.seed) == (
-            first.split,
-            first.num_tasks,
-            first.seed,
-        )
-        if (
-            not same
-            or other.tasks.columns.keys() != first.tasks.columns.keys()
-            or any(
-                not np.array_equal(column, other.tasks.columns[name])
-                for name, column in first.tasks.columns.items()
-            )
+        if _basis(other) != _basis(first) or (
+            Tasks(first.tasks.family, other.tasks.columns) != first.tasks
         ):
             raise ValueError(
                 f"{first.agent!r} and {other.agent!r} were not evaluated on the same tasks: "
@@ -378,3 +369,9 @@ def check_comparable(reports: Sequence[Report]) -> None:
                 f"{other.family}/{other.split}, {other.num_tasks} tasks, seed {other.seed}; "
                 "evaluate both with the same split, num_tasks and seed"
             )
+
+
+def _basis(report: Report) -> tuple[str, str, int, int]:
+    # An oracle's family differs in what it tells, not in its tasks.
+    family = report.family.removesuffix("-told")
+    return family, report.split, report.num_tasks, report.seed

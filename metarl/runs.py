@@ -4,7 +4,7 @@
 
     config.json           what was run: enough to repeat it, with versions and git commit
     progress.csv          the log, a row for each iteration
-    events.out.tfevents.* the same for TensorBoard
+    events.out.tfevents.* the same for TensorBoard, and the adaptation curve
     checkpoint.safetensors   the newest checkpoint
     agent.safetensors     the trained agent, once training is complete
     evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
@@ -113,9 +113,16 @@ class Run:
         """
         outputs = [
             _ProgressCsv(self.directory / "progress.csv", num_timesteps),
-            _TensorBoard(self.directory, num_timesteps),
+            _TensorBoard(self.directory, purge_step=num_timesteps + 1),
         ]
         return Logger(str(self.directory), outputs)
+
+    def curve_logger(self) -> Logger:
+        """Open TensorBoard for the adaptation curve, dropping one that was drawn before."""
+        suffix = ".curve"
+        for earlier in self.directory.glob(f"events.out.tfevents.*{suffix}"):
+            earlier.unlink()
+        return Logger(str(self.directory), [_TensorBoard(self.directory, filename_suffix=suffix)])
 
 
 class _ProgressCsv(KVWriter):
@@ -151,6 +158,8 @@ class _ProgressCsv(KVWriter):
         self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
     ) -> None:
         row = filter_excluded_keys(key_values, key_excluded, "csv")
+        if not row:  # all of it is for TensorBoard only
+            return
         if not row.keys() <= set(self._columns):
             earlier = self._read()
             self._columns = sorted({*self._columns, *row})
@@ -163,12 +172,10 @@ class _ProgressCsv(KVWriter):
 
 
 class _TensorBoard(TensorBoardOutputFormat):
-    """SB3's TensorBoard format, with what lies beyond a number of env steps purged."""
+    """SB3's TensorBoard format, with options for the writer."""
 
-    def __init__(self, folder: Path, num_timesteps: int):
-        self.writer = SummaryWriter(  # type: ignore[no-untyped-call]
-            log_dir=str(folder), purge_step=num_timesteps + 1
-        )
+    def __init__(self, folder: Path, **options: Any):
+        self.writer = SummaryWriter(log_dir=str(folder), **options)  # type: ignore[no-untyped-call]
         self._is_closed = False
 
 

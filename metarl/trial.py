@@ -103,8 +103,10 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self._split = split
         self._seed = seed
         self._num_trials = 0
-        self.episodes_per_trial = episodes_per_trial or tasks.episodes_per_trial
-        check_at_least(1, episodes_per_trial=self.episodes_per_trial)
+        if episodes_per_trial is None:
+            episodes_per_trial = tasks.episodes_per_trial
+        check_at_least(1, episodes_per_trial=episodes_per_trial)
+        self.episodes_per_trial = episodes_per_trial
         self._env = TaskEnv(tasks.make_vec(1))
         self._input = TrialInput(self._env.observation_space, self._env.action_space)
         self.observation_space = spaces.Box(-np.inf, np.inf, (self._input.size,), np.float32)
