@@ -21,6 +21,7 @@ HORIZON = 200
 """Steps of an episode in ProMP, PEARL, VariBAD and MAML; gymnasium's own bodies run 1000."""
 
 FORWARD_OR_BACKWARD = Choice((1.0, -1.0))
+COMPASS = Uniform(0.0, 2.0 * math.pi, nominal=0.0)
 
 
 def along(velocities: Array, positions: Array, task: Columns) -> Array:
@@ -179,20 +180,35 @@ def _ant(variant: str) -> Body:
     return replace(ANT, frame_skip=frame_skip, healthy_reward=0.05, control_cost=0.005)
 
 
-def ant_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> TaskDistribution:
-    """Run forward or backward on four legs.
+def ant_dir(
+    variant: str = "gymnasium", any_direction: bool = False, horizon: int = HORIZON
+) -> TaskDistribution:
+    """Run forward or backward on four legs, or towards any compass angle.
 
-    Reward ``direction * v_x + healthy - cost * sum(action^2)``; an episode ends when the torso's
-    height leaves [0.2, 1.0] m. Contact forces cost nothing, unlike in the sources.
+    Reward ``v . direction + healthy - cost * sum(action^2)``; an episode ends when the torso's
+    height leaves [0.2, 1.0] m. The sources charge for contact forces too; ProMP has no lower
+    bound of height; VariBAD's two tasks are +-1 radian, for it reads its +-1 as an angle.
 
     Args:
-        variant: "gymnasium" has healthy 1, cost 0.5 and control steps of 0.05 s (PEARL, VariBAD);
-            "rllab" has healthy 0.05, cost 0.005 and control steps of 0.02 s (MAML).
+        variant: "gymnasium" has healthy 1, cost 0.5 and control steps of 0.05 s (ProMP, PEARL,
+            VariBAD); "rllab" has healthy 0.05, cost 0.005 and control steps of 0.02 s (MAML).
+        any_direction: Whether the direction is uniform on the circle (PEARL) rather than forward
+            or backward.
         horizon: The steps of an episode.
     """
+    body = _ant(variant) if variant == "rllab" else ANT
+    if any_direction:
+        return family(
+            _named("ant-dir-2d", variant),
+            body,
+            {"angle": COMPASS},
+            progress=towards,
+            horizon=horizon,
+            description="ant: run towards a compass angle",
+        )
     return family(
         _named("ant-dir", variant),
-        _ant(variant) if variant == "rllab" else ANT,
+        body,
         {"direction": FORWARD_OR_BACKWARD},
         progress=along,
         horizon=horizon,
@@ -233,7 +249,7 @@ def ant_goal(radius: float = 3.0, horizon: int = HORIZON) -> TaskDistribution:
 
     Reward ``-|x - goal_x| - |y - goal_y| - 0.1 * sum(action^2)``, goals uniform in a disc; the
     ant sees where it is (x and y lead its observation), and falls do not end the episode (PEARL,
-    VariBAD).
+    VariBAD; they charge for contact forces too).
 
     Args:
         radius: The disc's, in metres.
@@ -262,7 +278,7 @@ def humanoid_dir(horizon: int = HORIZON) -> TaskDistribution:
     return family(
         "humanoid-dir",
         HUMANOID,
-        {"angle": Uniform(0.0, 2.0 * math.pi, nominal=0.0)},
+        {"angle": COMPASS},
         progress=towards,
         horizon=horizon,
         description="humanoid: run towards a compass angle",
@@ -275,6 +291,7 @@ LOCOMOTION: dict[str, Callable[..., TaskDistribution]] = {
     "half-cheetah-dir-rllab": partial(half_cheetah_dir, variant="rllab"),
     "half-cheetah-vel-rllab": partial(half_cheetah_vel, variant="rllab"),
     "ant-dir": ant_dir,
+    "ant-dir-2d": partial(ant_dir, any_direction=True),
     "ant-vel": ant_vel,
     "ant-dir-rllab": partial(ant_dir, variant="rllab"),
     "ant-vel-rllab": partial(ant_vel, variant="rllab"),

@@ -305,6 +305,14 @@ def test_a_simulation_that_blows_up_ends_alone(speed):
         assert np.isfinite(observations).all()
 
 
+def test_a_velocity_that_the_observation_clips_is_seen():
+    env = one("walker2d-slope")
+    env._state["qvel"][0, 0] = 1e8
+    with pytest.warns(RuntimeWarning, match="blew up in step 1 of"):
+        _, rewards, *_ = env.step(np.zeros((1, 6)))
+    assert rewards[0] == 0.0
+
+
 def test_an_error_raised_by_mujoco_ends_that_episode(monkeypatch):
     env = one("half-cheetah-dir", num_envs=3)
     step = env.batch.step
