@@ -195,6 +195,7 @@ class MetaAgent(ABC):
             self.logger.record("rollout/ep_len_mean", float(self.last_rollout.lengths.mean()))
             self.logger.record("time/iteration", self.iteration)
             self.logger.record("time/total_timesteps", self.num_timesteps)
+            self.logger.record("time/seconds", seconds)
             rate = (self.num_timesteps - before) / seconds
             self.logger.record("time/env_steps_per_second", round(rate))
             self.logger.dump(self.num_timesteps)

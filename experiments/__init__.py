@@ -1,0 +1,1 @@
+"""The command line, tuned presets, studies and benchmarks."""

@@ -43,6 +43,24 @@ PRESETS: tuple[Preset, ...] = (
         },
         num_eval_tasks=1000,
     ),
+    Preset(
+        "rl2",
+        "bandit-*",
+        12_000_000,
+        {
+            "trials_per_iteration": 512,
+            "trials_per_minibatch": 128,
+            "first_episodes_per_trial": 10,
+            "learning_rate": 3e-3,
+            "anneal_learning_rate": True,
+            "gamma": 0.99,
+            "gae_lambda": 0.5,
+            "ent_coef": 0.003,
+            "normalize_reward": True,
+            "policy_kwargs": {"hidden_size": 64},
+        },
+        num_eval_tasks=1000,
+    ),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, TRPO with a divergence of
     # 0.01, policy 100-100 ReLU, actions stretched from [-1, 1] to the bounds. The inner step size
     # is that of the text, 0.1; the code has 0.5.

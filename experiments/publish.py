@@ -1,0 +1,97 @@
+"""Publish runs: their raw returns under ``experiments/results/``, their table in the README.
+
+Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only makes the table anew.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from metarl import Report
+from metarl.checkpoint import atomic_write
+from metarl.experiments.study_classical import PUBLISHED
+from metarl.runs import Run
+
+RESULTS = Path("experiments/results/runs")
+README = Path("README.md")
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def publish(run: Run) -> Path:
+    """Copy what a complete run shows: configuration, training time, raw returns.
+
+    Raises:
+        ValueError: If the run is not complete.
+    """
+    evaluation = run.evaluation / "held_out.json"
+    if not run.agent.exists() or not evaluation.exists():
+        raise ValueError(f"{str(run.directory)!r} is not complete: finish it with metarl resume")
+    with (run.directory / "progress.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    result = {
+        "config": run.config,
+        "env_steps": int(rows[-1]["time/total_timesteps"]),
+        "training_seconds": round(sum(float(row["time/seconds"]) for row in rows), 1),
+        "report": json.loads(evaluation.read_text()),
+    }
+    name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
+    path = RESULTS / f"{name.replace(':', '-')}.json"
+    atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
+    return path
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return results as a Markdown table, a row for each run, every seed."""
+    lines = [
+        "| family | agent | seed | env steps | training | first episode | last episode "
+        "| all episodes (± s.e.) | published |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        config, report = result["config"], Report.from_json(result["report"])
+        groups = report.groups(report.num_episodes)
+        curve = report.summary([groups[0], groups[-1]])
+        totals = report.trial_returns
+        error = totals.std(ddof=1) / np.sqrt(len(totals))
+        threads = config["threads"]
+        lines.append(
+            f"| {report.family} | {report.agent} | {config['seed']} "
+            f"| {result['env_steps'] / 1e6:.1f}M | {result['training_seconds'] / 60:.1f} min, "
+            f"{threads} thread{'s' if threads > 1 else ''} "
+            f"| {curve.center[0]:.3g} | {curve.center[1]:.3g} "
+            f"| {totals.mean():.2f} ± {error:.2f} | {_published(report)} |"
+        )
+    return "\n".join(lines)
+
+
+def _published(report: Report) -> str:
+    """Return the published score of the same agent on the same bandits, if there is one."""
+    n, _, k = report.family.removeprefix("bandit-").partition("x")
+    if not (report.agent == "RL2" and n.isdigit() and k.isdigit()):
+        return ""
+    scores = PUBLISHED.get((int(n), int(k)), {})
+    return f"{scores['RL²']}" if "RL²" in scores else ""
+
+
+def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+    """Publish runs and make the README's table anew.
+
+    Args:
+        runs: Run directories.
+    """
+    for directory in runs:
+        print(publish(Run.open(directory)))
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    atomic_write(README, f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
