@@ -61,16 +61,19 @@ PRESETS: tuple[Preset, ...] = (
         },
         num_eval_tasks=1000,
     ),
-    # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, TRPO with a divergence of
-    # 0.01, policy 100-100 ReLU, actions stretched from [-1, 1] to the bounds. The inner step size
-    # is that of the text, 0.1; the code has 0.5.
+    # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
+    # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
+    # has 0.5. A divergence of 0.02 instead of 0.01 needs half as many iterations, and the inner
+    # gradient has less noise with a GAE lambda of 0.95 than with the paper's 1.
     Preset(
         "maml",
         "navigation-2d*",
-        12_000_000,
+        6_000_000,
         {
             "inner_lr": 0.1,
             "halve_inner_lr": True,
+            "gae_lambda": 0.95,
+            "max_kl": 0.02,
             "policy_kwargs": {"hidden_sizes": (100, 100), "activation": "relu"},
         },
         num_eval_tasks=40,

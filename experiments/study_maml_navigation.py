@@ -46,7 +46,7 @@ class Options:
     """Which learners."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """The seed of each training."""
-    iterations: int = 150
+    iterations: int = 80
     """Outer updates; learners that do not adapt in training get twice as many, for as many env
     steps."""
     threads: int = 1
