@@ -48,7 +48,7 @@ class RL2(MetaAgent):
     Args:
         tasks: The family to train on.
         learning_rate: Adam's step size.
-        anneal_learning_rate: Whether the step size falls linearly to zero over ``learn``.
+        anneal: Whether step size and entropy bonus fall linearly to zero over ``learn``.
         trials_per_iteration: Trials collected, side by side, in each iteration.
         episodes_per_trial: K; None takes the family's.
         first_episodes_per_trial: Begin with trials of so many episodes, growing geometrically to
@@ -85,7 +85,7 @@ class RL2(MetaAgent):
         tasks: TaskDistribution,
         *,
         learning_rate: float = 1e-3,
-        anneal_learning_rate: bool = False,
+        anneal: bool = False,
         trials_per_iteration: int = 256,
         episodes_per_trial: int | None = None,
         first_episodes_per_trial: int | None = None,
@@ -154,7 +154,7 @@ class RL2(MetaAgent):
         self.episodes_per_trial = episodes_per_trial
         self.first_episodes_per_trial = first_episodes_per_trial
         self.learning_rate = learning_rate
-        self.anneal_learning_rate = anneal_learning_rate
+        self.anneal = anneal
         self.trials_per_minibatch = trials_per_minibatch
         self.n_epochs = n_epochs
         self.gamma = gamma
@@ -235,8 +235,9 @@ class RL2(MetaAgent):
         targets: torch.Tensor,
         mask: torch.Tensor,
     ) -> None:
-        if self.anneal_learning_rate:
-            self.optimizer.param_groups[0]["lr"] = self.learning_rate * (1.0 - self._progress())
+        remaining = 1.0 - self._progress() if self.anneal else 1.0
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate * remaining
+        ent_coef = self.ent_coef * remaining
         generator = self._generator("minibatches")
         num_steps = 0
         sums = dict.fromkeys(
@@ -253,7 +254,7 @@ class RL2(MetaAgent):
                 surrogate = ppo_surrogate(log_ratio, advantages[:, trials], real, self.clip_range)
                 value_loss = 0.5 * masked_mean((values - targets[:, trials]).square(), real)
                 entropy = masked_mean(distribution.entropy(), real)
-                loss = -surrogate + self.vf_coef * value_loss - self.ent_coef * entropy
+                loss = -surrogate + self.vf_coef * value_loss - ent_coef * entropy
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 grad_norm = torch.nn.utils.clip_grad_norm_(

@@ -3,8 +3,8 @@
 Both train on the same bandit trials (100 pulls of 5 arms), with the same number of hidden units
 and of epochs, in turns in one process, so a busy machine slows both. RecurrentPPO gets its
 best setting: 64 environments, stepped as one numpy batch instead of one by one, a rollout of
-whole trials, the rollout as one minibatch. Its defaults (128-step minibatches of 128) are far
-slower. Both are timed over whole iterations, rollout and update.
+whole trials, the rollout as one minibatch. At its defaults it is far slower. Both are timed over
+whole iterations, rollout and update.
 
 Run: ``pip install 'metarl-suite[benchmark]'`` and ``python -m metarl.experiments.benchmark_rl2``.
 """
@@ -33,9 +33,7 @@ class BanditTrials(VecEnv):
     def __init__(self, tasks: TaskDistribution, num_envs: int):
         self._tasks = tasks
         self._env = tasks.make_vec(num_envs)
-        self._input = TrialInput(
-            self._env.single_observation_space, self._env.single_action_space
-        )
+        self._input = TrialInput(self._env.single_observation_space, self._env.single_action_space)
         self._trial = 0
         space = spaces.Box(0.0, 1.0, (self._input.size,), np.float32)
         super().__init__(num_envs, space, self._env.single_action_space)
@@ -96,6 +94,8 @@ def main(
     hyperparameters = dict(find_preset("rl2", family).hyperparameters)
     # Whole trials from the first iteration on: growing ones would be cheaper still.
     hyperparameters["first_episodes_per_trial"] = None
+    # Both take their rollout as one minibatch, so an epoch is one gradient step on either side.
+    hyperparameters |= {"trials_per_iteration": 512, "trials_per_minibatch": 512, "n_epochs": 4}
     ours = RL2(tasks, **hyperparameters, seed=0)
     hidden = hyperparameters["policy_kwargs"]["hidden_size"]
     per_iteration = ours.n_envs * tasks.episodes_per_trial
@@ -117,7 +117,7 @@ def main(
             seed=0,
             device="cpu",
         )
-        theirs[count] = (agent, max(1, per_iteration // rollout) * rollout)
+        theirs[count] = (agent, 2 * rollout)
     print(
         f"{family}, {hidden} hidden units, {ours.n_epochs} epochs, {threads} threads; "
         "env steps per second of learn()"

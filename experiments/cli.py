@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | resume | evaluate | compare``."""
+"""The command line: ``metarl list | train | resume | evaluate | compare | watch``."""
 
 import shlex
 import sys
@@ -125,12 +125,33 @@ def compare_command(
     actions.compare(runs, split=split, output=output)
 
 
+def watch_command(
+    run: RunDir,
+    /,
+    split: str = "held_out",
+    output: Path | None = None,
+    num_episodes: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Film a run's agent in one task: its first and its last adaptation episode side by side.
+
+    Args:
+        run: The run directory.
+        split: The split of the family to draw the task from.
+        output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
+        num_episodes: Adaptation episodes the agent has in the task (default: the family's).
+        seed: The seed of task, episodes and actions.
+    """
+    actions.watch(run, split=split, output=output, num_episodes=num_episodes, seed=seed)
+
+
 COMMANDS = {
     "list": list_command,
     "train": train_command,
     "resume": resume_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
+    "watch": watch_command,
 }
 
 

@@ -19,6 +19,7 @@ from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.classical import KnownBestArm, classical_learners
 from metarl.errors import check_at_least, check_names, did_you_mean
 from metarl.experiments.presets import find_preset
+from metarl.experiments.video import record_adaptation
 from metarl.plotting import plot_reports
 from metarl.runs import Run
 from metarl.tables import comparison_table
@@ -272,6 +273,24 @@ def compare(run_dirs: Sequence[Path], *, split: str, output: Path) -> list[Repor
     plot_reports(reports, output)
     print(f"\nadaptation curves: {output}")
     return reports
+
+
+def watch(
+    run_dir: Path, *, split: str, output: Path | None, num_episodes: int | None, seed: int
+) -> Path:
+    """Film the first and the last adaptation episode of a run's agent in one task."""
+    run = Run.open(run_dir)
+    learner = load_agent(run)
+    path = record_adaptation(
+        learner,
+        learner.tasks,
+        output or run.evaluation / f"{split}-seed{seed}.gif",
+        split=split,
+        num_episodes=num_episodes,
+        seed=seed,
+    )
+    print(f"video: {path}")
+    return path
 
 
 def parse_overrides(agent_class: type[MetaAgent], overrides: Sequence[str]) -> dict[str, Any]:
