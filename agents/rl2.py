@@ -17,6 +17,7 @@ from metarl.agents.losses import (
 )
 from metarl.agents.normalize import RunningMoments
 from metarl.agents.recurrent import RecurrentActorCritic
+from metarl.agents.rl2_adaptation import Recorder, RL2Adaptation
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream_seed
 from metarl.tasks import TaskDistribution
@@ -194,7 +195,7 @@ class RL2(MetaAgent):
     def _collect(self, env: TaskVectorEnv) -> Rollout:
         env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
         observations, _ = env.reset(seed=self._seed("envs"))
-        self._recorder = _Recorder(self, self.n_envs, self._generator("actions"))
+        self._recorder = Recorder(self, self.n_envs, self._generator("actions"))
         return rollout(env, observations, self._recorder, self._present_episodes_per_trial())
 
     def _progress(self) -> float:
@@ -305,7 +306,7 @@ class RL2(MetaAgent):
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
-    ) -> "RL2Adaptation":
+    ) -> RL2Adaptation:
         """Return fresh memories for ``num_tasks`` tasks.
 
         Args:
@@ -365,94 +366,3 @@ class RL2(MetaAgent):
             actions = self.network.action_head.sample(distribution, generator)[0]
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.cpu().numpy(),)
-
-
-class RL2Adaptation:
-    """RL² at work: a memory for every task, and the last transition to show it.
-
-    Args:
-        agent: The agent; only read.
-        num_tasks: The number of tasks.
-        generator: Draws the actions; None takes the most likely ones.
-    """
-
-    def __init__(self, agent: RL2, num_tasks: int, generator: torch.Generator | None):
-        self._agent = agent
-        self._memory = agent.network.initial_state(num_tasks).detach()
-        self._generator = generator
-        self._last: tuple[Array, Array, Array] | None = None
-
-    def act(self, observations: Array) -> Array:
-        return self._act(observations)[0]
-
-    def _act(
-        self, observations: Array
-    ) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        agent = self._agent
-        if self._last is None:
-            inputs = agent.trial_input.start(observations)
-        else:
-            inputs = agent.trial_input.follow(observations, *self._last)
-        rows = torch.from_numpy(inputs).to(agent.device)
-        with torch.no_grad():
-            distribution, values, self._memory = agent.network(
-                agent._normalize(rows)[None], self._memory
-            )
-            actions = agent.network.action_head.sample(distribution, self._generator)
-            log_probs = distribution.log_prob(actions)
-        return (
-            agent.network.action_head.to_env(actions[0]),
-            rows,
-            actions[0],
-            log_probs[0],
-            values[0],
-        )
-
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
-        self._last = (actions, rewards, terminated | truncated)
-
-
-class _Recorder(RL2Adaptation):
-    """The same adaptation, keeping what training needs of every step."""
-
-    def __init__(self, agent: RL2, num_tasks: int, generator: torch.Generator):
-        super().__init__(agent, num_tasks, generator)
-        self._steps: dict[str, list[torch.Tensor]] = {
-            name: [] for name in ("rows", "actions", "log_probs", "values", "rewards", "mask")
-        }
-
-    def act(self, observations: Array) -> Array:
-        chosen, *recorded = self._act(observations)
-        for name, tensor in zip(self._steps, recorded):
-            self._steps[name].append(tensor)
-        return chosen
-
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
-        ended = terminated | truncated
-        self._last = (actions, rewards, ended)
-        device = self._agent.device
-        for name, values in (("rewards", rewards), ("mask", active)):
-            self._steps[name].append(torch.as_tensor(values, dtype=torch.float32, device=device))
-        self._agent._after_step(rewards, ended, active)
-
-    def batch(self) -> dict[str, torch.Tensor]:
-        """Return everything recorded, stacked to shapes (time, num_trials, ...)."""
-        return {name: torch.stack(steps) for name, steps in self._steps.items()}

@@ -1,0 +1,103 @@
+"""RL² at work: memories that act in many tasks at once, and a recorder for training."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from metarl.agents.rl2 import RL2
+
+Array = NDArray[Any]
+
+
+class RL2Adaptation:
+    """RL² at work: a memory for every task, and the last transition to show it.
+
+    Args:
+        agent: The agent; only read.
+        num_tasks: The number of tasks.
+        generator: Draws the actions; None takes the most likely ones.
+    """
+
+    def __init__(self, agent: "RL2", num_tasks: int, generator: torch.Generator | None):
+        self._agent = agent
+        self._memory = agent.network.initial_state(num_tasks).detach()
+        self._generator = generator
+        self._last: tuple[Array, Array, Array] | None = None
+
+    def act(self, observations: Array) -> Array:
+        return self._act(observations)[0]
+
+    def _act(
+        self, observations: Array
+    ) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        agent = self._agent
+        if self._last is None:
+            inputs = agent.trial_input.start(observations)
+        else:
+            inputs = agent.trial_input.follow(observations, *self._last)
+        rows = torch.from_numpy(inputs).to(agent.device)
+        with torch.no_grad():
+            distribution, values, self._memory = agent.network(
+                agent._normalize(rows)[None], self._memory
+            )
+            actions = agent.network.action_head.sample(distribution, self._generator)
+            log_probs = distribution.log_prob(actions)
+        return (
+            agent.network.action_head.to_env(actions[0]),
+            rows,
+            actions[0],
+            log_probs[0],
+            values[0],
+        )
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        self._last = (actions, rewards, terminated | truncated)
+
+
+class Recorder(RL2Adaptation):
+    """The same adaptation, keeping what training needs of every step."""
+
+    def __init__(self, agent: "RL2", num_tasks: int, generator: torch.Generator):
+        super().__init__(agent, num_tasks, generator)
+        self._steps: dict[str, list[torch.Tensor]] = {
+            name: [] for name in ("rows", "actions", "log_probs", "values", "rewards", "mask")
+        }
+
+    def act(self, observations: Array) -> Array:
+        chosen, *recorded = self._act(observations)
+        for name, tensor in zip(self._steps, recorded):
+            self._steps[name].append(tensor)
+        return chosen
+
+    def observe(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observations: Array,
+        active: NDArray[np.bool_],
+    ) -> None:
+        ended = terminated | truncated
+        self._last = (actions, rewards, ended)
+        device = self._agent.device
+        for name, values in (("rewards", rewards), ("mask", active)):
+            self._steps[name].append(torch.as_tensor(values, dtype=torch.float32, device=device))
+        self._agent._after_step(rewards, ended, active)
+
+    def batch(self) -> dict[str, torch.Tensor]:
+        """Return everything recorded, stacked to shapes (time, num_trials, ...)."""
+        return {name: torch.stack(steps) for name, steps in self._steps.items()}
