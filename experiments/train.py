@@ -117,6 +117,8 @@ def resume(run_dir: Path) -> list[Report]:
         raise ValueError(
             f"{str(run_dir)!r} is complete; evaluate it with: metarl evaluate {run_dir}"
         )
+    for unfinished in run.directory.glob(".*.safetensors.*"):  # a kill in the middle of a write
+        unfinished.unlink()
     torch.set_num_threads(run.config["threads"])  # other thread counts round differently
     learner = build_agent(run)
     if run.checkpoint.exists():

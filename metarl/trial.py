@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream, stream_seed
 from metarl.tasks import Task, TaskDistribution
-from metarl.vector import TaskEnv, flatten_observations, one_hot
+from metarl.vector import flatten_observations, one_hot
 
 Array = NDArray[Any]
 
@@ -107,15 +107,15 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
             episodes_per_trial = tasks.episodes_per_trial
         check_at_least(1, episodes_per_trial=episodes_per_trial)
         self.episodes_per_trial = episodes_per_trial
-        self._env = TaskEnv(tasks.make_vec(1))
-        self._input = TrialInput(self._env.observation_space, self._env.action_space)
+        self._env = tasks.make_vec(1)
+        self.action_space = self._env.single_action_space
+        self._input = TrialInput(self._env.single_observation_space, self.action_space)
         self.observation_space = spaces.Box(-np.inf, np.inf, (self._input.size,), np.float32)
-        self.action_space = self._env.action_space
 
     @property
     def task(self) -> Task:
         """The present trial's task."""
-        return self._env.task
+        return self._env.tasks[0]
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -127,27 +127,21 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         trial_seed = stream(self._seed, "trial", self._num_trials)
         self._num_trials += 1
         self._episode = 0
-        self._env.set_task(self._tasks.sample(self._split, 1, trial_seed)[0])
-        observation, info = self._env.reset(seed=stream_seed(trial_seed, "env"))
-        return self._input.start(np.asarray(observation)[None])[0], info
+        self._env.set_tasks(self._tasks.sample(self._split, 1, trial_seed))
+        observations, info = self._env.reset(seed=stream_seed(trial_seed, "env"))
+        return self._input.start(observations)[0], info
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Take one step; ``terminated`` marks the end of the trial, not of an episode."""
-        observation, reward, terminated, truncated, info = self._env.step(action)
-        episode_end = terminated or truncated
-        trial_end = False
-        if episode_end:
-            self._episode += 1
-            trial_end = self._episode >= self.episodes_per_trial
-            if not trial_end:
-                observation, _ = self._env.reset()
-        row = self._input.follow(
-            np.asarray(observation)[None],
-            np.asarray(action)[None],
-            np.array([reward]),
-            np.array([episode_end]),
-        )[0]
-        return row, reward, trial_end, False, info
+        actions = np.asarray(action)[None]
+        observations, rewards, terminated, truncated, info = self._env.step(actions)
+        ended = terminated | truncated
+        self._episode += int(ended[0])
+        trial_end = self._episode >= self.episodes_per_trial
+        if trial_end:  # nothing follows
+            observations = info["final_obs"]
+        row = self._input.follow(observations, actions, rewards, ended)[0]
+        return row, float(rewards[0]), trial_end, False, {}
 
     def close(self) -> None:
         """Close the task environment."""

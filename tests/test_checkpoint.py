@@ -1,0 +1,311 @@
+"""Checkpoints: what was saved comes back, and what is damaged or strange changes nothing."""
+
+import json
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from toys import BOX, aim, risk, spaces, strolls
+
+from metarl import evaluate
+from metarl.agents import AGENTS, RL2
+from metarl.checkpoint import atomic_write, load_checkpoint, save_checkpoint
+
+OPTIONS = {
+    "trials_per_iteration": 4,
+    "trials_per_minibatch": 2,
+    "n_epochs": 1,
+    "normalize_observation": True,
+    "normalize_reward": True,
+}
+
+
+def trained(family=None, num_timesteps=40, seed=0, **options):
+    network = {"hidden_size": 8, **options.pop("policy_kwargs", {})}
+    agent = RL2(family or strolls(), seed=seed, policy_kwargs=network, **{**OPTIONS, **options})
+    return agent.learn(num_timesteps)
+
+
+def everything(agent):
+    """All that training depends on, as bytes and numbers."""
+    tensors = {
+        f"{name}.{key}": value.clone()
+        for name, module in agent._modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for name, optimizer in agent._optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{key}": value.clone() for key, value in slots.items()}
+    return tensors, (agent.iteration, agent.num_timesteps, agent.seed)
+
+
+def assert_same(one, other):
+    assert one[1] == other[1]
+    assert one[0].keys() == other[0].keys()
+    for name, tensor in one[0].items():
+        assert torch.equal(tensor, other[0][name]), name
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "agent.safetensors"
+    trained(num_timesteps=100).save(path)
+    return path
+
+
+# The way out and back.
+
+
+@pytest.mark.parametrize(
+    "network", [{}, {"cell": "lstm", "separate_critic": True, "encoder": (5, 4)}]
+)
+def test_load_gives_back_all_that_was_saved(tmp_path, network):
+    agent = trained(policy_kwargs=network)
+    agent.save(tmp_path / "agent")
+    loaded = RL2.load(tmp_path / "agent", strolls())
+    assert_same(everything(agent), everything(loaded))
+    mine, theirs = (evaluate(each, strolls(), num_tasks=3).returns for each in (agent, loaded))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_loaded_agent_goes_on_as_if_it_had_never_been_saved(tmp_path):
+    agent = trained(num_timesteps=60)
+    agent.save(tmp_path / "agent")
+    loaded = RL2.load(tmp_path / "agent", strolls())
+    for each in (agent, loaded):
+        each.learn(60, reset_num_timesteps=False)
+    assert_same(everything(agent), everything(loaded))
+
+
+def test_an_agent_that_has_not_learned_is_saved_too(tmp_path):
+    agent = RL2(strolls(), seed=3, **OPTIONS)
+    agent.save(tmp_path / "agent")
+    assert_same(everything(agent), everything(RL2.load(tmp_path / "agent", strolls())))
+
+
+def test_an_own_seed_is_drawn_and_kept(tmp_path):
+    one, other = RL2(risk(), **OPTIONS), RL2(risk(), **OPTIONS)
+    assert one.seed != other.seed
+    one.save(tmp_path / "one")
+    assert RL2.load(tmp_path / "one", risk()).seed == one.seed
+
+
+@pytest.mark.parametrize("name", ["agent", "agent.safetensors"])
+def test_the_suffix_may_be_left_out(tmp_path, name):
+    RL2(risk(), **OPTIONS).save(tmp_path / "deep" / name)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["agent.safetensors"]
+    RL2.load(str(tmp_path / "deep" / name), risk())
+
+
+# What is refused. Each of these is made from a good checkpoint, so only one thing is wrong.
+
+
+def parts(path):
+    data = path.read_bytes()
+    return load(data), load_checkpoint(path)[1]
+
+
+def with_state(**changes):
+    def damage(data, tensors, state):
+        return save(tensors, metadata={"metarl": json.dumps({**state, **changes})})
+
+    return damage
+
+
+def with_tensors(change):
+    def damage(data, tensors, state):
+        change(tensors)
+        return save(tensors, metadata={"metarl": json.dumps(state)})
+
+    return damage
+
+
+def cut(share):
+    return lambda data, tensors, state: data[: int(share * len(data))]
+
+
+class Bomb:
+    """Its loading would leave a file behind."""
+
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def torch_pickle(data, tensors, state):
+    torch.save({"network": Bomb()}, "bomb.pt")
+    with open("bomb.pt", "rb") as file:
+        return file.read()
+
+
+def grow(tensors):
+    tensors["network.value.weight"] = torch.zeros(1, 9)
+
+
+def retype(tensors):
+    tensors["network.value.weight"] = tensors["network.value.weight"].to(torch.int32)
+
+
+def grow_moments(tensors):
+    tensors["optimizer.0.exp_avg"] = torch.zeros(3)
+
+
+NO_CHECKPOINT = "is not a metarl checkpoint, or it is damaged"
+DAMAGED = {
+    "empty": (cut(0.0), NO_CHECKPOINT),
+    "header cut": (cut(0.01), NO_CHECKPOINT),
+    "cut in half": (cut(0.5), NO_CHECKPOINT),
+    "last byte missing": (lambda data, *_: data[:-1], NO_CHECKPOINT),
+    "random bytes": (lambda *_: np.random.default_rng(0).bytes(5000), NO_CHECKPOINT),
+    "huge header": (lambda data, *_: struct.pack("<Q", 2**63) + data[8:], NO_CHECKPOINT),
+    "text": (lambda *_: b"agent: rl2\n" * 100, NO_CHECKPOINT),
+    "pickle": (lambda *_: pickle.dumps(Bomb()), NO_CHECKPOINT),
+    "torch pickle": (torch_pickle, NO_CHECKPOINT),
+    "stranger": (lambda *_: save({"w": torch.zeros(3)}), NO_CHECKPOINT),
+    "stranger's metadata": (
+        lambda *_: save({"w": torch.zeros(3)}, {"format": "pt"}),
+        NO_CHECKPOINT,
+    ),
+    "state no object": (
+        lambda data, tensors, state: save(tensors, {"metarl": "[1]"}),
+        "its state is no JSON object",
+    ),
+    "other agent": (with_state(agent="PEARL"), "an agent of kind 'PEARL', not 'RL2'"),
+    "no agent": (with_state(agent=None), "an agent of kind None"),
+    "other actions": (with_state(action_space="Discrete(5)"), "action_space Discrete"),
+    "bad counter": (with_state(iteration=-1), r"damaged counters: \[-1"),
+    "counter no number": (with_state(num_timesteps="many"), "damaged counters"),
+    "wrong shape": (with_tensors(grow), r"'network.value.weight' has shape \(1, 9\)"),
+    "wrong type": (with_tensors(retype), "of torch.int32, expected .* of torch.float32"),
+    "tensor missing": (
+        with_tensors(lambda tensors: tensors.pop("network.policy.bias")),
+        "lacks the tensor 'network.policy.bias'",
+    ),
+    "unknown tensor": (
+        with_tensors(lambda tensors: tensors.update({"network.w": torch.zeros(1)})),
+        "holds the tensor 'network.w'",
+    ),
+    "moments of wrong shape": (with_tensors(grow_moments), "'optimizer.0.exp_avg' has shape"),
+    "moment missing": (
+        with_tensors(lambda tensors: tensors.pop("optimizer.3.exp_avg_sq")),
+        "lacks the tensor 'optimizer.3.exp_avg_sq'",
+    ),
+}
+# Only load reads these; restore keeps the agent's own.
+DAMAGED_HYPERPARAMETERS = {
+    "none": (with_state(hyperparameters=None), "damaged hyperparameters"),
+    "unknown": (with_state(hyperparameters={"rate": 1.0}), "unknown hyperparameter 'rate'"),
+    "path": (with_state(hyperparameters={"tensorboard_log": "/"}), "unknown hyperparameter"),
+    "wrong type": (with_state(hyperparameters={"gamma": "x"}), "gamma must be a number"),
+    "out of range": (with_state(hyperparameters={"gamma": 3.0}), "gamma must be in"),
+    "bad seed": (with_state(seed="x"), "seed must be an integer"),
+}
+
+
+def write(path, saved, damage):
+    path.write_bytes(damage(saved.read_bytes(), *parts(saved)))
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, saved, how, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    damage, message = DAMAGED[how]
+    path = tmp_path / "agent.safetensors"
+    write(path, saved, damage)
+    agent = trained(num_timesteps=1, seed=5)
+    before = everything(agent)
+    with pytest.raises(ValueError, match=message) as refused:
+        agent.restore(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert_same(before, everything(agent))
+    with pytest.raises(ValueError, match=message):
+        RL2.load(path, strolls())
+    assert not (tmp_path / "exploded").exists()
+    agent.restore(saved)  # a good one still goes in
+    assert not torch.equal(agent.network.policy.weight, before[0]["network.policy.weight"])
+
+
+@pytest.mark.parametrize("how", DAMAGED_HYPERPARAMETERS)
+def test_damaged_hyperparameters_are_refused(tmp_path, saved, how):
+    damage, message = DAMAGED_HYPERPARAMETERS[how]
+    write(tmp_path / "agent.safetensors", saved, damage)
+    with pytest.raises(ValueError, match=message):
+        RL2.load(tmp_path / "agent", strolls())
+
+
+def test_the_bomb_is_live(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Bomb()))
+    assert (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        (aim(), r"trained with observation_space Box\(-inf, inf, \(2,\).* 'aim' has Discrete\(1\)"),
+        (strolls(spaces.Discrete(2)), r"action_space Box.* 'strolls' has Discrete\(2\)"),
+    ],
+)
+def test_other_spaces_are_refused(saved, family, message):
+    with pytest.raises(ValueError, match=message):
+        RL2.load(saved, family)
+
+
+def test_other_networks_are_refused(saved):
+    agent = trained(policy_kwargs={"cell": "lstm"})
+    before = everything(agent)
+    with pytest.raises(ValueError, match="has shape"):
+        agent.restore(saved)
+    assert_same(before, everything(agent))
+
+
+def test_agents_refuse_each_others_files(tmp_path):
+    family = strolls(BOX)
+    for name, kind in AGENTS.items():
+        kind(family, seed=0).save(tmp_path / name)
+    for name in AGENTS:
+        for other, kind in AGENTS.items():
+            if other != name:
+                with pytest.raises(ValueError, match="holds an agent of kind"):
+                    kind.load(tmp_path / name, family)
+
+
+@pytest.mark.parametrize("name", ["nothing", "."])
+def test_a_file_that_is_not_there(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        RL2.load(tmp_path / name, strolls())
+
+
+# Writing.
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    atomic_write(path, "old")
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    for step in ("fsync", "replace"):
+        monkeypatch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="disk is full"):
+            atomic_write(path, "new")
+        monkeypatch.undo()
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["file"]
+    atomic_write(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_tensors_and_state_come_back(tmp_path):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(1, dtype=torch.int64)}
+    state = {"text": 'quotes " and ü', "list": [1, None, 0.1]}
+    save_checkpoint(tmp_path / "file", tensors, state)
+    loaded, loaded_state = load_checkpoint(tmp_path / "file")
+    assert loaded_state == state
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)

@@ -1,0 +1,489 @@
+"""The evaluator, judged with learners whose value is known beforehand."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from toys import StrollVectorEnv, aim, risk, spaces, strolls
+
+from metarl import Agent, Choice, Report, TaskDistribution, Tasks, envs, evaluate, rollout
+from metarl.evaluation import check_comparable
+from metarl.plotting import plot_reports
+from metarl.tables import comparison_table, report_table
+
+
+class Toy:
+    """A learner whose every adaptation is one of ``kind``, made with the toy's options."""
+
+    episodes_per_adaptation = 1
+
+    def __init__(self, kind, name="toy", **options):
+        self.name = name
+        self.kind = kind
+        self.options = options
+        self.made = []
+
+    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+        rows = num_tasks * self.episodes_per_adaptation
+        self.made.append(self.kind(rows, seed, **self.options))
+        self.made[-1].deterministic = deterministic
+        return self.made[-1]
+
+
+class Fixed:
+    """Always takes the same action."""
+
+    def __init__(self, rows, seed, action=0):
+        self.actions = np.full(rows, action)
+
+    def act(self, observations):
+        return self.actions
+
+    def observe(self, *transition):
+        pass
+
+
+class Random(Fixed):
+    """Takes each of two actions half of the time."""
+
+    def __init__(self, rows, seed):
+        super().__init__(rows, seed)
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observations):
+        return self.rng.integers(2, size=len(self.actions))
+
+
+class Improving(Fixed):
+    """Comes half of the remaining way closer to the target 1 after every episode."""
+
+    def __init__(self, rows, seed):
+        self.actions = np.full((rows, 1), -1.0)
+
+    def observe(self, observations, actions, rewards, terminated, truncated, following, active):
+        self.actions = self.actions + 0.5 * (1.0 - self.actions)
+
+
+class Counting(Fixed):
+    """Writes down every call."""
+
+    def __init__(self, rows, seed, size=1):
+        self.actions = np.zeros((rows, size))
+        self.calls = []
+
+    def observe(self, observations, actions, rewards, terminated, truncated, following, active):
+        self.calls.append(
+            (observations.copy(), rewards, terminated | truncated, following, active.copy())
+        )
+
+
+STROLL = {"kind": Counting, "size": 2}
+
+
+# What is measured.
+
+
+def test_a_fixed_action_earns_what_its_tasks_pay():
+    report = evaluate(Toy(Fixed, action=1), risk(7), num_tasks=50)
+    pays = report.tasks.columns["pays"]
+    assert 0 < pays.mean() < 1
+    np.testing.assert_array_equal(report.returns, np.repeat(pays[:, None], 7, axis=1))
+    safe = evaluate(Toy(Fixed), risk(7), num_tasks=50)
+    np.testing.assert_array_equal(safe.returns, np.full((50, 7), 0.55))
+    assert safe.lengths.tolist() == [[1] * 7] * 50
+
+
+def test_random_actions_earn_the_mean():
+    report = evaluate(Toy(Random), risk(20), num_tasks=1000, seed=3)
+    expected = 0.5 * 0.55 + 0.5 * report.tasks.columns["pays"].mean()
+    assert report.returns.mean() == pytest.approx(expected, abs=0.01)
+    # The learner's own stream is none of those of tasks and episodes.
+    assert evaluate(Toy(Random), risk(20), num_tasks=4, seed=3).returns.shape == (4, 20)
+
+
+def test_improvement_shows_episode_by_episode():
+    report = evaluate(Toy(Improving), aim(5), num_tasks=40)
+    there = report.tasks.columns["target"] == 1.0
+    expected = [-1.0, 0.0, 0.5, 0.75, 0.875]
+    np.testing.assert_allclose(report.returns[there], [expected] * there.sum())
+    np.testing.assert_allclose(report.returns[~there], [[-r for r in expected]] * (~there).sum())
+
+
+def test_every_learner_meets_the_same_tasks_and_a_seed_repeats_itself():
+    one = evaluate(Toy(Fixed), risk(), num_tasks=30, seed=5)
+    other = evaluate(Toy(Random), risk(), num_tasks=30, seed=5)
+    assert one.tasks == other.tasks
+    again = evaluate(Toy(Random), risk(), num_tasks=30, seed=5)
+    np.testing.assert_array_equal(other.returns, again.returns)
+    assert evaluate(Toy(Fixed), risk(), num_tasks=30, seed=6).tasks != one.tasks
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_learner_is_told_how_to_act(deterministic):
+    toy = Toy(Fixed)
+    evaluate(toy, risk(), num_tasks=2, deterministic=deterministic)
+    assert toy.made[0].deterministic is deterministic
+
+
+# A fixed number of episodes for every task, all counted.
+
+
+def one_long_many_short():
+    """Episodes of one step that earn nothing and of eight that earn 8, half of the tasks each."""
+    return TaskDistribution(
+        name="short-or-long",
+        parameters={
+            "length": Choice((1.0, 8.0)),
+            "stop": Choice((0.0,)),
+            "worth": Choice((1.0,)),
+        },
+        env_factory=lambda num_envs: StrollVectorEnv(num_envs, spaces.Discrete(2)),
+        episodes_per_trial=4,
+    )
+
+
+def test_short_episodes_do_not_count_more_often_than_long_ones():
+    report = evaluate(Toy(Fixed), one_long_many_short(), num_tasks=60)
+    length = report.tasks.columns["length"]
+    np.testing.assert_array_equal(report.returns, np.repeat(length[:, None], 4, axis=1))
+    np.testing.assert_array_equal(report.lengths, report.returns)
+    # Counting the first 240 episodes to finish in the pool would give less than 2.
+    assert report.returns.mean() == pytest.approx(4.5, abs=1.0)
+
+
+def test_returns_and_lengths_of_random_episodes_add_up():
+    toy = Toy(**STROLL)
+    report = evaluate(toy, strolls(episodes_per_trial=4), num_tasks=20)
+    worth = report.tasks.columns["worth"]
+    np.testing.assert_allclose(report.returns, worth[:, None] * report.lengths)
+    assert len(np.unique(report.lengths)) > 4
+    calls = toy.made[0].calls
+    for n in range(20):
+        ends = [t for t, call in enumerate(calls) if call[2][n]]
+        lengths = np.diff([-1, *ends])
+        assert lengths.tolist() == report.lengths[n].tolist()
+        active = [bool(call[4][n]) for call in calls]
+        assert active == [t <= ends[-1] for t in range(len(calls))]
+        assert all(call[1][n] == 0.0 for call in calls[ends[-1] + 1 :])
+    assert len(calls) == report.lengths.sum(axis=1).max()
+
+
+def test_the_successor_is_the_last_observation_and_the_next_is_the_first():
+    toy = Toy(**STROLL)
+    evaluate(toy, strolls(episodes_per_trial=3), num_tasks=5)
+    calls = toy.made[0].calls
+    for before, after in itertools.pairwise(calls):
+        observation, _, ended, following, active = before
+        steps, next_steps = observation[active, 0], following[active, 0]
+        np.testing.assert_array_equal(next_steps, steps + 1)  # the last one where it ended
+        on = after[4]
+        np.testing.assert_array_equal(
+            after[0][on, 0], np.where(ended[on], 0.0, observation[on, 0] + 1)
+        )
+
+
+class Lockstep(Counting):
+    lockstep = True
+
+
+def test_whoever_asks_for_lockstep_begins_episodes_together():
+    toy = Toy(Lockstep, size=2)
+    report = evaluate(toy, strolls(episodes_per_trial=3), num_tasks=6)
+    calls = toy.made[0].calls
+    assert len(calls) == report.lengths.max(axis=0).sum()
+    t = 0
+    for episode in range(3):
+        for step in range(report.lengths[:, episode].max()):
+            expected = step < report.lengths[:, episode]
+            np.testing.assert_array_equal(calls[t][4], expected)
+            np.testing.assert_array_equal(calls[t][0][expected, 0], step)
+            t += 1
+
+
+class Side(Toy):
+    episodes_per_adaptation = 3
+
+
+def test_episodes_side_by_side_stand_in_order():
+    """Row by row: task by task, K episodes each; a column of the report for every episode."""
+
+    class Marked(Counting):
+        def __init__(self, rows, seed):
+            super().__init__(rows, seed, 2)
+            self.round = 0
+
+        def act(self, observations):
+            rows = len(self.actions)
+            self.actions = np.zeros((rows, 2))
+            self.actions[:, 1] = np.arange(rows) % 3
+            self.actions[:, 0] = self.round / 10
+            return self.actions
+
+        def observe(self, *transition):
+            self.round += 1
+
+    family = TaskDistribution(
+        name="one-step",
+        parameters={
+            "length": Choice((1.0,)),
+            "stop": Choice((0.0,)),
+            "worth": Choice((1.0, 2.0, 3.0)),
+        },
+        env_factory=lambda num_envs: StrollVectorEnv(num_envs, spaces.Box(-9.0, 9.0, (2,))),
+    )
+    report = evaluate(Side(Marked), family, num_tasks=8, num_episodes=6)
+    worth = report.tasks.columns["worth"]
+    assert len(np.unique(worth)) == 3
+    for episode in range(6):
+        effort = 0.01 * (episode % 3 + episode // 3 / 10)
+        np.testing.assert_allclose(report.returns[:, episode], worth + effort, atol=1e-7)
+    assert report.episodes_per_adaptation == 3
+    assert evaluate(Side(Fixed), risk(4), num_tasks=2).num_episodes == 6  # 4, rounded up
+
+
+# Splits.
+
+
+def test_splits_of_a_continuum_are_disjoint():
+    family = strolls(shifted_splits={"rich": {"worth": envs.make("bandit-2x2").parameters["p"]}})
+    tasks = {
+        split: {tuple(task.items()) for task in family.sample(split, 200, seed=0)}
+        for split in family.splits
+    }
+    assert all(len(drawn) == 200 for drawn in tasks.values())
+    assert tasks["train"].isdisjoint(tasks["held_out"])
+    assert tasks["train"].isdisjoint(tasks["rich"])
+    report = evaluate(Toy(**STROLL), family, num_tasks=4)
+    assert report.notes == ()
+    assert "note" not in str(report)
+
+
+def test_finite_families_say_that_there_is_nothing_unseen():
+    report = evaluate(Toy(Fixed), risk(), num_tasks=4)
+    assert report.notes == ("risk has only 2 different tasks: these were seen in training",)
+    assert "these were seen in training" in str(report)
+    assert "these were seen in training" in comparison_table([report])
+    seen = evaluate(Toy(**STROLL), strolls(), split="train", num_tasks=4)
+    assert seen.notes == ("these are training tasks",)
+
+
+def test_a_finite_split_of_other_tasks_is_unseen():
+    family = TaskDistribution(
+        name="finite",
+        parameters={"pays": Choice((0, 1))},
+        env_factory=lambda num_envs: None,
+        shifted_splits={"other": {"pays": Choice((2, 3))}, "part": {"pays": Choice((1, 2))}},
+    )
+    assert family.overlap("other") is None
+    assert "seen in training" in family.overlap("part")
+
+
+# The summary over tasks.
+
+
+def made_up(returns, agent="toy", **options):
+    returns = np.asarray(returns, dtype=np.float64)
+    family = strolls()
+    return Report(
+        agent=agent,
+        family="strolls",
+        split="held_out",
+        returns=returns,
+        lengths=np.ones(returns.shape, np.int64),
+        tasks=family.sample("held_out", len(returns), seed=0),
+        **options,
+    )
+
+
+def each_alone(report):
+    return [(i, i + 1) for i in range(report.num_episodes)]
+
+
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 4, 5, 41])
+def test_interquartile_mean(num_tasks):
+    returns = np.random.default_rng(0).standard_cauchy((num_tasks, 4))
+    report = made_up(returns)
+    summary = report.summary([(0, 1), (1, 4)])
+    grouped = np.stack([returns[:, 0], returns[:, 1:].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(summary.iqm, scipy.stats.trim_mean(grouped, 0.25))
+    np.testing.assert_allclose(summary.mean, grouped.mean(axis=0))
+    assert summary.center is summary.iqm
+    assert made_up(returns, statistic="mean").summary([(0, 4)]).statistic == "mean"
+    assert (summary.low <= summary.center).all()
+    assert (summary.center <= summary.high).all()
+
+
+def test_interquartile_mean_by_hand():
+    # A quarter of the tasks is cut on each side: 0 and 100 count for nothing.
+    summary = made_up([[0.0], [1.0], [3.0], [100.0]]).summary([(0, 1)])
+    assert summary.iqm.tolist() == [2.0]
+    assert summary.mean.tolist() == [26.0]
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(statistic):
+    rng = np.random.default_rng(1)
+    # 200 experiments of 40 tasks: each column is one, all with the true value 2.
+    report = made_up(rng.normal(2.0, 3.0, (40, 200)), statistic=statistic)
+    summary = report.summary(each_alone(report))
+    covered = ((summary.low <= 2.0) & (summary.high >= 2.0)).mean()
+    # A percentile interval over 40 tasks is a little narrow; one of the returns' own quantiles
+    # would cover always, one of half the width 68 times in 100.
+    assert 0.88 <= covered <= 0.99
+    width = np.mean(summary.high - summary.low)
+    standard_error = 3.0 / np.sqrt(40)
+    assert width == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+    np.testing.assert_array_equal(report.summary(each_alone(report)).low, summary.low)
+
+
+def test_one_task_has_no_interval():
+    summary = made_up([[3.0, 4.0]]).summary([(0, 1), (1, 2)])
+    assert summary.low.tolist() == summary.high.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("num_episodes", [1, 2, 3, 12, 13, 50, 51, 99, 500, 1000])
+@pytest.mark.parametrize("at_most", [1, 5, 12, 30, 50])
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_groups_hold_every_episode_once(num_episodes, at_most, parallel):
+    report = made_up(np.zeros((1, num_episodes * parallel)), episodes_per_adaptation=parallel)
+    groups = report.groups(at_most)
+    assert 1 <= len(groups) <= at_most
+    held = [episode for start, stop in groups for episode in range(start, stop)]
+    assert held == list(range(num_episodes * parallel))
+    assert all(start % parallel == 0 for start, _ in groups)
+    if num_episodes <= at_most:
+        assert len(groups) == num_episodes
+
+
+# Reports as files, tables and pictures.
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [[[0.1, 0.2], [0.3, 1e-17]], [[1.0, 2.0], [3.0, 4.0]], [[5.0, 5.0], [5.0, 5.0]], [[2.0]]],
+    ids=["real", "whole", "all-equal", "single"],
+)
+def test_a_report_comes_back_whole(tmp_path, returns):
+    report = made_up(returns, seed=3, notes=("mind this",), episodes_per_adaptation=1)
+    path = report.save(tmp_path / "evaluation")
+    assert path == tmp_path / "evaluation" / "held_out.json"
+    loaded = Report.load(path)
+    assert loaded.returns.dtype == np.float64
+    np.testing.assert_array_equal(loaded.returns, report.returns)
+    np.testing.assert_array_equal(loaded.lengths, report.lengths)
+    assert loaded.tasks == report.tasks
+    for name in ("agent", "family", "split", "statistic", "seed", "notes"):
+        assert getattr(loaded, name) == getattr(report, name)
+    assert str(loaded) == str(report)
+    # Whoever reads the file without us finds the raw array.
+    assert json.loads(path.read_text())["returns"] == returns
+
+
+def test_lengths_that_differ_come_back(tmp_path):
+    report = evaluate(Toy(**STROLL), strolls(), num_tasks=5)
+    np.testing.assert_array_equal(Report.load(report.save(tmp_path)).lengths, report.lengths)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"returns": "x"}'])
+def test_a_file_that_is_no_report(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x.json' is not a report"):
+        Report.load(tmp_path / "x.json")
+    with pytest.raises(FileNotFoundError, match="there is no report"):
+        Report.load(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize("num_episodes", [1, 3, 500])
+@pytest.mark.parametrize("num_tasks", [1, 6])
+def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
+    report = made_up(np.random.default_rng(0).normal(size=(num_tasks, num_episodes)))
+    lines = report_table(report).splitlines()
+    assert lines[0] == f"toy on strolls, held_out: {num_tasks} tasks"
+    assert len(lines) <= 12 + 3
+    assert all(len(line) <= 110 for line in lines)
+    assert lines[2].split()[0] == "1"
+    assert lines[-2].split()[0].endswith(str(num_episodes))
+    assert f"{report.trial_returns.mean():.2f} ±" in lines[-1]
+    figure = report.plot(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    axes = figure.axes[0]
+    x, y = axes.lines[0].get_data()
+    assert len(x) == min(num_episodes, len(x)) <= 30
+    assert axes.get_xscale() == ("log" if num_episodes == 500 else "linear")
+    assert x[0] == 1.0
+    if num_episodes == 3:
+        assert x.tolist() == [1.0, 2.0, 3.0]
+        np.testing.assert_allclose(y, report.summary(each_alone(report)).iqm)
+
+
+def test_comparison_names_the_better_first():
+    rows = np.random.default_rng(0).normal(size=(6, 3))
+    worse, better = made_up(rows, "worse"), made_up(rows + 1.0, "better")
+    longer = made_up(np.hstack([rows, rows]) + 1.0, "longer")
+    lines = comparison_table([worse, better, longer]).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["longer", "better", "worse"]
+    assert len(plot_reports([worse, better, longer]).axes[0].lines) == 3
+
+
+def test_only_what_was_done_on_the_same_tasks_is_compared():
+    report = evaluate(Toy(Fixed), risk(), num_tasks=6)
+    check_comparable([report, replace(report, agent="other", family="risk-told")])
+    shuffled = Tasks("risk", {"pays": 1 - report.tasks.columns["pays"]})
+    for other in (
+        evaluate(Toy(Fixed), risk(), num_tasks=7),
+        evaluate(Toy(Fixed), risk(), num_tasks=6, seed=1),
+        evaluate(Toy(Fixed), risk(), num_tasks=6, split="train"),
+        replace(report, family="safe"),
+        replace(report, tasks=shuffled),
+        replace(report, tasks=Tasks("risk", {"paid": report.tasks.columns["pays"]})),
+    ):
+        for compare in (check_comparable, comparison_table, plot_reports):
+            with pytest.raises(ValueError, match="were not evaluated on the same tasks"):
+                compare([report, other])
+    with pytest.raises(ValueError, match="at least one report, got none"):
+        comparison_table([])
+
+
+def test_an_oracle_is_compared_with_those_who_are_not_told():
+    family = risk()
+    told = evaluate(Toy(Fixed), family.told(), num_tasks=6)
+    check_comparable([evaluate(Toy(Fixed), family, num_tasks=6), told])
+    assert told.family == "risk-told"
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"split": "heldout"}, "unknown split of 'risk': 'heldout'; did you mean 'held_out'"),
+        ({"num_tasks": 0}, "num_tasks must be at least 1, got 0"),
+        ({"num_episodes": 0}, "num_episodes must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"agent": Side(Fixed, "by-threes"), "num_episodes": 4}, "multiple of 3, got 4"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(options, match):
+    agent = options.get("agent", Toy(Fixed))
+    with pytest.raises(ValueError, match=match):
+        evaluate(agent, risk(), **{k: v for k, v in options.items() if k != "agent"})
+    assert agent.made == []
+
+
+def test_what_is_no_agent_or_no_family():
+    assert isinstance(Toy(Fixed), Agent)
+    with pytest.raises(TypeError, match="it lacks `name`, `episodes_per_adaptation` or"):
+        evaluate(object(), risk())
+    with pytest.raises(TypeError, match="tasks must be a TaskDistribution, got 'risk'"):
+        evaluate(Toy(Fixed), "risk")
+
+
+def test_rollout_asks_for_as_many_episodes_as_it_is_told():
+    env = risk().make_vec(3)
+    observations, _ = env.reset(seed=0)
+    done = rollout(env, observations, Fixed(3, 0), 4)
+    assert done.returns.shape == done.lengths.shape == (3, 4)

@@ -1,0 +1,117 @@
+"""The house: which folder is which package, and who may import whom."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "metarl": "metarl",
+    "metarl.envs": "envs",
+    "metarl.agents": "agents",
+    "metarl.experiments": "experiments",
+}
+MAY_IMPORT = {
+    "metarl": {"metarl"},
+    "metarl.envs": {"metarl", "metarl.envs"},
+    "metarl.agents": {"metarl", "metarl.agents"},
+    "metarl.experiments": set(FOLDERS),
+}
+SOURCES = [
+    (package, path)
+    for package, folder in FOLDERS.items()
+    for path in sorted((ROOT / folder).glob("**/*.py"))
+]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()  # tomllib is not in Python 3.10
+
+
+def layer_of(module):
+    """Return the package that a module of metarl belongs to."""
+    parts = module.split(".")
+    inner = ".".join(parts[:2])
+    return inner if inner in FOLDERS else parts[0]
+
+
+def imports(source, package):
+    """Yield every module that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            # `from metarl import envs` imports the package metarl.envs.
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_every_folder_is_listed_and_every_listed_package_is_there():
+    listed = re.search(r"^packages = \[(.*?)\]", PYPROJECT, re.M | re.S)[1]
+    mapped = re.search(r"^\[tool.setuptools.package-dir\]\n(.*?)\n\n", PYPROJECT, re.M | re.S)[1]
+    assert sorted(re.findall(r'"([\w.]+)"', listed)) == sorted(FOLDERS)
+    assert dict(re.findall(r'^"?([\w.]+)"? = "(\w+)"', mapped, re.M)) == FOLDERS
+    for package, folder in FOLDERS.items():
+        assert (ROOT / folder / "__init__.py").is_file(), package
+    # A package inside one of these, or a fifth folder, would be missing from the wheel.
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    inits = {str(Path(path).parent) for path in tracked if path.endswith("__init__.py")}
+    assert inits <= set(FOLDERS.values())
+
+
+@pytest.mark.parametrize(("package", "path"), SOURCES, ids=lambda value: getattr(value, "name", ""))
+def test_imports_point_upward_only(package, path):
+    for module in imports(path.read_text(), package):
+        root = module.split(".")[0]
+        assert root not in ("envs", "agents", "experiments"), f"{module}: a second copy of a class"
+        if root == "metarl":
+            assert layer_of(module) in MAY_IMPORT[package], f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import metarl.agents.rl2", "metarl.agents"),
+        ("from metarl.agents import RL2", "metarl.agents"),
+        ("def f():\n    from metarl import agents", "metarl.agents"),
+        ("from . import x", "metarl.envs"),
+        ("from metarl.tasks import Task", "metarl"),
+    ],
+)
+def test_the_import_test_finds_imports(source, found):
+    assert found in {layer_of(module) for module in imports(source, "metarl.envs")}
+
+
+def test_tests_do_not_import_the_bare_names():
+    for path in (ROOT / "tests").glob("*.py"):
+        roots = {module.split(".")[0] for module in imports(path.read_text(), "tests")}
+        assert roots.isdisjoint({"envs", "agents", "experiments"}), path.name
+
+
+def test_importing_is_cheap_and_public_names_are_there():
+    # What a simulator, a plot or a log needs is imported where it is used.
+    code = """
+import sys, metarl, metarl.envs
+heavy = {"mujoco", "matplotlib", "tensorboard", "scipy.stats", "stable_baselines3", "rich"}
+print(sorted(heavy & sys.modules.keys()))
+print([name for name in metarl.__all__ if not hasattr(metarl, name)])
+import metarl.agents
+print(sorted({"mujoco", "matplotlib"} & sys.modules.keys()))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split("\n")[:3] == ["[]"] * 3
+
+
+def test_version_is_that_of_the_distribution():
+    import importlib.metadata
+
+    import metarl
+
+    assert importlib.metadata.version("metarl-suite") == metarl.__version__

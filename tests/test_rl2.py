@@ -1,0 +1,466 @@
+"""RL²: what the agent sees, what it is trained on, and that it learns to explore."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from toys import BOX, StrollVectorEnv, aim, risk, spaces, strolls
+
+from metarl import TaskDistribution, envs, evaluate, rollout
+from metarl.agents import RL2
+
+SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
+NETWORKS = {
+    "gru": {},
+    "lstm": {"cell": "lstm"},
+    "separate": {"separate_critic": True, "encoder": [5]},
+    "lstm-separate": {"cell": "lstm", "separate_critic": True},
+}
+SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
+NORMAL = {"normalize_observation": True, "normalize_reward": True}
+
+
+class Spy(StrollVectorEnv):
+    """Writes down all that happens in it."""
+
+    def set_tasks(self, tasks):
+        super().set_tasks(tasks)
+        self.trials = [*getattr(self, "trials", []), []]
+        self.tasks_of_trials = [*getattr(self, "tasks_of_trials", []), list(tasks)]
+
+    def reset(self, **kwargs):
+        self._present, info = super().reset(**kwargs)
+        return self._present, info
+
+    def step(self, actions, active=None):
+        result = super().step(actions, active)
+        observations, rewards, terminated, truncated, _ = result
+        active = np.ones(self.num_envs, bool) if active is None else active.copy()
+        self.trials[-1].append(
+            (self._present.copy(), actions.copy(), rewards, terminated | truncated, active)
+        )
+        self._present = np.where(active[:, None], observations, self._present)
+        return result
+
+
+class Witness:
+    """An agent in training, with what its environments did and what it was fitted to."""
+
+    def __init__(self, space="box", policy_kwargs=None, num_iterations=1, **options):
+        self.env = None
+        family = strolls(SPACES[space])
+
+        def factory(num_envs):
+            self.env = Spy(num_envs, SPACES[space])
+            return self.env
+
+        family = TaskDistribution(
+            "strolls", family.parameters, factory, episodes_per_trial=family.episodes_per_trial
+        )
+        network = {"hidden_size": 8, **(policy_kwargs or {})}
+        self.agent = RL2(family, seed=3, policy_kwargs=network, **{**SMALL, **options})
+        self.fits, self.values, self.checks = [], [], []
+        fit = self.agent._fit
+
+        def spy_on_fit(*batch):
+            self.fits.append([part.clone() for part in batch])
+            self.values.append(self.agent._recorder.batch()["values"])
+            for check in self.checks:
+                check(*batch)
+            return fit(*batch)
+
+        self.agent._fit = spy_on_fit
+        self.num_iterations = num_iterations
+
+    def learn(self):
+        def stop(locals_, globals_):
+            return self.agent.iteration < self.num_iterations
+
+        self.agent.learn(10**9, callback=stop)
+        self.trials = self.env.trials[: self.num_iterations]
+        return self
+
+    def steps(self, iteration, part):
+        return np.stack([step[part] for step in self.trials[iteration]])
+
+
+# What the agent sees.
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
+    witness = Witness(space).learn()
+    inputs, mask = witness.fits[0][0].numpy(), witness.fits[0][-1].numpy()
+    ends = 0
+    for n in range(6):
+        last = None
+        for t, step in enumerate(witness.trials[0]):
+            observation, action, reward, end, active = (part[n] for part in step)
+            assert mask[t, n] == active
+            if not active:
+                break
+            told = np.zeros(len(inputs[t, n]) - 2)
+            if last is not None:
+                last_action, last_reward, last_end = last
+                # Across an episode's end too, the action, the reward and the flag arrive.
+                if space == "discrete":
+                    told[last_action - 2] = 1.0
+                    told[3:] = last_reward, last_end
+                else:
+                    told[:] = [*last_action, last_reward, last_end]
+                ends += bool(last_end)
+            np.testing.assert_allclose(inputs[t, n, :2], observation)
+            np.testing.assert_allclose(inputs[t, n, 2:], told, rtol=1e-6)
+            last = action, reward, end
+    assert ends == 6 * 2  # of three episodes in each trial two are followed by another
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_memory_begins_at_zero_and_outlives_episodes(network):
+    witness = Witness(policy_kwargs=NETWORKS[network], num_iterations=2)
+    calls = []
+    witness.agent.network.register_forward_hook(
+        lambda _, given, result: calls.append((given[0].shape, given[1].clone(), result[2].clone()))
+    )
+    witness.learn()
+    acting = [call for call in calls if call[0][0] == 1]
+    for trial in witness.trials:
+        during, acting = acting[: len(trial)], acting[len(trial) :]
+        assert (during[0][1] == 0).all()
+        for (_, _, after), (_, before, _) in itertools.pairwise(during):
+            assert torch.equal(after, before)
+            assert (before != 0).any()
+    learning = [call for call in calls if call[0][0] > 1]
+    assert len(learning) == 2 * 2 * 2
+    assert all((memory == 0).all() for _, memory, _ in learning)
+
+
+def test_every_trial_has_one_task_from_the_train_split():
+    witness = Witness(num_iterations=3).learn()
+    given = witness.env.tasks_of_trials[:3]
+    tasks = [task for batch in given for task in batch]
+    assert len(set(tasks)) == 3 * 6  # set once for an iteration, and never the same twice
+    held_out = set(witness.agent.tasks.sample("held_out", 100, witness.agent.seed))
+    assert held_out.isdisjoint(tasks)
+
+
+def test_episodes_of_the_data_are_of_unequal_lengths():
+    # Else the tests of this file prove less than they say.
+    witness = Witness().learn()
+    active = witness.steps(0, 4)
+    assert len(set(active.sum(0))) > 3
+    lengths = witness.agent.last_rollout.lengths
+    assert lengths.min() == 1
+    assert lengths.max() == 8
+    assert lengths.sum() == active.sum() == witness.fits[0][-1].sum()
+
+
+# What it is trained on.
+
+
+@pytest.mark.parametrize("options", [{}, NORMAL])
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, options):
+    witness = Witness(space, NETWORKS[network], num_iterations=2, **options)
+    seen = []
+
+    def check(inputs, actions, log_probs, advantages, targets, mask):
+        agent, real = witness.agent, mask.bool()
+        with torch.no_grad():
+            distribution, values, _ = agent.network(inputs, agent.network.initial_state(6))
+        recorded = witness.values[-1]
+        torch.testing.assert_close(
+            distribution.log_prob(actions)[real], log_probs[real], atol=1e-5, rtol=0.0
+        )
+        torch.testing.assert_close(values[real], recorded[real], atol=1e-5, rtol=0.0)
+        seen.append(len(mask))
+
+    witness.checks.append(check)
+    witness.learn()
+    assert len(seen) == 2  # the second iteration normalises by the moments of the first
+    assert min(seen) > 10
+
+
+def trial_advantages(rewards, values, gamma, gae_lambda):
+    """The definition, for one whole trial: no cut at episode ends, nothing after the last."""
+    v = [*values, 0.0]
+    deltas = [rewards[k] + gamma * v[k + 1] - v[k] for k in range(len(rewards))]
+    decay = gamma * gae_lambda
+    return [
+        sum(decay ** (k - t) * deltas[k] for k in range(t, len(deltas))) for t in range(len(deltas))
+    ]
+
+
+def test_returns_run_across_episode_ends_and_stop_at_the_trials_end():
+    witness = Witness(gamma=0.95, gae_lambda=0.9).learn()
+    _, _, _, advantages, targets, mask = witness.fits[0]
+    values = witness.values[0].double().numpy()
+    rewards, active = witness.steps(0, 2), witness.steps(0, 4)
+    expected = np.zeros(rewards.shape)
+    for n in range(6):
+        length = active[:, n].sum()
+        expected[:length, n] = trial_advantages(rewards[:length, n], values[:length, n], 0.95, 0.9)
+        # The end of the trial is terminal.
+        assert expected[length - 1, n] == rewards[length - 1, n] - values[length - 1, n]
+    real = mask.bool().numpy()
+    np.testing.assert_allclose(targets.numpy()[real], (expected + values)[real], atol=1e-4)
+    standard = (expected[real] - expected[real].mean()) / expected[real].std()
+    np.testing.assert_allclose(advantages.numpy()[real], standard, atol=1e-4)
+
+
+def test_minibatches_are_whole_trials():
+    witness = Witness(trials_per_iteration=10, trials_per_minibatch=4, n_epochs=3)
+    batches = []
+    witness.agent.network.register_forward_pre_hook(
+        lambda _, given: batches.append(given[0]) if len(given[0]) > 1 else None
+    )
+    inputs = witness.learn().fits[0][0]
+    assert [batch.shape[:2] for batch in batches] == [(len(inputs), n) for n in (4, 4, 2)] * 3
+    orders = []
+    for epoch in range(3):
+        columns = torch.cat(batches[3 * epoch : 3 * epoch + 3], dim=1)
+        order = [(inputs[0] == column).all(-1).nonzero().item() for column in columns[0]]
+        assert sorted(order) == list(range(10))
+        torch.testing.assert_close(columns, inputs[:, order])
+        orders.append(order)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_the_gradient_ignores_padding():
+    witness = Witness()
+    witness.learn()
+    inputs, actions, log_probs, advantages, targets, mask = witness.fits[0]
+    results = []
+    for garbage in (0.0, 50.0):
+        agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
+        agent.set_logger(witness.agent.logger)
+        agent._total_timesteps = 1
+        noise = garbage * (1.0 - mask)
+        agent._fit(inputs + noise[..., None], actions, log_probs, advantages, targets + noise, mask)
+        results.append(agent.network.state_dict())
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(results[1][name], tensor)
+
+
+def test_normalisers_hold_the_moments_of_all_real_steps():
+    witness = Witness(num_iterations=3, gamma=0.9, **NORMAL).learn()
+    agent = witness.agent
+    observations, rewards, returns = [], [], []
+    for iteration in range(3):
+        seen, earned, active = (witness.steps(iteration, part) for part in (0, 2, 4))
+        running = np.zeros(6)
+        for t in range(len(active)):
+            running = 0.9 * running + earned[t]
+            returns.append(running[active[t]])
+        observations.append(seen[active])
+        rewards.append(earned[active])
+    for moments, rows in (
+        (agent.observation_moments, np.concatenate(observations)),
+        (agent.reward_moments, np.concatenate(rewards)[:, None]),
+        (agent.return_moments, np.concatenate(returns)[:, None]),
+    ):
+        assert moments.count == len(rows)
+        np.testing.assert_allclose(moments.mean.numpy(), rows.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(moments.var.numpy(), rows.var(0), rtol=1e-5)
+
+
+def test_normalised_inputs_use_the_moments_before_the_iteration():
+    witness = Witness(num_iterations=2, **NORMAL).learn()
+    active = witness.steps(0, 4)
+    seen, rewards = witness.steps(0, 0)[active], witness.steps(0, 2)[active]
+    inputs = witness.fits[1][0].numpy()
+    present = witness.steps(1, 0)
+    real = witness.steps(1, 4)
+    expected = (present - seen.mean(0)) / seen.std(0)
+    np.testing.assert_allclose(inputs[..., :2][real], expected[real], rtol=1e-3, atol=1e-4)
+    last = witness.steps(1, 2)[:-1] / rewards.std()
+    np.testing.assert_allclose(inputs[1:, :, 4][real[1:]], last[real[1:]], rtol=1e-3)
+
+
+def test_evaluation_leaves_the_agent_as_it_was():
+    witness = Witness(num_iterations=2, **NORMAL).learn()
+    agent, family = witness.agent, strolls()
+    before = {key: value.clone() for key, value in agent.observation_moments.state_dict().items()}
+    before |= {key: value.clone() for key, value in agent.network.state_dict().items()}
+    evaluate(agent, family, num_tasks=5)
+    agent.predict(np.ones(agent.trial_input.size))
+    after = agent.observation_moments.state_dict() | agent.network.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_adaptations_do_not_share_what_they_learn():
+    agent = Witness().agent
+    family = strolls()
+    alone = evaluate(agent, family, num_tasks=4, seed=5).returns
+    env = family.make_vec(4)
+    observations, _ = env.reset(seed=0)
+    rollout(env, observations, agent.adaptation(4, seed=9), 2)
+    np.testing.assert_array_equal(evaluate(agent, family, num_tasks=4, seed=5).returns, alone)
+
+
+# The schedule.
+
+
+def test_trials_grow_and_the_step_size_falls():
+    family = risk(16)
+    sizes, rates = [], []
+    agent = RL2(
+        family,
+        trials_per_iteration=4,
+        trials_per_minibatch=4,
+        first_episodes_per_trial=2,
+        anneal=True,
+        learning_rate=0.5e-3,
+        n_epochs=1,
+        policy_kwargs={"hidden_size": 4},
+        seed=0,
+    )
+
+    def note(locals_, globals_):
+        if agent.last_rollout is not None and len(sizes) < agent.iteration:
+            sizes.append(agent.last_rollout.returns.shape[1])
+            rates.append(agent.optimizer.param_groups[0]["lr"])
+        return True
+
+    agent.learn(2000, callback=note)
+    assert sizes[0] == 2
+    assert sizes == sorted(sizes)
+    assert set(sizes) >= {2, 3, 4, 8, 16}
+    assert sizes[-1] == 16
+    assert sum(4 * size for size in sizes[: sizes.index(16)]) == pytest.approx(1000, abs=70)
+    assert rates[0] == 0.5e-3
+    done = np.cumsum([0, *sizes[:-1]]) * 4
+    np.testing.assert_allclose(rates, 0.5e-3 * (1 - done / 2000))
+
+
+def test_epochs_end_when_the_policy_has_moved_enough():
+    def steps(target_kl):
+        witness = Witness(n_epochs=5, learning_rate=0.05, target_kl=target_kl).learn()
+        return witness.agent.optimizer.state_dict()["state"][0]["step"]
+
+    assert steps(None) == 5 * 2
+    assert steps(1e-9) == 2
+
+
+def test_gradient_is_scaled_down_to_its_largest_norm():
+    witness = Witness(n_epochs=1, trials_per_minibatch=6, max_grad_norm=1e-3).learn()
+    state = witness.agent.optimizer.state_dict()["state"].values()
+    # Adam's first moment after one step is a tenth of the gradient.
+    norm = math.sqrt(sum(float((10 * slot["exp_avg"]).square().sum()) for slot in state))
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+# It learns to learn.
+
+
+def trained(family, num_iterations, **options):
+    agent = RL2(
+        family,
+        seed=0,
+        trials_per_iteration=64,
+        trials_per_minibatch=32,
+        learning_rate=1e-2,
+        anneal=True,
+        gamma=1.0,
+        gae_lambda=1.0,
+        policy_kwargs={"hidden_size": 16, **options.pop("policy_kwargs", {})},
+        **options,
+    )
+    return agent.learn(num_iterations * 64 * family.episodes_per_trial)
+
+
+def test_it_takes_a_risk_to_learn_from_it():
+    # Six pulls. Safe ones earn 0.55, the risk 0.5 on average: whoever lives for the present pull
+    # never tries it and gets 3.3. One risk and then the better of both gets 0.5 + 5 * 0.775 = 4.4.
+    # Broken implementations, each with three seeds: memory cleared at episode ends 3.2; the
+    # boundary transition zeroed 3.3; returns cut at episode ends 3.3.
+    family = risk(6)
+    report = evaluate(trained(family, 60, ent_coef=0.05), family, num_tasks=400)
+    assert report.trial_returns.mean() > 4.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"policy_kwargs": {"cell": "lstm", "separate_critic": True}, **NORMAL}],
+)
+def test_it_aims_better_after_a_shot(options):
+    # Four shots at -1 or 1. Without memory, or with the boundary transition zeroed, the best is 0.
+    # With them the first tells all: 0, 1, 1, 1.
+    family = aim()
+    report = evaluate(trained(family, 40, **options), family, num_tasks=200, deterministic=True)
+    assert abs(report.returns[:, 0].mean()) < 0.2
+    assert report.returns[:, 1:].mean() > 0.8
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"learning_rate": 0.0}, ValueError, r"learning_rate must be in \(0, inf\], got 0.0"),
+        ({"learning_rate": math.nan}, ValueError, "learning_rate must be"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
+        ({"gamma": 1.5}, ValueError, r"gamma must be in \(0, 1\], got 1.5"),
+        ({"gae_lambda": -0.1}, ValueError, "gae_lambda must be at least 0, got -0.1"),
+        ({"gae_lambda": 1.1}, ValueError, "gae_lambda must be"),
+        ({"clip_range": 0}, ValueError, "clip_range must be"),
+        ({"ent_coef": -1.0}, ValueError, "ent_coef must be at least 0"),
+        ({"target_kl": 0.0}, ValueError, "target_kl must be"),
+        ({"n_epochs": 0}, ValueError, "n_epochs must be at least 1, got 0"),
+        ({"n_epochs": 1.5}, TypeError, "n_epochs must be an integer, got 1.5"),
+        ({"n_epochs": True}, TypeError, "n_epochs must be an integer, got True"),
+        ({"normalize_reward": 1}, TypeError, "normalize_reward must be true or false, got 1"),
+        ({"trials_per_iteration": 0}, ValueError, "at least 1, got 0"),
+        ({"trials_per_minibatch": 0}, ValueError, "trials_per_minibatch must be at least 1"),
+        ({"trials_per_minibatch": 7}, ValueError, r"\(7\) must not exceed .* \(6\)"),
+        ({"episodes_per_trial": 0}, ValueError, "episodes_per_trial must be at least 1, got 0"),
+        ({"episodes_per_trial": 2, "first_episodes_per_trial": 3}, ValueError, "must not exceed"),
+        ({"policy_kwargs": {"hiden_size": 8}}, ValueError, "did you mean 'hidden_size'"),
+        ({"policy_kwargs": {"input_size": 8}}, ValueError, "unknown policy_kwargs name"),
+        ({"policy_kwargs": {"hidden_size": 0}}, ValueError, "hidden_size must be at least 1"),
+        ({"policy_kwargs": {"hidden_size": "64"}}, TypeError, "hidden_size must be an integer"),
+        ({"policy_kwargs": {"encoder": [8, 0]}}, ValueError, r"encoder\[1\] must be at least 1"),
+        ({"policy_kwargs": {"encoder": 8}}, TypeError, "encoder must be a list, got 8"),
+        ({"policy_kwargs": {"cell": "gro"}}, ValueError, "unknown cell 'gro'; did you mean 'gru'"),
+        ({"policy_kwargs": 64}, TypeError, "policy_kwargs must be a dictionary or None, got 64"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(options, error, match):
+    with pytest.raises(error, match=match):
+        RL2(strolls(), **{**SMALL, **options})
+
+
+def test_what_is_not_a_family_is_refused():
+    with pytest.raises(TypeError, match=r"as metarl.envs.make\(name\) builds it, got 'bandit"):
+        RL2("bandit-10x5")
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    agent = RL2(risk(), n_epochs=np.int64(2), gamma=np.float32(0.5), trials_per_minibatch=None)
+    agent.save(tmp_path / "agent")
+    assert RL2.load(tmp_path / "agent", risk()).hyperparameters["n_epochs"] == 2
+
+
+def test_an_agent_is_not_evaluated_on_other_spaces():
+    agent = RL2(envs.make("bandit-10x5"))
+    with pytest.raises(ValueError, match=r"made for the action_space Discrete\(5\), 'bandit-10x3'"):
+        evaluate(agent, envs.make("bandit-10x3"), num_tasks=2)
+
+
+def test_a_reward_that_is_not_finite_stops_training():
+    family = strolls()
+    agent = RL2(family, **SMALL)
+
+    def break_it(locals_, globals_):
+        agent.get_env()._task = {**agent.get_env()._task, "worth": np.full(6, np.nan)}
+        return True
+
+    with pytest.raises(ValueError, match=r"reward nan in step 2 of an episode of Task\(strolls"):
+        agent.learn(100, callback=break_it)
+    assert agent.num_timesteps == 0  # nothing was learned from it

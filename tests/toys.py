@@ -1,0 +1,128 @@
+"""Families small enough that what a learner must score on them is known by hand."""
+
+import numpy as np
+from gymnasium import spaces
+
+from metarl import Choice, TaskDistribution, TaskVectorEnv, Uniform
+
+ONE_STEP = {"horizon": 1, "observation_space": spaces.Discrete(1)}
+
+
+class OneStepVectorEnv(TaskVectorEnv):
+    """One action is one episode, there is nothing to see, and the action earns ``_reward``."""
+
+    def _set_parameters(self, columns):
+        self._columns = columns
+
+    def _reset(self, ids):
+        return np.zeros(len(np.arange(self.num_envs)[ids]), dtype=np.int64)
+
+    def _step(self, ids, actions):
+        rewards = self._reward({k: v[ids] for k, v in self._columns.items()}, actions)
+        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
+
+
+class RiskVectorEnv(OneStepVectorEnv):
+    """Action 0 earns 0.55 for sure, action 1 earns 1 in every second task and else nothing."""
+
+    def __init__(self, num_envs):
+        super().__init__(
+            num_envs,
+            parameters={"pays": Choice((0, 1))},
+            action_space=spaces.Discrete(2),
+            **ONE_STEP,
+        )
+
+    def _reward(self, task, actions):
+        return np.where(actions == 1, task["pays"], 0.55)
+
+
+class AimVectorEnv(OneStepVectorEnv):
+    """The action aims at -1 or 1; the closer, the better. Whoever forgets earns 0 on average."""
+
+    def __init__(self, num_envs):
+        super().__init__(
+            num_envs,
+            parameters={"target": Choice((-1.0, 1.0))},
+            action_space=spaces.Box(-1.0, 1.0, (1,), np.float32),
+            **ONE_STEP,
+        )
+
+    def _reward(self, task, actions):
+        return 1.0 - np.abs(actions[:, 0] - task["target"]).astype(np.float64)
+
+
+class StrollVectorEnv(TaskVectorEnv):
+    """An episode lasts ``length`` steps, or ends earlier with the chance ``stop`` in each.
+
+    Each step earns ``worth`` and a little for the action. At most 8 steps, then it is truncated.
+    """
+
+    def __init__(self, num_envs, action_space):
+        super().__init__(
+            num_envs,
+            parameters={
+                "length": Uniform(1.0, 12.0),
+                "stop": Uniform(0.0, 1.0, nominal=0.0),
+                "worth": Uniform(-10.0, 10.0, nominal=1.0),
+            },
+            observation_space=spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            action_space=action_space,
+            horizon=8,
+        )
+
+    def _set_parameters(self, columns):
+        self._task = columns
+        self._step_number = np.zeros(self.num_envs)
+
+    def _reset(self, ids):
+        self._step_number[ids] = 0
+        return self._see(ids)
+
+    def _see(self, ids):
+        return np.stack([self._step_number[ids], self.random.uniform(ids)[:, 0]], 1).astype("f4")
+
+    def _step(self, ids, actions):
+        self._step_number[ids] += 1
+        effort = 0.01 * actions.reshape(len(actions), -1).sum(axis=1)
+        over = self._step_number[ids] >= self._task["length"][ids]
+        over |= self.random.uniform(ids)[:, 0] < self._task["stop"][ids]
+        return self._see(ids), self._task["worth"][ids] + effort, over
+
+
+def risk(episodes_per_trial=5):
+    """Safe or risky: the first risk does not pay by itself, only by what it teaches."""
+    return TaskDistribution(
+        name="risk",
+        parameters={"pays": Choice((0, 1))},
+        env_factory=RiskVectorEnv,
+        episodes_per_trial=episodes_per_trial,
+        statistic="mean",
+    )
+
+
+def aim(episodes_per_trial=4):
+    return TaskDistribution(
+        name="aim",
+        parameters={"target": Choice((-1.0, 1.0))},
+        env_factory=AimVectorEnv,
+        episodes_per_trial=episodes_per_trial,
+    )
+
+
+BOX = spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 4.0]), dtype=np.float64)
+
+
+def strolls(action_space=BOX, *, stop=0.3, worth=(0.0, 1.0), episodes_per_trial=3, **options):
+    """Episodes of unequal length, some terminated and some truncated."""
+    return TaskDistribution(
+        name="strolls",
+        parameters={
+            "length": Uniform(1.0, 12.0),
+            "stop": Uniform(0.0, stop),
+            "worth": Uniform(*worth),
+        },
+        env_factory=lambda num_envs: StrollVectorEnv(num_envs, action_space),
+        episodes_per_trial=episodes_per_trial,
+        **options,
+    )
