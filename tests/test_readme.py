@@ -1,0 +1,54 @@
+"""What the README shows works: its Python is run as it stands."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from metarl import check_tasks, evaluate
+from metarl.agents import RL2
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def python_block(after: str) -> str:
+    match = re.search(r"```python\n(.*?)```", README[README.index(after) :], re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_from_python(tmp_path):
+    (tmp_path / "example.py").write_text(python_block("## From Python"))
+    shown = runpy.run_path("example.py")
+    assert shown["report"].returns.shape == (40, 10)
+    assert (tmp_path / "curve.png").stat().st_size > 0
+    assert (tmp_path / "evaluation" / "held_out.json").is_file()
+    assert list((tmp_path / "runs").glob("*/events.out.tfevents.*"))
+
+
+def test_your_own_environment(tmp_path, monkeypatch):
+    (tmp_path / "my_tasks.py").write_text(python_block("## Your own environment"))
+    tasks = runpy.run_path("my_tasks.py")["tasks"]
+    assert check_tasks(tasks, num_steps=50).passed
+    agent = RL2(tasks, trials_per_iteration=4, trials_per_minibatch=2, seed=0)
+    agent.learn(1)
+    assert evaluate(agent, tasks, num_tasks=2).returns.shape == (2, 3)
+
+
+def test_the_environment_example_is_ten_lines_or_fewer():
+    code = python_block("## Your own environment")
+    environment = code[code.index("def make_env") : code.index("tasks = ")]
+    assert len(environment.strip().splitlines()) <= 10
+
+
+def test_files_to_read_exist():
+    listed = re.findall(r"`((?:metarl|agents|envs|experiments)/\w+\.py)`", README)
+    assert len(listed) >= 5
+    for name in listed:
+        assert (Path(__file__).parents[1] / name).is_file(), name
