@@ -1,6 +1,5 @@
 """MAML: parameters from which a gradient step on a few episodes solves a new task."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributions import Distribution, kl_divergence
 
 from metarl.adaptation import Rollout, rollout
 from metarl.agents.base import MetaAgent
@@ -19,15 +17,8 @@ from metarl.agents.inner_loop import (
     Recorder,
     task_mean,
 )
+from metarl.agents.outer_loop import OUTER_UPDATES
 from metarl.agents.stacked import Stacked, StackedPolicy
-from metarl.agents.trpo import (
-    Product,
-    conjugate_gradient,
-    fisher_product,
-    flatten,
-    line_search,
-    unflatten,
-)
 from metarl.errors import check_at_least, check_names
 from metarl.seeding import Seed, stream_seed
 from metarl.tasks import TaskDistribution
@@ -162,7 +153,7 @@ class MAML(MetaAgent):
         check_at_least(
             0, inner_steps=inner_steps, exploration_coef=exploration_coef, cg_damping=cg_damping
         )
-        check_names([outer], ["trpo", "ppo", "reptile"], "outer")
+        check_names([outer], OUTER_UPDATES, "outer")
         check_names([inner_objective], ["log_prob", "ratio"], "inner_objective")
         if learn_inner_lr is not None:
             check_names([learn_inner_lr], ["per_step", "per_parameter"], "learn_inner_lr")
@@ -209,7 +200,7 @@ class MAML(MetaAgent):
         self.rates = self._initial_rates()
         self._modules = {"policy": self.policy, "rates": self.rates}
         if outer == "ppo":
-            optimizer = torch.optim.Adam(self._theta(), lr=learning_rate)
+            optimizer = torch.optim.Adam(self.theta(), lr=learning_rate)
             self._optimizers = {"optimizer": optimizer}
 
     def _initial_rates(self) -> nn.ParameterDict:
@@ -226,7 +217,8 @@ class MAML(MetaAgent):
         names = [name for name, _ in self.policy.named_parameters()]
         return [n for n in names if not self.adapt_only_last_layer or n in self.policy.last_layer]
 
-    def _theta(self) -> list[nn.Parameter]:
+    def theta(self) -> list[nn.Parameter]:
+        """Return what the outer loop learns: the policy's parameters and the inner rates."""
         return [*self.policy.parameters(), *self.rates.parameters()]
 
     # The inner loop.
@@ -278,8 +270,13 @@ class MAML(MetaAgent):
             rate = self.rates["steps"][min(step, self.inner_steps - 1)]
         return rate
 
-    def _adapt(self, supports: Sequence[Batch], differentiable: bool) -> Stacked:
-        """Return every task's parameters after the inner steps, as a function of theta."""
+    def adapt(self, supports: Sequence[Batch], differentiable: bool) -> Stacked:
+        """Return every task's parameters after the inner steps in training.
+
+        Args:
+            supports: The episodes of each step.
+            differentiable: Whether to differentiate the outcome by theta.
+        """
         parameters = self.policy.stacked(self.meta_batch_size)
         for step, batch in enumerate(supports):
             parameters, _ = self.inner_step(parameters, batch, step, differentiable=differentiable)
@@ -305,108 +302,12 @@ class MAML(MetaAgent):
             self.logger.record(f"rollout/return_after_{step}_steps", mean)
         for step, norm in enumerate(recorder.gradient_norms):
             self.logger.record(f"train/inner_grad_norm_{step + 1}", norm)
-        if self.outer == "trpo":
-            self._trpo_step(supports, query)
-        elif self.outer == "ppo":
-            self._ppo_steps(supports, query)
-        else:
-            self._reptile_step(supports, query)
+        OUTER_UPDATES[self.outer](self, supports, query)
         if self.policy.head.has_log_std:
             self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         for name, rate in self.rates.items():
             self.logger.record(f"train/inner_lr_{name}", float(rate.detach().mean()))
         del self._recorder
-
-    def _outer_loss(
-        self, supports: Sequence[Batch], query: Batch, after: Distribution, clip: float = math.inf
-    ) -> torch.Tensor:
-        """Return minus the surrogate of the query under the policies after the inner steps."""
-        log_probs = after.log_prob(query.actions)
-        ratio = (log_probs - query.log_probs).exp()
-        clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
-        gain = torch.minimum(ratio * query.advantages, clipped * query.advantages)
-        loss = -task_mean(gain, query.mask).mean()
-        if self.exploration_coef and supports:
-            first = supports[0]
-            own = self.policy.stacked(self.meta_batch_size)
-            likelihood = self.policy(first.observations, own).log_prob(first.actions)
-            weight = (query.returns - query.returns.mean()) / (query.returns.std() + 1e-8)
-            bonus = (weight * task_mean(likelihood, first.mask)).mean()
-            loss = loss - self.exploration_coef * bonus
-        return loss
-
-    def _trpo_step(self, supports: Sequence[Batch], query: Batch) -> None:
-        theta = self._theta()
-        adapted = self._adapt(supports, differentiable=True)
-        after = self.policy(query.observations, adapted)
-        loss = self._outer_loss(supports, query, after)
-        gradient = flatten(torch.autograd.grad(loss, theta, materialize_grads=True))
-        product = self._fisher_product(supports, query, adapted)
-        direction = conjugate_gradient(product, -gradient, self.cg_iterations)
-        curvature = direction.dot(product(direction))
-        full_step = (2.0 * self.max_kl / (curvature + 1e-12)).sqrt() * direction
-        old_theta = [p.detach().clone() for p in theta]
-        old = after  # used without gradient only
-
-        def move(step: torch.Tensor) -> None:
-            with torch.no_grad():
-                for parameter, start, change in zip(theta, old_theta, unflatten(step, theta)):
-                    parameter.copy_(start + change)
-
-        def evaluate(step: torch.Tensor) -> tuple[float, float]:
-            move(step)
-            adapted = self._adapt(supports, differentiable=False)
-            with torch.no_grad():
-                after = self.policy(query.observations, adapted)
-                divergence = task_mean(kl_divergence(old, after), query.mask).mean()
-                return float(self._outer_loss(supports, query, after)), float(divergence)
-
-        before = float(loss.detach())
-        found = line_search(evaluate, full_step, before, self.max_kl)
-        move(found.step)
-        self.logger.record("train/loss_before", before)
-        self.logger.record("train/loss_after", found.loss)
-        self.logger.record("train/kl", found.kl)
-        self.logger.record("train/line_search_tries", found.num_tries)
-        self.logger.record("train/outer_grad_norm", float(gradient.norm()))
-
-    def _fisher_product(self, supports: Sequence[Batch], query: Batch, adapted: Stacked) -> Product:
-        """Return the product with the Hessian of the mean divergence between adapted policies."""
-        few = query.thin(self.fisher_stride)
-        leaves = {name: t.detach().clone().requires_grad_() for name, t in adapted.items()}
-        after = self.policy(few.observations, leaves)
-        with torch.no_grad():
-            old = self.policy(few.observations, leaves)
-        divergence = task_mean(kl_divergence(old, after), few.mask).mean()
-        thinned = [batch.thin(self.fisher_stride) for batch in supports]
-        outputs = list(self._adapt(thinned, differentiable=True).values())
-        return fisher_product(
-            self._theta(), outputs, list(leaves.values()), divergence, self.cg_damping
-        )
-
-    def _ppo_steps(self, supports: Sequence[Batch], query: Batch) -> None:
-        optimizer = self._optimizers["optimizer"]
-        for _ in range(self.n_epochs):
-            adapted = self._adapt(supports, differentiable=True)
-            after = self.policy(query.observations, adapted)
-            loss = self._outer_loss(supports, query, after, self.clip_range)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        adapted = self._adapt(supports, differentiable=False)
-        with torch.no_grad():  # the estimator of Schulman's note, never negative
-            log_probs = self.policy(query.observations, adapted).log_prob(query.actions)
-            log_ratio = log_probs - query.log_probs
-            kl = task_mean(log_ratio.exp() - 1.0 - log_ratio, query.mask).mean()
-        self.logger.record("train/loss_after", float(loss.detach()))
-        self.logger.record("train/kl", float(kl))
-
-    def _reptile_step(self, supports: Sequence[Batch], query: Batch) -> None:
-        # The query episodes make one more inner step: all that was collected is learned from.
-        adapted = self._adapt([*supports, query], differentiable=False)
-        with torch.no_grad():
-            for name, parameter in self.policy.named_parameters():
-                parameter.lerp_(adapted[name].mean(0), self.learning_rate)
 
     # Acting.
 

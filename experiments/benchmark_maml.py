@@ -1,0 +1,158 @@
+"""How long a meta-iteration of MAML takes, and on what.
+
+    python -m metarl.experiments.benchmark_maml [--threads 2] [--iterations 5]
+
+Dense 2D navigation (20 tasks) and half-cheetah-dir (40 tasks), each with 20 episodes of 100 steps
+per task before and after one inner step, update included. The cheetah is compared with the bare
+simulator: ``mujoco.batch`` stepping as many environments as often, in the same run.
+"""
+
+import functools
+import os
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.logger import Logger
+
+from metarl import TaskDistribution
+from metarl.agents import MAML
+from metarl.agents.inner_loop import Recorder
+from metarl.envs.locomotion import half_cheetah_dir
+from metarl.envs.mujoco_engine import MujocoVectorEnv
+from metarl.envs.navigation import navigation_2d
+
+NUM_EPISODES, NUM_STEPS, NUM_ROUNDS = 20, 100, 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time meta-iterations of MAML."""
+
+    threads: int = 2
+    """Threads of torch."""
+    iterations: int = 5
+    """How many meta-iterations of each problem."""
+
+
+class Stopwatch:
+    """Attributes wall time to the innermost of the functions it watches.
+
+    The outer gradient includes the inner gradients there.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stack = ["other"]
+        self._since = time.perf_counter()
+
+    def lap(self) -> None:
+        """Book the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
+
+    def watch(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
+        """Return the function, timed."""
+
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.lap()
+            inner = self._stack[-1] == "outer gradient" and label == "inner gradient"
+            self._stack.append("outer gradient" if inner else label)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.lap()
+                self._stack.pop()
+
+        return timed
+
+
+def measure(tasks: TaskDistribution, iterations: int, **options: Any) -> float:
+    """Time meta-iterations, print their parts, and return the seconds of one (the median)."""
+    agent = MAML(tasks, episodes_per_adaptation=NUM_EPISODES, seed=0, device="cpu", **options)
+    agent.set_logger(Logger(None, []))
+    agent.learn(1)
+    env = agent.get_env()
+    assert env is not None
+    watch = Stopwatch()
+    labels = {
+        (env, "step"): "simulation",
+        (env, "reset"): "simulation",
+        (Recorder, "act"): "policy",
+        (Recorder, "take_batch"): "baseline and advantages",
+        (agent, "inner_step"): "inner gradient",
+        (agent, "_update"): "outer gradient",
+    }
+    times, steps = [], []
+    with ExitStack() as stack:
+        for (owner, name), label in labels.items():
+            timed = watch.watch(getattr(owner, name), label)
+            stack.enter_context(mock.patch.object(owner, name, timed))
+        watch.lap()
+        watch.seconds.clear()
+        for _ in range(iterations):
+            started, before = time.perf_counter(), agent.num_timesteps
+            agent.learn(1, reset_num_timesteps=False)
+            times.append(time.perf_counter() - started)
+            steps.append(agent.num_timesteps - before)
+        watch.lap()
+    env.close()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\n{tasks.name}: {agent.meta_batch_size} tasks, policy {options['policy_kwargs']}")
+    print(
+        f"  {np.median(times):.2f} s a meta-iteration ({min(times):.2f} to {max(times):.2f}), "
+        f"{np.sum(steps) / np.sum(times):,.0f} env steps/s, peak memory so far {memory:.2f} GB"
+    )
+    total = sum(watch.seconds.values())
+    for label, part in sorted(watch.seconds.items(), key=lambda item: -item[1]):
+        print(f"  {label:24s} {part / iterations:7.3f} s {part / total:7.1%}")
+    return float(np.median(times))
+
+
+def bare_simulator(tasks: TaskDistribution, num_envs: int, num_steps: int) -> float:
+    """Return the seconds that ``mujoco.batch`` alone needs for so many steps, random actions."""
+    env = tasks.make_vec(num_envs)
+    assert isinstance(env, MujocoVectorEnv)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    width = env.single_action_space.shape[0]  # type: ignore[index]
+    controls = env.batch.bind("ctrl")
+    started = time.perf_counter()
+    for _ in range(num_steps):
+        controls[...] = rng.uniform(-1.0, 1.0, (num_envs, width))
+        env.batch.step(nstep=env.body.frame_skip)
+    seconds = time.perf_counter() - started
+    env.close()
+    return seconds
+
+
+def main() -> None:
+    """Measure both problems."""
+    options = tyro.cli(Options)
+    torch.set_num_threads(options.threads)
+    print(f"{options.threads} threads, load average {os.getloadavg()[0]:.1f}")
+    for hidden_sizes in ((100, 100), (64, 64)):
+        policy = {"hidden_sizes": hidden_sizes, "activation": "relu"}
+        measure(navigation_2d(), options.iterations, meta_batch_size=20, policy_kwargs=policy)
+    cheetah = half_cheetah_dir(horizon=NUM_STEPS)
+    num_envs = 40 * NUM_EPISODES
+    bare = [bare_simulator(cheetah, num_envs, NUM_ROUNDS * NUM_STEPS)]
+    policy = {"hidden_sizes": (64, 64), "activation": "relu"}
+    whole = measure(cheetah, options.iterations, meta_batch_size=40, policy_kwargs=policy)
+    bare.append(bare_simulator(cheetah, num_envs, NUM_ROUNDS * NUM_STEPS))
+    print(f"  bare simulator before and after: {bare[0]:.2f} s and {bare[1]:.2f} s")
+    print(f"  a meta-iteration takes {whole / np.mean(bare):.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
