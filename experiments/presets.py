@@ -46,7 +46,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "bandit-10x*",
-        1_500_000,
+        1_200_000,
         {
             "trials_per_iteration": 500,
             "trials_per_minibatch": 125,
@@ -54,7 +54,9 @@ PRESETS: tuple[Preset, ...] = (
             "anneal": True,
             "gamma": 1.0,
             "gae_lambda": 0.5,
-            "policy_kwargs": {"hidden_size": 64},
+            "ent_coef": 0.01,
+            "normalize_reward": True,
+            "policy_kwargs": {"hidden_size": 64, "separate_critic": True},
         },
         num_eval_tasks=1000,
     ),
