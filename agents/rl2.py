@@ -45,6 +45,9 @@ class RL2(MetaAgent):
 
     Differences from the paper: PPO with minibatches of trials and Adam. The end of a trial is
     terminal, in the bootstrap and in training alike: the objective is the return of the trial.
+    The critic predicts the return of each episode left in the trial, not of all together: that
+    varies far less over a trial, so the little that an exploring step is worth is not lost in
+    the trend.
 
     Args:
         tasks: The family to train on.
@@ -195,8 +198,9 @@ class RL2(MetaAgent):
     def _collect(self, env: TaskVectorEnv) -> Rollout:
         env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
         observations, _ = env.reset(seed=self._seed("envs"))
-        self._recorder = Recorder(self, self.n_envs, self._generator("actions"))
-        return rollout(env, observations, self._recorder, self._present_episodes_per_trial())
+        num_episodes = self._present_episodes_per_trial()
+        self._recorder = Recorder(self, self.n_envs, num_episodes, self._generator("actions"))
+        return rollout(env, observations, self._recorder, num_episodes)
 
     def _progress(self) -> float:
         """Return the share of the env steps of ``learn`` that is done, as of this iteration."""
@@ -213,14 +217,11 @@ class RL2(MetaAgent):
         rewards = batch["rewards"]
         if self.normalize_reward:
             rewards = rewards / self.return_moments.std()
-        advantages = generalized_advantages(
-            rewards, batch["values"], mask, self.gamma, self.gae_lambda
-        )
-        targets = advantages + batch["values"] * mask
-        advantages = standardize(advantages, mask)
-        inputs = self._normalize(rows)
-        self._fit(inputs, batch["actions"], batch["log_probs"], advantages, targets, mask)
-        residual = masked_mean((targets - batch["values"]).square(), mask)
+        values = batch["values"] * batch["episodes_left"]
+        advantages = generalized_advantages(rewards, values, mask, self.gamma, self.gae_lambda)
+        targets = advantages + values * mask
+        self._fit(batch, self._normalize(rows), standardize(advantages, mask), targets)
+        residual = masked_mean((targets - values).square(), mask)
         spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
         self.logger.record("train/explained_variance", 1.0 - (residual / spread).item())
         # The moments change only between iterations: what was recorded under the old ones is
@@ -229,12 +230,10 @@ class RL2(MetaAgent):
 
     def _fit(
         self,
+        batch: dict[str, torch.Tensor],
         inputs: torch.Tensor,
-        actions: torch.Tensor,
-        log_probs: torch.Tensor,
         advantages: torch.Tensor,
         targets: torch.Tensor,
-        mask: torch.Tensor,
     ) -> None:
         remaining = 1.0 - self._progress() if self.anneal else 1.0
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * remaining
@@ -248,11 +247,13 @@ class RL2(MetaAgent):
             order = torch.randperm(self.n_envs, generator=generator, device=self.device)
             epoch_kl = []
             for trials in torch.split(order, self.trials_per_minibatch):
-                real = mask[:, trials]
+                real = batch["mask"][:, trials]
                 state = self.network.initial_state(len(trials))
                 distribution, values, _ = self.network(inputs[:, trials], state)
-                log_ratio = distribution.log_prob(actions[:, trials]) - log_probs[:, trials]
+                log_probs = distribution.log_prob(batch["actions"][:, trials])
+                log_ratio = log_probs - batch["log_probs"][:, trials]
                 surrogate = ppo_surrogate(log_ratio, advantages[:, trials], real, self.clip_range)
+                values = values * batch["episodes_left"][:, trials]
                 value_loss = 0.5 * masked_mean((values - targets[:, trials]).square(), real)
                 entropy = masked_mean(distribution.entropy(), real)
                 loss = -surrogate + self.vf_coef * value_loss - ent_coef * entropy

@@ -67,13 +67,20 @@ class RL2Adaptation:
 
 
 class Recorder(RL2Adaptation):
-    """The same adaptation, keeping what training needs of every step."""
+    """The same adaptation, keeping what training needs of every step.
 
-    def __init__(self, agent: "RL2", num_tasks: int, generator: torch.Generator):
+    Args:
+        agent: The agent.
+        num_tasks: The number of tasks.
+        num_episodes: The episodes of a trial.
+        generator: Draws the actions.
+    """
+
+    def __init__(self, agent: "RL2", num_tasks: int, num_episodes: int, generator: torch.Generator):
         super().__init__(agent, num_tasks, generator)
-        self._steps: dict[str, list[torch.Tensor]] = {
-            name: [] for name in ("rows", "actions", "log_probs", "values", "rewards", "mask")
-        }
+        self._episodes_left = np.full(num_tasks, num_episodes)
+        names = ("rows", "actions", "log_probs", "values", "episodes_left", "rewards", "mask")
+        self._steps: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def act(self, observations: Array) -> Array:
         chosen, *recorded = self._act(observations)
@@ -94,10 +101,15 @@ class Recorder(RL2Adaptation):
         ended = terminated | truncated
         self._last = (actions, rewards, ended)
         device = self._agent.device
-        for name, values in (("rewards", rewards), ("mask", active)):
+        present = {"episodes_left": self._episodes_left, "rewards": rewards, "mask": active}
+        for name, values in present.items():
             self._steps[name].append(torch.as_tensor(values, dtype=torch.float32, device=device))
+        self._episodes_left = self._episodes_left - ended
         self._agent._after_step(rewards, ended, active)
 
     def batch(self) -> dict[str, torch.Tensor]:
-        """Return everything recorded, stacked to shapes (time, num_trials, ...)."""
+        """Return everything recorded, stacked to shapes (time, num_trials, ...).
+
+        ``episodes_left`` counts the episodes of the trial not yet ended, the present one included.
+        """
         return {name: torch.stack(steps) for name, steps in self._steps.items()}
