@@ -64,12 +64,14 @@ class Witness:
         self.fits, self.values, self.checks = [], [], []
         fit = self.agent._fit
 
-        def spy_on_fit(*batch):
-            self.fits.append([part.clone() for part in batch])
-            self.values.append(self.agent._recorder.batch()["values"])
+        def spy_on_fit(batch, inputs, advantages, targets):
+            seen = inputs, batch["actions"], batch["log_probs"], advantages, targets, batch["mask"]
+            self.fits.append([part.clone() for part in seen])
+            self.batch = {name: part.clone() for name, part in batch.items()}
+            self.values.append(batch["values"] * batch["episodes_left"])
             for check in self.checks:
-                check(*batch)
-            return fit(*batch)
+                check(*seen)
+            return fit(batch, inputs, advantages, targets)
 
         self.agent._fit = spy_on_fit
         self.num_iterations = num_iterations
@@ -171,7 +173,7 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
         agent, real = witness.agent, mask.bool()
         with torch.no_grad():
             distribution, values, _ = agent.network(inputs, agent.network.initial_state(6))
-        recorded = witness.values[-1]
+        recorded = witness.batch["values"]
         torch.testing.assert_close(
             distribution.log_prob(actions)[real], log_probs[real], atol=1e-5, rtol=0.0
         )
@@ -229,17 +231,30 @@ def test_minibatches_are_whole_trials():
     assert len({tuple(order) for order in orders}) == 3
 
 
+def test_the_critic_predicts_the_return_of_each_episode_left():
+    # A critic of the whole trial would be recorded with a constant here.
+    witness = Witness()
+    witness.learn()
+    left = witness.batch["episodes_left"]
+    ends = witness.batch["rows"][..., witness.agent.trial_input.episode_end].squeeze(-1)
+    real = witness.batch["mask"].bool()
+    expected = witness.agent.episodes_per_trial - ends.cumsum(0)
+    assert torch.equal(left[real], expected[real])
+    assert left[real].min() == 1
+    assert (left[0] == witness.agent.episodes_per_trial).all()
+
+
 def test_the_gradient_ignores_padding():
     witness = Witness()
     witness.learn()
-    inputs, actions, log_probs, advantages, targets, mask = witness.fits[0]
+    inputs, _, _, advantages, targets, mask = witness.fits[0]
     results = []
     for garbage in (0.0, 50.0):
         agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
         agent.set_logger(witness.agent.logger)
         agent._total_timesteps = 1
         noise = garbage * (1.0 - mask)
-        agent._fit(inputs + noise[..., None], actions, log_probs, advantages, targets + noise, mask)
+        agent._fit(witness.batch, inputs + noise[..., None], advantages, targets + noise)
         results.append(agent.network.state_dict())
     for name, tensor in results[0].items():
         torch.testing.assert_close(results[1][name], tensor)
