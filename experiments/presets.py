@@ -27,6 +27,18 @@ class Preset:
     num_eval_episodes: int | None = None
 
 
+_SHORT_BANDITS = {
+    "trials_per_iteration": 500,
+    "trials_per_minibatch": 125,
+    "learning_rate": 3e-3,
+    "anneal": True,
+    "gamma": 1.0,
+    "gae_lambda": 0.5,
+    "ent_coef": 0.01,
+    "normalize_reward": True,
+    "policy_kwargs": {"hidden_size": 64, "separate_critic": True},
+}
+
 # Trials that grow, and a critic of its own, reach in minutes what whole trials from the start and a
 # shared critic do not reach at all. The entropy bonus keeps long trials from freezing too early.
 _LONG_BANDITS = {
@@ -43,23 +55,8 @@ _LONG_BANDITS = {
 }
 
 PRESETS: tuple[Preset, ...] = (
-    Preset(
-        "rl2",
-        "bandit-10x*",
-        1_200_000,
-        {
-            "trials_per_iteration": 500,
-            "trials_per_minibatch": 125,
-            "learning_rate": 3e-3,
-            "anneal": True,
-            "gamma": 1.0,
-            "gae_lambda": 0.5,
-            "ent_coef": 0.01,
-            "normalize_reward": True,
-            "policy_kwargs": {"hidden_size": 64, "separate_critic": True},
-        },
-        num_eval_tasks=1000,
-    ),
+    Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
+    Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-*", 6_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code

@@ -18,7 +18,7 @@ from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.classical import KnownBestArm, classical_learners
 from metarl.errors import check_at_least, check_names, did_you_mean
-from metarl.experiments.presets import find_preset
+from metarl.experiments.presets import Preset, find_preset
 from metarl.experiments.video import record_adaptation
 from metarl.plotting import plot_reports
 from metarl.runs import Run
@@ -77,7 +77,12 @@ def train(
     """
     check_names([agent], AGENTS, "agent")
     family = envs.make(tasks)
-    preset = find_preset(agent, tasks)
+    try:
+        preset = find_preset(agent, tasks)
+    except ValueError:
+        if total_timesteps is None:
+            raise
+        preset = Preset(agent, tasks, total_timesteps)  # the agent's own defaults
     if total_timesteps is None:
         total_timesteps = preset.total_timesteps
     check_at_least(1, total_timesteps=total_timesteps)
