@@ -42,9 +42,7 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum() / mask.sum()
 
 
-def standardize(
-    values: torch.Tensor, mask: torch.Tensor, dim: int | None = None
-) -> torch.Tensor:
+def standardize(values: torch.Tensor, mask: torch.Tensor, dim: int | None = None) -> torch.Tensor:
     """Shift and scale to mean 0 and standard deviation 1 over the real steps; padding is zero.
 
     Args:

@@ -1,10 +1,10 @@
 """Env steps per second of ``learn()``: our RL² against sb3-contrib's RecurrentPPO.
 
 Both train on the same bandit trials (100 pulls of 5 arms), with the same number of hidden units
-and of epochs and a critic of its own each, in turns in one process, so a busy machine slows both. RecurrentPPO gets its
-best setting: 64 environments, stepped as one numpy batch instead of one by one, a rollout of
-whole trials, the rollout as one minibatch. At its defaults it is far slower. Both are timed over
-whole iterations, rollout and update.
+and of epochs and a critic of its own each, in turns in one process, so a busy machine slows both.
+RecurrentPPO gets its best setting: 64 environments, stepped as one numpy batch instead of one by
+one, a rollout of whole trials, the rollout as one minibatch. At its defaults it is far slower.
+Both are timed over whole iterations, rollout and update.
 
 Run: ``pip install 'metarl-suite[benchmark]'`` and ``python -m metarl.experiments.benchmark_rl2``.
 """
