@@ -47,7 +47,7 @@ _LONG_BANDITS = {
     "trials_per_minibatch": 128,
     "learning_rate": 3e-3,
     "anneal": True,
-    "gamma": 0.99,
+    "gamma": 1.0,
     "gae_lambda": 0.5,
     "ent_coef": 0.03,
     "normalize_reward": True,
