@@ -1,0 +1,140 @@
+"""Runs the command line in children that are killed at a named moment.
+
+Called by a test with a JSON list of scenarios on standard input. A scenario is a list of steps
+``[arguments, moment]``; each step is a forked child, so packages are imported once for all.
+Prints for each scenario the list of [exit code, what it wrote to standard error].
+"""
+
+import functools
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import types
+from dataclasses import replace
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metarl import Report, envs, evaluate, runs
+from metarl.agents import RL2, MetaAgent
+from metarl.agents.classical import classical_learners
+from metarl.experiments import cli
+from metarl.experiments import train as actions
+from metarl.tables import comparison_table
+
+
+def make_small(put=setattr):
+    """Evaluations of a few tasks, empty plots, and a checkpoint before every third iteration."""
+    torch.set_num_threads(1)
+    find = actions.find_preset
+    put(actions, "find_preset", lambda *names: replace(find(*names), num_eval_tasks=8))
+    put(actions, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
+    put(actions, "CHECKPOINT_SECONDS", 3)
+    put(actions, "plot_reports", lambda reports, path: path.write_bytes(b""))
+    put(Report, "plot", lambda self: empty_figure())
+
+
+def empty_figure():
+    figure = Figure(figsize=(0.1, 0.1))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def warm_up():
+    """Do once what each child would do again: imports made where they are needed, tables."""
+    import torch._dynamo  # noqa: F401  (optimisers import it at their first step)
+
+    bandits = envs.make("bandit-10x5")
+    reports = [evaluate(each, bandits, num_tasks=2) for each in classical_learners(bandits)]
+    comparison_table(reports)
+
+
+def at(number, owner, name, act, after=False):
+    """Do something at a call of a function, the first being number 1."""
+    original = getattr(owner, name)
+    calls = itertools.count(1)
+
+    @functools.wraps(original)
+    def wrapper(*args, **kwargs):
+        due = next(calls) == number
+        if due and not after:
+            act(*args, **kwargs)
+        result = original(*args, **kwargs)
+        if due and after:
+            act(*args, **kwargs)
+        return result
+
+    setattr(owner, name, wrapper)
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupt(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def cut_row(log, *_, **__):
+    with log._path.open("a") as file:
+        file.write("1.0,0.5")
+    kill()
+
+
+def kill_if_checkpoint(_, target):
+    if str(target).endswith("checkpoint.safetensors"):
+        kill()
+
+
+# Calls of os.replace: config.json, progress.csv and its first row's header come before the
+# checkpoints.
+MOMENTS = {
+    "": [],
+    "first step": [(1, MetaAgent, "_after_step", kill)],
+    "before any checkpoint": [(2, MetaAgent, "_iterate", kill)],
+    "in a rollout": [(33, MetaAgent, "_after_step", kill)],
+    "in a later rollout": [(55, MetaAgent, "_after_step", kill)],
+    "after the log, before the checkpoint": [(5, MetaAgent, "_iterate", kill, True)],
+    "in a row of the log": [(6, runs._ProgressCsv, "write", cut_row)],
+    "between the logs": [(6, runs._TensorBoard, "write", kill)],
+    "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
+    "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
+    "last iteration": [(9, RL2, "_update", kill)],
+    "before the evaluation": [(1, actions, "evaluate_with_references", kill)],
+    "evaluation written": [(1, actions, "_show", kill, True)],
+    "curve written": [(1, actions, "_log_curve", kill, True)],
+    "ctrl-c": [(33, MetaAgent, "_after_step", interrupt)],
+    "ctrl-c twice": [(n, MetaAgent, "_after_step", interrupt) for n in (33, 34)],
+    "ctrl-c in the evaluation": [(1, actions, "evaluate_with_references", interrupt)],
+}
+
+
+def run(arguments, moment):
+    """Run the command line in a child; return its exit code and standard error."""
+    with tempfile.TemporaryFile("w+") as errors:
+        child = os.fork()
+        if child == 0:
+            code = 99
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                os.dup2(errors.fileno(), 2)
+                for what in MOMENTS[moment]:
+                    at(*what)
+                code = cli.main(arguments)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        errors.seek(0)
+        return os.waitstatus_to_exitcode(status), errors.read()
+
+
+if __name__ == "__main__":
+    make_small()
+    warm_up()
+    scenarios = json.load(sys.stdin)
+    json.dump([[run(*step) for step in scenario] for scenario in scenarios], sys.stdout)

@@ -1,0 +1,278 @@
+"""Same seed, same bits: twice, saved and loaded, killed and resumed."""
+
+import csv
+import itertools
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import killed_runs
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import risk, strolls
+
+from metarl import evaluate
+from metarl.agents import AGENTS, RL2
+from metarl.experiments import cli
+from metarl.seeding import stream, stream_seed
+
+CLOCKS = ("time/env_steps_per_second", "time/seconds")
+
+
+def small(family=None, seed=0, **options):
+    return RL2(
+        family or strolls(),
+        seed=seed,
+        policy_kwargs={"hidden_size": 8},
+        **{
+            "trials_per_iteration": 4,
+            "trials_per_minibatch": 2,
+            "n_epochs": 2,
+            "normalize_observation": True,
+            "normalize_reward": True,
+            **options,
+        },
+    )
+
+
+def bits(agent):
+    return {
+        f"{name}.{key}": tensor.clone()
+        for name, module in agent._modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def same_bits(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def rows_of(path):
+    with path.open() as file:
+        return [
+            {key: value for key, value in row.items() if key not in CLOCKS}
+            for row in csv.DictReader(file)
+        ]
+
+
+# In one process.
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
+    results = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        agent = small(seed=seed)
+        logger = configure(str(tmp_path / name), ["csv"])
+        agent.set_logger(logger)
+        agent.learn(300)
+        logger.close()
+        results.append((bits(agent), rows_of(tmp_path / name / "progress.csv")))
+    assert len(results[0][1]) > 3
+    assert same_bits(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+    assert not same_bits(results[0][0], results[2][0])
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name, tmp_path):
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (to see that it is left alone)
+    torch.manual_seed(0)
+
+    def generators():
+        return str((random.getstate(), np.random.get_state())), torch.get_rng_state()  # noqa: NPY002
+
+    before = generators()
+    family = strolls(episodes_per_trial=2)
+    agents = [AGENTS[name](family, seed=0).learn(1) for _ in range(2)]
+    assert same_bits(bits(agents[0]), bits(agents[1]))
+    evaluate(agents[0], family, num_tasks=2)
+    agents[0].save(tmp_path / "agent")
+    AGENTS[name].load(tmp_path / "agent", family)
+    after = generators()
+    assert after[0] == before[0]
+    assert torch.equal(after[1], before[1])
+
+
+def test_the_global_generators_do_not_matter():
+    agents = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (that is what must not matter)
+        agents.append(small().learn(60))
+    assert same_bits(*map(bits, agents))
+
+
+def test_evaluation_does_not_change_training():
+    family = strolls()
+    straight, judged = small(family), small(family)
+    straight.learn(200)
+    judged.learn(100)
+    returns = evaluate(judged, family, num_tasks=5).returns
+    judged.predict(np.zeros(judged.trial_input.size))
+    np.testing.assert_array_equal(evaluate(judged, family, num_tasks=5).returns, returns)
+    judged.learn(straight.num_timesteps - judged.num_timesteps, reset_num_timesteps=False)
+    assert judged.num_timesteps == straight.num_timesteps
+    assert same_bits(bits(straight), bits(judged))
+
+
+def test_streams_are_named_and_independent():
+    paths = [("a",), ("b",), ("a", 0), ("a", 1), ("a", "0"), (97,), ("a", "b"), ("b", "a"), (0, 97)]
+    seeds = [stream_seed(seed, *path) for seed in (0, 1) for path in paths]
+    assert len(set(seeds)) == len(seeds)
+    assert stream_seed(0, "a", 1) == stream_seed(0, "a", 1)
+    assert stream_seed(stream(0, "a"), 1) == stream_seed(0, "a", 1)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_tasks_of_a_split_do_not_depend_on_who_else_draws():
+    family = risk()
+    first = family.sample("train", 5, seed=1)
+    family.sample("held_out", 50, seed=1)
+    assert family.sample("train", 5, seed=1) == first
+
+
+# Killed and resumed. Each moment is a kill -9 of the real command line at that very place.
+
+TRAIN = [
+    *("train", "rl2", "bandit-10x5", "--threads", "1", "--total-timesteps", "560"),
+    *("--set", "trials_per_iteration=8", "--set", "trials_per_minibatch=4"),
+    *("--set", "n_epochs=1", "--set", "first_episodes_per_trial=5"),
+    *("--set", "normalize_reward=true", "--set", 'policy_kwargs={"hidden_size": 8}'),
+]
+KILLS = [moment for moment in killed_runs.MOMENTS if moment and "ctrl-c" not in moment]
+INTERRUPTS = ["ctrl-c", "ctrl-c twice", "ctrl-c in the evaluation"]
+TWICE = "in a later rollout, and again"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run directory of a training that nobody disturbed."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        killed_runs.make_small(patch.setattr)
+        assert cli.main([*TRAIN, "--run-dir", str(directory)]) == 0
+    assert len(rows_of(directory / "progress.csv")) == 9
+    return directory
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """For each moment the run directory, and what the children said and returned."""
+    root = tmp_path_factory.mktemp("killed")
+    scenarios = {}
+    for moment in [*KILLS, *INTERRUPTS, TWICE]:
+        directory = str(root / moment)
+        first = [[*TRAIN, "--run-dir", directory], moment.removesuffix(", and again")]
+        resumes = [[["resume", directory], ""]]
+        if moment == TWICE:
+            resumes = [[["resume", directory], "first step"], *resumes]
+        scenarios[moment] = [first, *resumes]
+    done = subprocess.run(
+        [sys.executable, killed_runs.__file__],
+        input=json.dumps(list(scenarios.values())),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {
+        moment: (root / moment, steps) for moment, steps in zip(scenarios, json.loads(done.stdout))
+    }
+
+
+def scalars(directory):
+    """All that TensorBoard shows: for each tag the (step, value) pairs."""
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
+    shown = {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag not in CLOCKS
+    }
+    return shown, events.Tags()["images"]
+
+
+@pytest.mark.parametrize("moment", [*KILLS, *INTERRUPTS, TWICE])
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(whole, killed, moment):
+    directory, steps = killed[moment]
+    *kills, (code, errors) = steps
+    assert [code for code, _ in kills] == [-9 if moment not in INTERRUPTS else 130] * len(kills)
+    assert code == 0, errors
+    for name in ("agent.safetensors", "evaluation/held_out.json"):
+        assert (directory / name).read_bytes() == (whole / name).read_bytes(), name
+    assert rows_of(directory / "progress.csv") == rows_of(whole / "progress.csv")
+    assert scalars(directory) == scalars(whole)
+    left = {path.name for path in directory.iterdir() if "tfevents" not in path.name}
+    assert left == {path.name for path in whole.iterdir() if "tfevents" not in path.name}
+
+
+def test_tensorboard_shows_every_step_once_and_the_adaptation_curve(whole):
+    shown, images = scalars(whole)
+    total = [int(row["time/total_timesteps"]) for row in rows_of(whole / "progress.csv")]
+    assert [step for step, _ in shown["rollout/return_last_episode"]] == total
+    assert [step for step, _ in shown["held_out/return_by_episode"]] == list(range(1, 11))
+    returns = json.loads((whole / "evaluation" / "held_out.json").read_text())["returns"]
+    np.testing.assert_allclose(
+        [value for _, value in shown["held_out/return_by_episode"]], np.mean(returns, axis=0)
+    )
+    assert images == ["held_out/curve"]
+
+
+def test_kills_come_at_different_moments(killed):
+    # Else they would prove the same thing again and again: some leave a checkpoint, some do not.
+    assert len(killed) == len({str(directory) for directory, _ in killed.values()}) == 17
+    _, steps = killed["first step"]
+    assert "100%" not in steps[0][1]
+    assert "100%" in killed["before the evaluation"][1][0][1]
+    assert "100%" not in killed["before the evaluation"][1][1][1]  # nothing to be trained again
+    starts = [killed[m][1][1][1].splitlines()[0] for m in ("first step", "in a later rollout")]
+    assert starts[0].startswith("training 10%")
+    assert not starts[1].startswith("training 10%")
+
+
+def test_ctrl_c_says_how_to_go_on(killed):
+    directory, ((_, errors), _) = killed["ctrl-c"]
+    assert "stopping after the present step; Ctrl-C again ends at once" in errors
+    last = errors.strip().splitlines()[-1]
+    assert last.endswith(f"env steps and saved; continue with: metarl resume {directory}")
+    for moment in INTERRUPTS:
+        errors = killed[moment][1][0][1]
+        assert "Traceback" not in errors
+        assert "metarl resume" in errors
+
+
+def test_what_was_logged_before_a_kill_is_not_logged_twice(whole, tmp_path):
+    # The same again, one level lower: a log that is ahead of the checkpoint is cut back to it.
+    from metarl.runs import Run
+
+    copy = tmp_path / "run"
+    shutil.copytree(whole, copy)
+    rows = rows_of(copy / "progress.csv")
+    middle = int(rows[4]["time/total_timesteps"])
+    with (copy / "progress.csv").open("a") as file:
+        file.write("1.0,0.")
+    log = Run.open(copy).logger(middle)
+    assert rows_of(copy / "progress.csv") == rows[:5]
+    log.record("time/total_timesteps", middle + 10)
+    log.record("new/column", 7)
+    log.dump(middle + 10)
+    log.record("only/tensorboard", 7, exclude="csv")
+    log.dump(middle + 20)
+    log.close()
+    after = rows_of(copy / "progress.csv")
+    assert len(after) == 6
+    assert (after[5]["new/column"], after[4]["new/column"]) == ("7", "")
+    shown, _ = scalars(copy)
+    steps = [step for step, _ in shown["time/total_timesteps"]]
+    assert steps == [int(row["time/total_timesteps"]) for row in after]
+    assert all(a < b for a, b in itertools.pairwise(steps))
+
+
+def test_the_helper_script_is_no_test():
+    assert not Path(killed_runs.__file__).name.startswith("test_")
