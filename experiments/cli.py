@@ -51,7 +51,7 @@ def train_command(
     total_timesteps: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    threads: int | None = None,
+    threads: int = 1,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
@@ -63,12 +63,11 @@ def train_command(
         total_timesteps: Env steps of training (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
-        threads: CPU threads of PyTorch (default: PyTorch's own choice).
+        threads: CPU threads of PyTorch; networks this small gain nothing from more than one.
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
     """
-    if threads is not None:
-        check_at_least(1, threads=threads)
-        torch.set_num_threads(threads)
+    check_at_least(1, threads=threads)
+    torch.set_num_threads(threads)
     actions.train(
         agent,
         tasks,
