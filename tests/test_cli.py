@@ -338,11 +338,12 @@ def test_presets_are_of_known_agents_with_known_hyperparameters(preset):
 
 def commands_of(text):
     """The commands of metarl in the code blocks of a page."""
-    for block in re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, re.S):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words and Path(words[0]).name == "metarl":
-                yield words[1:]
+    inside = False
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        elif inside and re.match(r"(\$ )?(\S*/)?metarl ", line):
+            yield shlex.split(line.removeprefix("$ "), comments=True)[1:]
 
 
 README = list(commands_of((ROOT / "README.md").read_text()))
