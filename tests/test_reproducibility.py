@@ -79,8 +79,9 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
     assert not same_bits(results[0][0], results[2][0])
 
 
+@pytest.mark.parametrize("family", [strolls(episodes_per_trial=2), risk()], ids=["box", "discrete"])
 @pytest.mark.parametrize("name", AGENTS)
-def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name, tmp_path):
+def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name, family, tmp_path):
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 (to see that it is left alone)
     torch.manual_seed(0)
@@ -89,7 +90,6 @@ def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name,
         return str((random.getstate(), np.random.get_state())), torch.get_rng_state()  # noqa: NPY002
 
     before = generators()
-    family = strolls(episodes_per_trial=2)
     agents = [AGENTS[name](family, seed=0).learn(1) for _ in range(2)]
     assert same_bits(bits(agents[0]), bits(agents[1]))
     evaluate(agents[0], family, num_tasks=2)

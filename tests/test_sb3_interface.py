@@ -58,6 +58,7 @@ def test_predict_agrees_with_adaptation_step_by_step(space, network):
             row, reward, start, _, _ = env.step(action)
             rewards.append(reward)
         assert start  # the trial ends where the adaptation ends
+        assert row[0] == done.lengths[0, -1]  # with the last observation, not one of a next episode
         assert sum(rewards) == pytest.approx(done.returns.sum(), abs=1e-4)
 
 
