@@ -134,6 +134,8 @@ def run(arguments, moment):
 
 
 if __name__ == "__main__":
+    # A shell's background jobs inherit an ignored SIGINT; a user at a terminal has it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     make_small()
     warm_up()
     scenarios = json.load(sys.stdin)
