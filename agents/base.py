@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import configure_logger, get_device
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, Rollout
 from metarl.agents.hyperparameters import check_hyperparameters
+from metarl.agents.parallel import one_thread
 from metarl.agents.progress import ProgressBar
 from metarl.agents.state import gather_tensors, restore_tensors
 from metarl.checkpoint import load_checkpoint, save_checkpoint
@@ -181,7 +182,8 @@ class MetaAgent(ABC):
         assert self._callback is not None
         started, before = time.perf_counter(), self.num_timesteps
         self._callback.on_rollout_start()
-        self.last_rollout = self._collect(env)
+        with one_thread():
+            self.last_rollout = self._collect(env)
         self._callback.on_rollout_end()
         self._update()
         self.iteration += 1

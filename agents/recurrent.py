@@ -17,8 +17,8 @@ class RecurrentActorCritic(nn.Module):
     """A recurrent network with a policy head and a value head.
 
     Input rows pass an optional multilayer perceptron, then the cell, then linear heads. The
-    memory of both is one tensor of shape (num_slots, n, hidden_size): a GRU has one slot, an
-    LSTM two (hidden and cell state), and a separate critic doubles them.
+    memory is one tensor of shape (num_slots, n, hidden_size): a GRU has one slot, an LSTM two
+    (hidden and cell state).
 
     Args:
         input_size: The length of an input row.
@@ -51,6 +51,7 @@ class RecurrentActorCritic(nn.Module):
             1, hidden_size=hidden_size, **{f"encoder[{i}]": n for i, n in enumerate(encoder)}
         )
         check_names([cell], _CELLS, "cell")
+        self.cell = cell
         self.action_head = ActionHead(action_space)
         self.actor = _Memory(input_size, hidden_size, cell, encoder, generator)
         self.critic = (
@@ -67,32 +68,52 @@ class RecurrentActorCritic(nn.Module):
         )
 
     def initial_state(self, num_trials: int) -> torch.Tensor:
-        """Return the memory at the start of a trial: zeros, of shape (num_slots, n, hidden)."""
-        slots = self.actor.num_slots * (1 if self.critic is None else 2)
-        return self.value.weight.new_zeros(slots, num_trials, self.actor.hidden_size)
+        """Return the actor's memory at the start of a trial: zeros, (num_slots, n, hidden)."""
+        return self.actor.initial_state(num_trials)
 
-    def forward(
+    def act(
         self, inputs: torch.Tensor, state: torch.Tensor
-    ) -> tuple[torch.distributions.Distribution, torch.Tensor, torch.Tensor]:
-        """Run over whole sequences.
+    ) -> tuple[torch.distributions.Distribution, torch.Tensor]:
+        """Go on from a memory.
 
         Args:
             inputs: Input rows, of shape (time, n, input_size).
             state: The memory before the first row, of shape (num_slots, n, hidden_size).
 
         Returns:
-            The action distribution over (time, n), the values of shape (time, n), and the memory
-            after the last row.
+            The action distribution over (time, n), and the memory after the last row.
         """
-        slots = self.actor.num_slots
-        features, after = self.actor(inputs, state[:slots])
-        if self.critic is None:
-            value_features = features
-        else:
-            value_features, critic_after = self.critic(inputs, state[slots:])
-            after = torch.cat([after, critic_after])
+        features, after = self.actor(inputs, state)
+        return self.action_head.distribution(self.policy(features), self.log_std), after
+
+    def forward(
+        self, inputs: torch.Tensor
+    ) -> tuple[torch.distributions.Distribution, torch.Tensor]:
+        """Run over whole trials, from an empty memory.
+
+        Args:
+            inputs: Input rows, of shape (time, n, input_size).
+
+        Returns:
+            The action distribution over (time, n), and the values of shape (time, n).
+        """
+        features, _ = self.actor(inputs, self.actor.initial_state(inputs.shape[1]))
         distribution = self.action_head.distribution(self.policy(features), self.log_std)
-        return distribution, self.value(value_features).squeeze(-1), after
+        return distribution, self.values(inputs, features)
+
+    def values(self, inputs: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the values alone, of shape (time, n).
+
+        Args:
+            inputs: Input rows of whole trials, of shape (time, n, input_size).
+            features: The actor's outputs, if they are known.
+        """
+        if self.critic is not None:
+            features, _ = self.critic(inputs, self.critic.initial_state(inputs.shape[1]))
+        elif features is None:
+            features, _ = self.actor(inputs, self.actor.initial_state(inputs.shape[1]))
+        values: torch.Tensor = self.value(features)
+        return values.squeeze(-1)
 
 
 class _Memory(nn.Module):
@@ -119,6 +140,14 @@ class _Memory(nn.Module):
         self.cell = _CELLS[cell](input_size, hidden_size)
         for weights in self.cell.parameters():
             uniform_(weights, hidden_size, generator)
+        if cell == "lstm":  # a memory that lasts from the start (Jozefowicz et al. 2015)
+            with torch.no_grad():
+                self.cell.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] += 1.0
+
+    def initial_state(self, num_trials: int) -> torch.Tensor:
+        """Return zeros of shape (num_slots, n, hidden_size)."""
+        weights = next(self.cell.parameters())
+        return weights.new_zeros(self.num_slots, num_trials, self.hidden_size)
 
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor

@@ -1,5 +1,7 @@
 """RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from metarl.agents.losses import (
     standardize,
 )
 from metarl.agents.normalize import RunningMoments
+from metarl.agents.parallel import parallel_map
 from metarl.agents.recurrent import RecurrentActorCritic
 from metarl.agents.rl2_adaptation import Recorder, RL2Adaptation
 from metarl.errors import check_at_least
@@ -25,6 +28,9 @@ from metarl.trial import TrialInput
 from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
+
+TRIALS_PER_PIECE = {"gru": 128, "lstm": 64}
+"""Pieces that PyTorch is quickest with: long enough vectors, and what fits a core's cache."""
 
 
 class RL2(MetaAgent):
@@ -213,68 +219,105 @@ class RL2(MetaAgent):
 
     def _update(self) -> None:
         batch = self._recorder.batch()
-        rows, mask = batch["rows"], batch["mask"]
-        rewards = batch["rewards"]
+        del self._recorder
+        rewards, mask = batch["rewards"], batch["mask"]
+        batch["inputs"] = self._normalize(batch["rows"])
+        batch["values"] = self._values(batch["inputs"])
+        values = batch["values"] * batch["episodes_left"]
         if self.normalize_reward:
             rewards = rewards / self.return_moments.std()
-        values = batch["values"] * batch["episodes_left"]
         advantages = generalized_advantages(rewards, values, mask, self.gamma, self.gae_lambda)
-        targets = advantages + values * mask
-        self._fit(batch, self._normalize(rows), standardize(advantages, mask), targets)
+        batch["advantages"] = standardize(advantages, mask)
+        batch["targets"] = targets = advantages + values * mask
         residual = masked_mean((targets - values).square(), mask)
         spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
         self.logger.record("train/explained_variance", 1.0 - (residual / spread).item())
+        self._fit(batch)
         # The moments change only between iterations: what was recorded under the old ones is
         # learned from under the old ones.
-        self._update_moments(rows, batch["rewards"], mask)
+        self._update_moments(batch["rows"], batch["rewards"], mask)
 
-    def _fit(
-        self,
-        batch: dict[str, torch.Tensor],
-        inputs: torch.Tensor,
-        advantages: torch.Tensor,
-        targets: torch.Tensor,
-    ) -> None:
+    def _pieces(self, trials: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Cut trials into the pieces that threads take."""
+        if self.device.type != "cpu":
+            return (trials,)
+        return torch.split(trials, TRIALS_PER_PIECE[self.network.cell])
+
+    @torch.no_grad()
+    def _values(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the critic's values of whole trials, of shape (time, n)."""
+
+        def values(piece: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return self.network.values(inputs[:, piece])
+
+        trials = torch.arange(inputs.shape[1], device=self.device)
+        return torch.cat(parallel_map(values, self._pieces(trials)), dim=1)
+
+    def _fit(self, batch: dict[str, torch.Tensor]) -> None:
         remaining = 1.0 - self._progress() if self.anneal else 1.0
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * remaining
         ent_coef = self.ent_coef * remaining
+        parameters = list(self.network.parameters())
         generator = self._generator("minibatches")
-        num_steps = 0
-        sums = dict.fromkeys(
-            ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm"), 0.0
-        )
+        history = []
         for _ in range(self.n_epochs):
             order = torch.randperm(self.n_envs, generator=generator, device=self.device)
             epoch_kl = []
             for trials in torch.split(order, self.trials_per_minibatch):
-                real = batch["mask"][:, trials]
-                state = self.network.initial_state(len(trials))
-                distribution, values, _ = self.network(inputs[:, trials], state)
-                log_probs = distribution.log_prob(batch["actions"][:, trials])
-                log_ratio = log_probs - batch["log_probs"][:, trials]
-                surrogate = ppo_surrogate(log_ratio, advantages[:, trials], real, self.clip_range)
-                values = values * batch["episodes_left"][:, trials]
-                value_loss = 0.5 * masked_mean((values - targets[:, trials]).square(), real)
-                entropy = masked_mean(distribution.entropy(), real)
-                loss = -surrogate + self.vf_coef * value_loss - ent_coef * entropy
-                self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                num_steps = batch["mask"][:, trials].sum()
+                gradients = functools.partial(self._gradients, batch, num_steps, ent_coef)
+                of_pieces, measures = zip(*parallel_map(gradients, self._pieces(trials)))
+                for parameter, *parts in zip(parameters, *of_pieces):
+                    parameter.grad = functools.reduce(torch.add, parts)
                 grad_norm = torch.nn.utils.clip_grad_norm_(
-                    self.network.parameters(), self.max_grad_norm, error_if_nonfinite=True
+                    parameters, self.max_grad_norm, error_if_nonfinite=True
                 )
                 self.optimizer.step()
-                with torch.no_grad():  # the estimator of Schulman's note, never negative
-                    kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, real).item()
-                epoch_kl.append(kl)
-                num_steps += 1
-                for name, value in zip(sums, (-surrogate, value_loss, entropy, kl, grad_norm)):
-                    sums[name] += float(torch.as_tensor(value).detach())
+                measured = functools.reduce(torch.add, measures)
+                history.append([*measured.tolist(), float(grad_norm)])
+                epoch_kl.append(history[-1][3])
             if self.target_kl is not None and np.mean(epoch_kl) > self.target_kl:
                 break
-        for name, total in sums.items():
-            self.logger.record(f"train/{name}", total / num_steps)
-        self.logger.record("train/gradient_steps", num_steps)
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
+        for name, mean in zip(names, np.mean(history, axis=0)):
+            self.logger.record(f"train/{name}", mean)
+        self.logger.record("train/gradient_steps", len(history))
         self.logger.record("train/learning_rate", self.optimizer.param_groups[0]["lr"])
+
+    def _gradients(
+        self,
+        batch: dict[str, torch.Tensor],
+        num_steps: torch.Tensor,
+        ent_coef: float,
+        trials: torch.Tensor,
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return what some trials of a minibatch add to its gradient, and to its measures.
+
+        Args:
+            batch: All trials.
+            num_steps: The real steps of the whole minibatch.
+            ent_coef: The present weight of the entropy bonus.
+            trials: Which trials.
+
+        Returns:
+            The gradient by each parameter; and policy loss, value loss, entropy and divergence.
+        """
+        names = ("inputs", "actions", "log_probs", "advantages", "targets", "episodes_left", "mask")
+        inputs, actions, old_log_probs, advantages, targets, episodes_left, mask = (
+            batch[name][:, trials] for name in names
+        )
+        distribution, values = self.network(inputs)
+        log_ratio = distribution.log_prob(actions) - old_log_probs
+        surrogate = ppo_surrogate(log_ratio, advantages, mask, self.clip_range)
+        value_loss = 0.5 * masked_mean((values * episodes_left - targets).square(), mask)
+        entropy = masked_mean(distribution.entropy(), mask)
+        share = mask.sum() / num_steps
+        loss = share * (-surrogate + self.vf_coef * value_loss - ent_coef * entropy)
+        gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+        with torch.no_grad():  # the estimator of Schulman's note, never negative
+            kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
+            return gradients, share * torch.stack([-surrogate, value_loss, entropy, kl])
 
     def _normalize(self, rows: torch.Tensor) -> torch.Tensor:
         """Return input rows as the network takes them."""
@@ -363,7 +406,7 @@ class RL2(MetaAgent):
             self._predict_generator.manual_seed(stream_seed(self.seed, "predict"))
         generator = None if deterministic else self._predict_generator
         with torch.no_grad():
-            distribution, _, memory = self.network(self._normalize(rows)[None], memory)
+            distribution, memory = self.network.act(self._normalize(rows)[None], memory)
             actions = self.network.action_head.sample(distribution, generator)[0]
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.cpu().numpy(),)

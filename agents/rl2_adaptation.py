@@ -30,9 +30,7 @@ class RL2Adaptation:
     def act(self, observations: Array) -> Array:
         return self._act(observations)[0]
 
-    def _act(
-        self, observations: Array
-    ) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _act(self, observations: Array) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor]:
         agent = self._agent
         if self._last is None:
             inputs = agent.trial_input.start(observations)
@@ -40,7 +38,7 @@ class RL2Adaptation:
             inputs = agent.trial_input.follow(observations, *self._last)
         rows = torch.from_numpy(inputs).to(agent.device)
         with torch.no_grad():
-            distribution, values, self._memory = agent.network(
+            distribution, self._memory = agent.network.act(
                 agent._normalize(rows)[None], self._memory
             )
             actions = agent.network.action_head.sample(distribution, self._generator)
@@ -50,7 +48,6 @@ class RL2Adaptation:
             rows,
             actions[0],
             log_probs[0],
-            values[0],
         )
 
     def observe(
@@ -79,7 +76,7 @@ class Recorder(RL2Adaptation):
     def __init__(self, agent: "RL2", num_tasks: int, num_episodes: int, generator: torch.Generator):
         super().__init__(agent, num_tasks, generator)
         self._episodes_left = np.full(num_tasks, num_episodes)
-        names = ("rows", "actions", "log_probs", "values", "episodes_left", "rewards", "mask")
+        names = ("rows", "actions", "log_probs", "episodes_left", "rewards", "mask")
         self._steps: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def act(self, observations: Array) -> Array:

@@ -1,7 +1,7 @@
 """Env steps per second of ``learn()``: our RL² against sb3-contrib's RecurrentPPO.
 
-Both train on the same bandit trials (100 pulls of 5 arms), with the same number of hidden units
-and of epochs and a critic of its own each, in turns in one process, so a busy machine slows both.
+Both train on the same bandit trials (100 pulls of 5 arms), with an LSTM of as many hidden units
+and as many epochs, in turns in one process, so a busy machine slows both.
 RecurrentPPO gets its best setting: 64 environments, stepped as one numpy batch instead of one by
 one, a rollout of whole trials, the rollout as one minibatch. At its defaults it is far slower.
 Both are timed over whole iterations, rollout and update.
@@ -80,6 +80,7 @@ def main(
     rounds: int = 3,
     num_envs: Sequence[int] = (64,),
     threads: int = 2,
+    separate_critic: bool = True,
 ) -> None:
     """Train both in turns and print env steps per second and the ratio.
 
@@ -88,6 +89,7 @@ def main(
         rounds: How many times each is timed.
         num_envs: Numbers of environments to try for RecurrentPPO.
         threads: PyTorch threads.
+        separate_critic: Whether the critic has an LSTM of its own, on both sides.
     """
     torch.set_num_threads(threads)
     tasks = envs.make(family)
@@ -96,9 +98,13 @@ def main(
     hyperparameters["first_episodes_per_trial"] = None
     # Both take their rollout as one minibatch, so an epoch is one gradient step on either side.
     hyperparameters |= {"trials_per_iteration": 512, "trials_per_minibatch": 512, "n_epochs": 4}
+    hyperparameters["policy_kwargs"] = {
+        "hidden_size": 64,
+        "cell": "lstm",
+        "separate_critic": separate_critic,
+    }
     ours = RL2(tasks, **hyperparameters, seed=0)
     hidden = hyperparameters["policy_kwargs"]["hidden_size"]
-    separate = hyperparameters["policy_kwargs"].get("separate_critic", False)
     per_iteration = ours.n_envs * tasks.episodes_per_trial
     theirs = {}
     for count in num_envs:
@@ -112,15 +118,15 @@ def main(
             policy_kwargs={
                 "lstm_hidden_size": hidden,
                 "net_arch": [],
-                "enable_critic_lstm": separate,
-                "shared_lstm": not separate,
+                "enable_critic_lstm": separate_critic,
+                "shared_lstm": not separate_critic,
             },
             seed=0,
             device="cpu",
         )
         theirs[count] = (agent, 2 * rollout)
     print(
-        f"{family}, {hidden} hidden units, {ours.n_epochs} epochs, {threads} threads; "
+        f"{family}, LSTM of {hidden} units, {ours.n_epochs} epochs, {threads} threads; "
         "env steps per second of learn()"
     )
     ratios = []

@@ -95,7 +95,7 @@ def evaluate_command(
     split: str = "held_out",
     num_tasks: int | None = None,
     num_episodes: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> None:
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
 
@@ -104,7 +104,7 @@ def evaluate_command(
         split: The split of the family.
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
-        seed: The seed of tasks, episodes and actions.
+        seed: The seed of tasks, episodes and actions (default: the run's).
     """
     actions.evaluate_run(
         run, split=split, num_tasks=num_tasks, num_episodes=num_episodes, seed=seed

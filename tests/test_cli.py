@@ -126,7 +126,7 @@ def test_train_on_a_family_of_ones_own(capsys):
     assert main(["train", "rl2", "poles:tasks", *SMALL]) == 0
     run = Path("runs/rl2-poles-tasks-seed0")
     assert main(["evaluate", str(run), "--num-tasks", "3"]) == 0
-    returns = Report.load(run / "evaluation" / "held_out-3x2-seed0.json").returns
+    returns = Report.load(run / "evaluation" / "held_out-3x2-seed1.json").returns
     assert returns.tolist() == [[5.0, 5.0]] * 3
 
 
@@ -143,8 +143,8 @@ def test_evaluate_repeats_the_runs_own_evaluation(run, capsys):
 @pytest.mark.parametrize(
     ("options", "name", "shape"),
     [
-        (["--num-tasks", "5"], "held_out-5x10-seed0", (5, 10)),
-        (["--num-episodes", "4"], "held_out-8x4-seed0", (8, 4)),
+        (["--num-tasks", "5"], "held_out-5x10-seed1", (5, 10)),
+        (["--num-episodes", "4"], "held_out-8x4-seed1", (8, 4)),
         (["--seed", "3"], "held_out-8x10-seed3", (8, 10)),
         (["--split", "train"], "train", (8, 10)),
     ],
