@@ -1,0 +1,175 @@
+"""Reports: the summary over tasks, and reports as files, tables and pictures."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from test_evaluation import Fixed, Toy
+from toys import risk, strolls
+
+from metarl import Report, Tasks, evaluate
+from metarl.evaluation import check_comparable
+from metarl.plotting import plot_reports
+from metarl.tables import comparison_table, report_table
+
+# The summary over tasks.
+
+
+def made_up(returns, agent="toy", **options):
+    returns = np.asarray(returns, dtype=np.float64)
+    family = strolls()
+    return Report(
+        agent=agent,
+        family="strolls",
+        split="held_out",
+        returns=returns,
+        lengths=np.ones(returns.shape, np.int64),
+        tasks=family.sample("held_out", len(returns), seed=0),
+        **options,
+    )
+
+
+def each_alone(report):
+    return [(i, i + 1) for i in range(report.num_episodes)]
+
+
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 4, 5, 41])
+def test_interquartile_mean(num_tasks):
+    returns = np.random.default_rng(0).standard_cauchy((num_tasks, 4))
+    report = made_up(returns)
+    summary = report.summary([(0, 1), (1, 4)])
+    grouped = np.stack([returns[:, 0], returns[:, 1:].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(summary.iqm, scipy.stats.trim_mean(grouped, 0.25))
+    np.testing.assert_allclose(summary.mean, grouped.mean(axis=0))
+    assert summary.center is summary.iqm
+    assert made_up(returns, statistic="mean").summary([(0, 4)]).statistic == "mean"
+    assert (summary.low <= summary.center).all()
+    assert (summary.center <= summary.high).all()
+
+
+def test_interquartile_mean_by_hand():
+    # A quarter of the tasks is cut on each side: 0 and 100 count for nothing.
+    summary = made_up([[0.0], [1.0], [3.0], [100.0]]).summary([(0, 1)])
+    assert summary.iqm.tolist() == [2.0]
+    assert summary.mean.tolist() == [26.0]
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(statistic):
+    rng = np.random.default_rng(1)
+    # 200 experiments of 40 tasks: each column is one, all with the true value 2.
+    report = made_up(rng.normal(2.0, 3.0, (40, 200)), statistic=statistic)
+    summary = report.summary(each_alone(report))
+    covered = ((summary.low <= 2.0) & (summary.high >= 2.0)).mean()
+    # A percentile interval over 40 tasks is a little narrow; one of the returns' own quantiles
+    # would cover always, one of half the width 68 times in 100.
+    assert 0.88 <= covered <= 0.99
+    width = np.mean(summary.high - summary.low)
+    standard_error = 3.0 / np.sqrt(40)
+    assert width == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+    np.testing.assert_array_equal(report.summary(each_alone(report)).low, summary.low)
+
+
+def test_one_task_has_no_interval():
+    summary = made_up([[3.0, 4.0]]).summary([(0, 1), (1, 2)])
+    assert summary.low.tolist() == summary.high.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("num_episodes", [1, 2, 3, 12, 13, 50, 51, 99, 500, 1000])
+@pytest.mark.parametrize("at_most", [1, 5, 12, 30, 50])
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_groups_hold_every_episode_once(num_episodes, at_most, parallel):
+    report = made_up(np.zeros((1, num_episodes * parallel)), episodes_per_adaptation=parallel)
+    groups = report.groups(at_most)
+    assert 1 <= len(groups) <= at_most
+    held = [episode for start, stop in groups for episode in range(start, stop)]
+    assert held == list(range(num_episodes * parallel))
+    assert all(start % parallel == 0 for start, _ in groups)
+    if num_episodes <= at_most:
+        assert len(groups) == num_episodes
+
+
+# Reports as files, tables and pictures.
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [[[0.1, 0.2], [0.3, 1e-17]], [[1.0, 2.0], [3.0, 4.0]], [[5.0, 5.0], [5.0, 5.0]], [[2.0]]],
+    ids=["real", "whole", "all-equal", "single"],
+)
+def test_a_report_comes_back_whole(tmp_path, returns):
+    report = made_up(returns, seed=3, notes=("mind this",), episodes_per_adaptation=1)
+    path = report.save(tmp_path / "evaluation")
+    assert path == tmp_path / "evaluation" / "held_out.json"
+    loaded = Report.load(path)
+    assert loaded.returns.dtype == np.float64
+    np.testing.assert_array_equal(loaded.returns, report.returns)
+    np.testing.assert_array_equal(loaded.lengths, report.lengths)
+    assert loaded.tasks == report.tasks
+    for name in ("agent", "family", "split", "statistic", "seed", "notes"):
+        assert getattr(loaded, name) == getattr(report, name)
+    assert str(loaded) == str(report)
+    # Whoever reads the file without us finds the raw array.
+    assert json.loads(path.read_text())["returns"] == returns
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"returns": "x"}'])
+def test_a_file_that_is_no_report(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x.json' is not a report"):
+        Report.load(tmp_path / "x.json")
+    with pytest.raises(FileNotFoundError, match="there is no report"):
+        Report.load(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize("num_episodes", [1, 3, 500])
+@pytest.mark.parametrize("num_tasks", [1, 6])
+def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
+    report = made_up(np.random.default_rng(0).normal(size=(num_tasks, num_episodes)))
+    lines = report_table(report).splitlines()
+    assert lines[0] == f"toy on strolls, held_out: {num_tasks} tasks"
+    assert len(lines) <= 12 + 3
+    assert all(len(line) <= 110 for line in lines)
+    assert lines[2].split()[0] == "1"
+    assert lines[-2].split()[0].endswith(str(num_episodes))
+    assert f"{report.trial_returns.mean():.2f} ±" in lines[-1]
+    figure = report.plot(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    axes = figure.axes[0]
+    x, y = axes.lines[0].get_data()
+    assert len(x) == min(num_episodes, len(x)) <= 30
+    assert axes.get_xscale() == ("log" if num_episodes == 500 else "linear")
+    assert x[0] == 1.0
+    if num_episodes == 3:
+        assert x.tolist() == [1.0, 2.0, 3.0]
+        np.testing.assert_allclose(y, report.summary(each_alone(report)).iqm)
+
+
+def test_comparison_names_the_better_first():
+    rows = np.random.default_rng(0).normal(size=(6, 3))
+    worse, better = made_up(rows, "worse"), made_up(rows + 1.0, "better")
+    longer = made_up(np.hstack([rows, rows]) + 1.0, "longer")
+    lines = comparison_table([worse, better, longer]).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["longer", "better", "worse"]
+    assert len(plot_reports([worse, better, longer]).axes[0].lines) == 3
+
+
+def test_only_what_was_done_on_the_same_tasks_is_compared():
+    report = evaluate(Toy(Fixed), risk(), num_tasks=6)
+    check_comparable([report, replace(report, agent="other", family="risk-told")])
+    shuffled = Tasks("risk", {"pays": 1 - report.tasks.columns["pays"]})
+    for other in (
+        evaluate(Toy(Fixed), risk(), num_tasks=7),
+        evaluate(Toy(Fixed), risk(), num_tasks=6, seed=1),
+        evaluate(Toy(Fixed), risk(), num_tasks=6, split="train"),
+        replace(report, family="safe"),
+        replace(report, tasks=shuffled),
+        replace(report, tasks=Tasks("risk", {"paid": report.tasks.columns["pays"]})),
+    ):
+        for compare in (check_comparable, comparison_table, plot_reports):
+            with pytest.raises(ValueError, match="were not evaluated on the same tasks"):
+                compare([report, other])
+    with pytest.raises(ValueError, match="at least one report, got none"):
+        comparison_table([])

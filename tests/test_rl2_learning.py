@@ -1,0 +1,123 @@
+"""RL²: it learns to explore, and what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+from test_rl2 import NORMAL, SMALL
+from toys import aim, risk, strolls
+
+from metarl import envs, evaluate
+from metarl.agents import RL2
+
+# It learns to learn.
+
+
+def trained(family, num_iterations, **options):
+    agent = RL2(
+        family,
+        seed=0,
+        trials_per_iteration=64,
+        trials_per_minibatch=32,
+        learning_rate=1e-2,
+        anneal=True,
+        gamma=1.0,
+        gae_lambda=1.0,
+        policy_kwargs={"hidden_size": 16, **options.pop("policy_kwargs", {})},
+        **options,
+    )
+    return agent.learn(num_iterations * 64 * family.episodes_per_trial)
+
+
+def test_it_takes_a_risk_to_learn_from_it():
+    # Six pulls. Safe ones earn 0.55, the risk 0.5 on average: whoever lives for the present pull
+    # never tries it and gets 3.3. One risk and then the better of both gets 0.5 + 5 * 0.775 = 4.4.
+    # Broken implementations, each with three seeds: memory cleared at episode ends 3.2; the
+    # boundary transition zeroed 3.3; returns cut at episode ends 3.3.
+    family = risk(6)
+    report = evaluate(trained(family, 60, ent_coef=0.05), family, num_tasks=400)
+    assert report.trial_returns.mean() > 4.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"policy_kwargs": {"cell": "lstm", "separate_critic": True}, **NORMAL}],
+)
+def test_it_aims_better_after_a_shot(options):
+    # Four shots at -1 or 1. Without memory, or with the boundary transition zeroed, the best is 0.
+    # With them the first tells all: 0, 1, 1, 1.
+    family = aim()
+    report = evaluate(trained(family, 40, **options), family, num_tasks=200, deterministic=True)
+    assert abs(report.returns[:, 0].mean()) < 0.2
+    assert report.returns[:, 1:].mean() > 0.8
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"learning_rate": 0.0}, ValueError, r"learning_rate must be in \(0, inf\], got 0.0"),
+        ({"learning_rate": math.nan}, ValueError, "learning_rate must be"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
+        ({"gamma": 1.5}, ValueError, r"gamma must be in \(0, 1\], got 1.5"),
+        ({"gae_lambda": -0.1}, ValueError, "gae_lambda must be at least 0, got -0.1"),
+        ({"gae_lambda": 1.1}, ValueError, "gae_lambda must be"),
+        ({"clip_range": 0}, ValueError, "clip_range must be"),
+        ({"ent_coef": -1.0}, ValueError, "ent_coef must be at least 0"),
+        ({"target_kl": 0.0}, ValueError, "target_kl must be"),
+        ({"n_epochs": 0}, ValueError, "n_epochs must be at least 1, got 0"),
+        ({"n_epochs": 1.5}, TypeError, "n_epochs must be an integer, got 1.5"),
+        ({"n_epochs": True}, TypeError, "n_epochs must be an integer, got True"),
+        ({"normalize_reward": 1}, TypeError, "normalize_reward must be true or false, got 1"),
+        ({"trials_per_iteration": 0}, ValueError, "at least 1, got 0"),
+        ({"trials_per_minibatch": 0}, ValueError, "trials_per_minibatch must be at least 1"),
+        ({"trials_per_minibatch": 7}, ValueError, r"\(7\) must not exceed .* \(6\)"),
+        ({"episodes_per_trial": 0}, ValueError, "episodes_per_trial must be at least 1, got 0"),
+        ({"episodes_per_trial": 2, "first_episodes_per_trial": 3}, ValueError, "must not exceed"),
+        ({"policy_kwargs": {"hiden_size": 8}}, ValueError, "did you mean 'hidden_size'"),
+        ({"policy_kwargs": {"input_size": 8}}, ValueError, "unknown policy_kwargs name"),
+        ({"policy_kwargs": {"hidden_size": 0}}, ValueError, "hidden_size must be at least 1"),
+        ({"policy_kwargs": {"hidden_size": "64"}}, TypeError, "hidden_size must be an integer"),
+        ({"policy_kwargs": {"encoder": [8, 0]}}, ValueError, r"encoder\[1\] must be at least 1"),
+        ({"policy_kwargs": {"encoder": 8}}, TypeError, "encoder must be a list, got 8"),
+        ({"policy_kwargs": {"cell": "gro"}}, ValueError, "unknown cell 'gro'; did you mean 'gru'"),
+        ({"policy_kwargs": 64}, TypeError, "policy_kwargs must be a dictionary or None, got 64"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(options, error, match):
+    with pytest.raises(error, match=match):
+        RL2(strolls(), **{**SMALL, **options})
+
+
+def test_what_is_not_a_family_is_refused():
+    with pytest.raises(TypeError, match=r"as metarl.envs.make\(name\) builds it, got 'bandit"):
+        RL2("bandit-10x5")
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    agent = RL2(risk(), n_epochs=np.int64(2), gamma=np.float32(0.5), trials_per_minibatch=None)
+    agent.save(tmp_path / "agent")
+    assert RL2.load(tmp_path / "agent", risk()).hyperparameters["n_epochs"] == 2
+
+
+def test_an_agent_is_not_evaluated_on_other_spaces():
+    agent = RL2(envs.make("bandit-10x5"))
+    with pytest.raises(ValueError, match=r"made for the action_space Discrete\(5\), 'bandit-10x3'"):
+        evaluate(agent, envs.make("bandit-10x3"), num_tasks=2)
+
+
+def test_a_reward_that_is_not_finite_stops_training():
+    family = strolls()
+    agent = RL2(family, seed=0, **SMALL)
+
+    def break_it(locals_, globals_):
+        agent.get_env()._task = {**agent.get_env()._task, "worth": np.full(6, np.nan)}
+        return True
+
+    with pytest.raises(ValueError, match=r"reward nan in step . of an episode of Task\(strolls"):
+        agent.learn(100, callback=break_it)
+    assert agent.num_timesteps == 0  # nothing was learned from it
