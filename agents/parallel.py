@@ -25,7 +25,7 @@ def parallel_map(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -
         pieces: The pieces.
 
     Returns:
-        The results in the order of the pieces, the same whatever the number of threads.
+        The results in the order of the pieces.
     """
     threads = min(torch.get_num_threads(), len(pieces))
     if threads > 1:

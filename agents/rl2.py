@@ -1,6 +1,7 @@
 """RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -238,10 +239,11 @@ class RL2(MetaAgent):
         self._update_moments(batch["rows"], batch["rewards"], mask)
 
     def _pieces(self, trials: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Cut trials into the pieces that threads take."""
+        """Cut trials into the pieces that threads take, at least one for each."""
         if self.device.type != "cpu":
             return (trials,)
-        return torch.split(trials, TRIALS_PER_PIECE[self.network.cell])
+        share = math.ceil(len(trials) / torch.get_num_threads())
+        return torch.split(trials, min(share, TRIALS_PER_PIECE[self.network.cell]))
 
     @torch.no_grad()
     def _values(self, inputs: torch.Tensor) -> torch.Tensor:
