@@ -45,7 +45,8 @@ def make(name: str) -> TaskDistribution:
 
     Args:
         name: One of :func:`names`, a pattern such as ``bandit-100x5``, or a family of your own
-            as ``my_package.my_module:tasks``.
+            as ``my_package.my_module:tasks``. With ``-told`` at its end, the task is part of the
+            observation: what an oracle trains on.
 
     Raises:
         TypeError: If your own is not a family.
@@ -57,6 +58,8 @@ def make(name: str) -> TaskDistribution:
         tasks = parse(name)
         if tasks is not None:
             return tasks
+    if name.endswith("-told"):
+        return make(name.removesuffix("-told")).told()
     raise ValueError(f"unknown family {name!r}; {did_you_mean(name, _FAMILIES)}")
 
 

@@ -91,22 +91,25 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=40,
         num_eval_episodes=80,
     ),
+    # An LSTM is quicker than a GRU on trials of hundreds of steps, and a critic of its own learns
+    # several times as much from the same steps as a shared one.
     Preset(
         "rl2",
         "half-cheetah-*",
-        5_000_000,
+        6_000_000,
         {
-            "trials_per_iteration": 100,
-            "trials_per_minibatch": 25,
-            "learning_rate": 1e-3,
+            "trials_per_iteration": 128,
+            "trials_per_minibatch": 32,
+            "n_epochs": 2,
+            "learning_rate": 3e-3,
             "anneal": True,
             "gamma": 0.99,
             "gae_lambda": 0.95,
             "normalize_observation": True,
             "normalize_reward": True,
-            "policy_kwargs": {"hidden_size": 128, "separate_critic": True},
+            "policy_kwargs": {"hidden_size": 64, "cell": "lstm", "separate_critic": True},
         },
-        num_eval_tasks=100,
+        num_eval_tasks=400,
     ),
     # What a new family starts from.
     Preset(

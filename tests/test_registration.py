@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import metarl.envs
+from metarl import envs
 
 IDS = [name for name in gymnasium.registry if name.startswith("metarl/")]
 
@@ -39,3 +39,12 @@ def test_batches_are_made(name):
     assert observations.shape == following.shape == env.observation_space.shape
     assert rewards.shape == (3,)
     env.close()
+
+
+def test_the_told_variant_of_any_family_has_a_name():
+    hidden, told = envs.make("bandit-10x3"), envs.make("bandit-10x3-told")
+    assert told.name == "bandit-10x3-told"
+    sizes = [gymnasium.spaces.flatdim(f.observation_space) for f in (hidden, told)]
+    assert sizes[1] == sizes[0] + 3
+    with pytest.raises(ValueError, match="unknown family 'bandit-10'"):
+        envs.make("bandit-10-told")
