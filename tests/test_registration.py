@@ -18,7 +18,7 @@ def build(make, *args, **options):
 
 
 def test_something_is_registered():
-    assert metarl.envs.names()
+    assert envs.names()
     assert "metarl/Bandit-v0" in IDS
 
 
@@ -42,9 +42,13 @@ def test_batches_are_made(name):
 
 
 def test_the_told_variant_of_any_family_has_a_name():
-    hidden, told = envs.make("bandit-10x3"), envs.make("bandit-10x3-told")
-    assert told.name == "bandit-10x3-told"
-    sizes = [gymnasium.spaces.flatdim(f.observation_space) for f in (hidden, told)]
-    assert sizes[1] == sizes[0] + 3
+    told = envs.make("navigation-2d-told")
+    assert told.name == "navigation-2d-told"
+    env = told.make_vec(3)
+    goals = told.sample("train", 3, seed=0)
+    env.set_tasks(goals)
+    observations, _ = env.reset(seed=0)
+    assert observations.shape == (3, 4)  # where it is, and the goal in units of its range
+    assert len(np.unique(observations[:, 2:])) == 6
     with pytest.raises(ValueError, match="unknown family 'bandit-10'"):
         envs.make("bandit-10-told")
