@@ -57,6 +57,7 @@ _LONG_BANDITS = {
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
+    Preset("rl2", "bandit-100x5", 10_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
@@ -96,7 +97,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "half-cheetah-*",
-        6_000_000,
+        4_000_000,
         {
             "trials_per_iteration": 128,
             "trials_per_minibatch": 32,
