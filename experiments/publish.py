@@ -59,13 +59,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """Return results as a Markdown table, a row for each run, every seed."""
     lines = [
         "| family | agent | seed | env steps | training | first episode | last episode "
-        "| all episodes (± s.e.) | published |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| last minus first | all episodes (± s.e.) | published |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         config, report = result["config"], Report.from_json(result["report"])
         groups = report.groups(report.num_episodes)
         curve = report.summary([groups[0], groups[-1]])
+        parts = (curve.center, curve.low, curve.high)
         totals = report.trial_returns
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
@@ -74,10 +75,16 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"| {report.family} | {report.agent} | {config['seed']} "
             f"| {result['env_steps'] / 1e6:.1f}M | {result['training_seconds'] / 60:.1f} min, "
             f"{threads} thread{'s' if threads > 1 else ''} "
-            f"| {curve.center[0]:.3g} | {curve.center[1]:.3g} "
+            f"| {_interval(*(part[0] for part in parts))} "
+            f"| {_interval(*(part[1] for part in parts))} | {_interval(*report.improvement())} "
             f"| {totals.mean():.2f} ± {error:.2f} | {published} |"
         )
     return "\n".join(lines)
+
+
+def _interval(center: float, low: float, high: float) -> str:
+    digits = 3 if max(abs(low), abs(high)) < 10.0 else 1
+    return f"{center:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:

@@ -196,6 +196,24 @@ class Report:
             confidence=confidence,
         )
 
+    def improvement(self, confidence: float = 0.95) -> tuple[float, float, float]:
+        """Return by how much the last round of episodes beats the first, task by task.
+
+        Tasks differ in what can be earned in them, and that hides what adaptation adds from the
+        intervals of single episodes; in the difference of two episodes of one task it cancels.
+
+        Args:
+            confidence: The level of the interval.
+
+        Returns:
+            The mean over tasks of the difference, and its bootstrap interval.
+        """
+        groups = self.groups(self.num_episodes)
+        first, last = (self.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
+        gain = (last - first)[:, None]
+        low, high = _interval(gain, "mean", confidence, self.seed)
+        return float(gain.mean()), float(low[0]), float(high[0])
+
     def __str__(self) -> str:
         from metarl.tables import report_table
 

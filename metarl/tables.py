@@ -58,6 +58,9 @@ def report_table(report: Report) -> str:
         f" all {report.num_episodes} episodes together: {_trial(report)} "
         "(mean over tasks ± standard error)",
     ]
+    if len(summary.groups) > 1:
+        gain, low, high = map(_number, report.improvement())
+        lines.append(f" last minus first, task by task: {gain} (95% interval {low} to {high})")
     lines += [f" note: {note}" for note in report.notes]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Reports: the summary over tasks, and reports as files, tables and pictures."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(statistic):
     np.testing.assert_array_equal(report.summary(each_alone(report)).low, summary.low)
 
 
+def test_improvement_is_paired():
+    # What a task is worth differs by 100, what adaptation adds is 1: unpaired, it is not seen.
+    rng = np.random.default_rng(0)
+    worth = rng.normal(0.0, 100.0, (200, 1))
+    returns = worth + np.array([0.0, 0.5, 1.0]) + rng.normal(0.0, 1.0, (200, 3))
+    report = made_up(returns)
+    gain, low, high = report.improvement()
+    assert gain == pytest.approx((returns[:, 2] - returns[:, 0]).mean())
+    # 1.96 standard errors of a difference of two unit normals, either way
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(2 / 200), rel=0.2)
+    assert low < 1.0 < high
+    assert f"last minus first, task by task: {gain:.3g}" in str(report)
+
+
+def test_improvement_compares_whole_rounds():
+    report = made_up([[0.0, 2.0, 5.0, 7.0], [1.0, 1.0, 6.0, 6.0]], episodes_per_adaptation=2)
+    assert report.improvement() == (5.0, 5.0, 5.0)
+    assert made_up([[3.0]]).improvement() == (0.0, 0.0, 0.0)
+
+
 def test_one_task_has_no_interval():
     summary = made_up([[3.0, 4.0]]).summary([(0, 1), (1, 2)])
     assert summary.low.tolist() == summary.high.tolist() == [3.0, 4.0]
@@ -130,11 +151,12 @@ def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
     report = made_up(np.random.default_rng(0).normal(size=(num_tasks, num_episodes)))
     lines = report_table(report).splitlines()
     assert lines[0] == f"toy on strolls, held_out: {num_tasks} tasks"
-    assert len(lines) <= 12 + 3
-    assert all(len(line) <= 110 for line in lines)
+    *lines, total = lines[: len(lines) - (num_episodes > 1)]  # the last line is the improvement
+    assert len(lines) <= 12 + 2
+    assert all(len(line) <= 110 for line in report_table(report).splitlines())
     assert lines[2].split()[0] == "1"
-    assert lines[-2].split()[0].endswith(str(num_episodes))
-    assert f"{report.trial_returns.mean():.2f} ±" in lines[-1]
+    assert lines[-1].split()[0].endswith(str(num_episodes))
+    assert f"{report.trial_returns.mean():.2f} ±" in total
     figure = report.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     axes = figure.axes[0]
