@@ -102,7 +102,8 @@ class MujocoVectorEnv(TaskVectorEnv):
         physics: Writes the parameters into the models; None if they change the reward only.
         edit: Changes the ``MjSpec`` before it is compiled; None leaves it as gymnasium ships it.
         horizon: After how many steps an episode is truncated.
-        num_threads: Threads that step the simulations; 0 takes one per core.
+        num_threads: Threads that step the simulations; 0 takes one for each core that this process
+            may use.
         render_mode: None or "rgb_array".
 
     Raises:
@@ -135,7 +136,7 @@ class MujocoVectorEnv(TaskVectorEnv):
             "render_modes": ["rgb_array"],
             "render_fps": round(1.0 / self.dt),
         }
-        threads = min(num_threads or os.cpu_count() or 1, num_envs)
+        threads = min(num_threads or _num_cores(), num_envs)
         self.batch = batch_class(model, num_envs, nthread=threads)
         self._fields = ModelFields(self.batch)
         names = {"qpos", "qvel", *body.needs, *(name for name, _ in body.extras)}
@@ -293,6 +294,12 @@ class MujocoVectorEnv(TaskVectorEnv):
             observations[:, column : column + extra.shape[1]] = extra
             column += extra.shape[1]
         return observations
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _import_batch() -> Any:

@@ -66,10 +66,10 @@ class BanditTrials(VecEnv):
         return [getattr(self, attr_name, None)] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError("the trials have no attributes to set")
+        raise AttributeError(f"the trials have no attribute {attr_name!r} to set")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError("the trials have no methods to call")
+        raise AttributeError(f"the trials have no method {method_name!r} to call")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False] * self.num_envs

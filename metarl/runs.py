@@ -56,11 +56,15 @@ class Run:
             FileExistsError: If there is something already.
         """
         directory = Path(directory)
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        # A kill while this very file was first written leaves a part of it, and nothing of worth.
+        begun = set(directory.glob(".config.json.*"))
+        if directory.exists() and (not directory.is_dir() or set(directory.iterdir()) - begun):
             raise FileExistsError(
                 f"{str(directory)!r} exists already and is left as it is; choose another "
                 f"directory, or continue that run with: metarl resume {directory}"
             )
+        for part in begun:
+            part.unlink()
         run = cls(directory, {**config, "versions": versions(), "git_commit": git_commit()})
         atomic_write(directory / "config.json", json.dumps(run.config, indent=2) + "\n")
         return run

@@ -234,9 +234,11 @@ def test_without_a_preset_an_agent_needs_a_number_of_steps(capsys, monkeypatch):
     assert main([*command, *SMALL]) == 0
 
 
-def test_an_empty_folder_will_do(tmp_path):
+def test_a_folder_of_nothing_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".config.json.x1").touch()  # of a run that was killed as it began
     assert main(["train", "rl2", "bandit-10x2", *SMALL, "--run-dir", "empty"]) == 0
+    assert not list((tmp_path / "empty").glob(".config.json.*"))
 
 
 def test_a_complete_run_is_not_resumed(run, capsys):
