@@ -111,7 +111,7 @@ class GradientAdaptation:
         active: NDArray[np.bool_],
     ) -> None:
         # What follows a lane's episode before the round is over is not part of it.
-        self._rewards.append(np.asarray(rewards, dtype=np.float32))
+        self._rewards.append(np.array(rewards, dtype=np.float32))  # an environment may reuse it
         self._active.append(active & ~self._ended)
         self._ended |= active & (terminated | truncated)
 

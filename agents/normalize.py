@@ -1,5 +1,7 @@
 """Running normalisation of observations and rewards, part of an agent's saved parameters."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -39,6 +41,31 @@ class RunningMoments(nn.Module):
         """Return the standard deviation, of shape (size,), in single precision, never zero."""
         return (self.var + 1e-8).sqrt().float()
 
-    def normalize(self, rows: torch.Tensor, clip: float = 10.0) -> torch.Tensor:
-        """Shift and scale rows of shape (..., size); values beyond ``clip`` are clipped."""
-        return ((rows - self.mean.float()) / self.std()).clamp(-clip, clip)
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Shifts and scales the columns of rows, and clips them. Other columns stay.
+
+    Attributes:
+        shift, scale, limit: Of shape (size,), as is a row.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    limit: torch.Tensor
+
+    @classmethod
+    def identity(cls, size: int, device: torch.device) -> "Normalizer":
+        """Return one that changes nothing."""
+        zeros = torch.zeros(size, device=device)
+        return cls(zeros, zeros + 1.0, zeros + torch.inf)
+
+    def set(
+        self, columns: slice, shift: torch.Tensor | float, scale: torch.Tensor, limit: float = 10.0
+    ) -> None:
+        """Determine what happens to some columns."""
+        self.shift[columns], self.scale[columns], self.limit[columns] = shift, scale, limit
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows of shape (..., size) as the network takes them."""
+        return ((rows - self.shift) / self.scale).clamp(-self.limit, self.limit)

@@ -71,9 +71,7 @@ class RecurrentActorCritic(nn.Module):
         """Return the actor's memory at the start of a trial: zeros, (num_slots, n, hidden)."""
         return self.actor.initial_state(num_trials)
 
-    def act(
-        self, inputs: torch.Tensor, state: torch.Tensor
-    ) -> tuple[torch.distributions.Distribution, torch.Tensor]:
+    def act(self, inputs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Go on from a memory.
 
         Args:
@@ -81,10 +79,15 @@ class RecurrentActorCritic(nn.Module):
             state: The memory before the first row, of shape (num_slots, n, hidden_size).
 
         Returns:
-            The action distribution over (time, n), and the memory after the last row.
+            What :meth:`distribution` takes, of shape (time, n, num_outputs), and the memory after
+            the last row.
         """
         features, after = self.actor(inputs, state)
-        return self.action_head.distribution(self.policy(features), self.log_std), after
+        return self.policy(features), after
+
+    def distribution(self, outputs: torch.Tensor) -> torch.distributions.Distribution:
+        """Return the action distribution of the policy's outputs."""
+        return self.action_head.distribution(outputs, self.log_std)
 
     def forward(
         self, inputs: torch.Tensor
@@ -98,8 +101,7 @@ class RecurrentActorCritic(nn.Module):
             The action distribution over (time, n), and the values of shape (time, n).
         """
         features, _ = self.actor(inputs, self.actor.initial_state(inputs.shape[1]))
-        distribution = self.action_head.distribution(self.policy(features), self.log_std)
-        return distribution, self.values(inputs, features)
+        return self.distribution(self.policy(features)), self.values(inputs, features)
 
     def values(self, inputs: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
         """Return the values alone, of shape (time, n).

@@ -18,7 +18,7 @@ from metarl.agents.losses import (
     ppo_surrogate,
     standardize,
 )
-from metarl.agents.normalize import RunningMoments
+from metarl.agents.normalize import Normalizer, RunningMoments
 from metarl.agents.parallel import parallel_map
 from metarl.agents.recurrent import RecurrentActorCritic
 from metarl.agents.rl2_adaptation import Recorder, RL2Adaptation
@@ -222,7 +222,7 @@ class RL2(MetaAgent):
         batch = self._recorder.batch()
         del self._recorder
         rewards, mask = batch["rewards"], batch["mask"]
-        batch["inputs"] = self._normalize(batch["rows"])
+        batch["inputs"] = self.normalizer()(batch["rows"])
         batch["values"] = self._values(batch["inputs"])
         values = batch["values"] * batch["episodes_left"]
         if self.normalize_reward:
@@ -321,20 +321,16 @@ class RL2(MetaAgent):
             kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
             return gradients, share * torch.stack([-surrogate, value_loss, entropy, kl])
 
-    def _normalize(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return input rows as the network takes them."""
-        if not (self.normalize_observation or self.normalize_reward):
-            return rows
-        rows = rows.clone()
+    def normalizer(self) -> Normalizer:
+        """Return what makes the network's inputs of rows, by the moments as they are now."""
         part = self.trial_input
+        normalizer = Normalizer.identity(part.size, self.device)
         if self.normalize_observation:
-            rows[..., part.observation] = self.observation_moments.normalize(
-                rows[..., part.observation]
-            )
+            moments = self.observation_moments
+            normalizer.set(part.observation, moments.mean.float(), moments.std())
         if self.normalize_reward:
-            scaled = rows[..., part.reward] / self.reward_moments.std()
-            rows[..., part.reward] = scaled.clamp(-10.0, 10.0)
-        return rows
+            normalizer.set(part.reward, 0.0, self.reward_moments.std())
+        return normalizer
 
     def _update_moments(
         self, rows: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor
@@ -408,7 +404,8 @@ class RL2(MetaAgent):
             self._predict_generator.manual_seed(stream_seed(self.seed, "predict"))
         generator = None if deterministic else self._predict_generator
         with torch.no_grad():
-            distribution, memory = self.network.act(self._normalize(rows)[None], memory)
+            outputs, memory = self.network.act(self.normalizer()(rows)[None], memory)
+            distribution = self.network.distribution(outputs)
             actions = self.network.action_head.sample(distribution, generator)[0]
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.cpu().numpy(),)

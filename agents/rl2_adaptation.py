@@ -25,30 +25,25 @@ class RL2Adaptation:
         self._agent = agent
         self._memory = agent.network.initial_state(num_tasks).detach()
         self._generator = generator
+        self._normalize = agent.normalizer()
         self._last: tuple[Array, Array, Array] | None = None
 
     def act(self, observations: Array) -> Array:
         return self._act(observations)[0]
 
     def _act(self, observations: Array) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return actions for the environments, input rows, actions and the policy's outputs."""
         agent = self._agent
         if self._last is None:
             inputs = agent.trial_input.start(observations)
         else:
             inputs = agent.trial_input.follow(observations, *self._last)
         rows = torch.from_numpy(inputs).to(agent.device)
+        network = agent.network
         with torch.no_grad():
-            distribution, self._memory = agent.network.act(
-                agent._normalize(rows)[None], self._memory
-            )
-            actions = agent.network.action_head.sample(distribution, self._generator)
-            log_probs = distribution.log_prob(actions)
-        return (
-            agent.network.action_head.to_env(actions[0]),
-            rows,
-            actions[0],
-            log_probs[0],
-        )
+            outputs, self._memory = network.act(self._normalize(rows)[None], self._memory)
+            actions = network.action_head.sample(network.distribution(outputs), self._generator)
+        return network.action_head.to_env(actions[0]), rows, actions[0], outputs[0]
 
     def observe(
         self,
@@ -76,13 +71,13 @@ class Recorder(RL2Adaptation):
     def __init__(self, agent: "RL2", num_tasks: int, num_episodes: int, generator: torch.Generator):
         super().__init__(agent, num_tasks, generator)
         self._episodes_left = np.full(num_tasks, num_episodes)
-        names = ("rows", "actions", "log_probs", "episodes_left", "rewards", "mask")
-        self._steps: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self._acted: tuple[list[torch.Tensor], ...] = ([], [], [])
+        self._observed: tuple[list[Array], ...] = ([], [], [])
 
     def act(self, observations: Array) -> Array:
-        chosen, *recorded = self._act(observations)
-        for name, tensor in zip(self._steps, recorded):
-            self._steps[name].append(tensor)
+        chosen, *acted = self._act(observations)
+        for steps, tensor in zip(self._acted, acted):
+            steps.append(tensor)
         return chosen
 
     def observe(
@@ -97,10 +92,8 @@ class Recorder(RL2Adaptation):
     ) -> None:
         ended = terminated | truncated
         self._last = (actions, rewards, ended)
-        device = self._agent.device
-        present = {"episodes_left": self._episodes_left, "rewards": rewards, "mask": active}
-        for name, values in present.items():
-            self._steps[name].append(torch.as_tensor(values, dtype=torch.float32, device=device))
+        for steps, values in zip(self._observed, (self._episodes_left, rewards, active)):
+            steps.append(np.array(values, dtype=np.float32))  # an environment may reuse its own
         self._episodes_left = self._episodes_left - ended
         self._agent._after_step(rewards, ended, active)
 
@@ -109,4 +102,17 @@ class Recorder(RL2Adaptation):
 
         ``episodes_left`` counts the episodes of the trial not yet ended, the present one included.
         """
-        return {name: torch.stack(steps) for name, steps in self._steps.items()}
+        rows, actions, outputs = (torch.stack(steps) for steps in self._acted)
+        episodes_left, rewards, mask = (
+            torch.as_tensor(np.stack(steps), device=rows.device) for steps in self._observed
+        )
+        with torch.no_grad():
+            log_probs = self._agent.network.distribution(outputs).log_prob(actions)
+        return {
+            "rows": rows,
+            "actions": actions,
+            "log_probs": log_probs,
+            "episodes_left": episodes_left,
+            "rewards": rewards,
+            "mask": mask,
+        }

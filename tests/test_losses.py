@@ -13,7 +13,7 @@ from metarl.agents.losses import (
     ppo_surrogate,
     standardize,
 )
-from metarl.agents.normalize import RunningMoments
+from metarl.agents.normalize import Normalizer, RunningMoments
 from metarl.agents.policies import LOG_STD_MAX, ActionHead
 
 LENGTHS = [7, 1, 4, 6]
@@ -94,15 +94,21 @@ def test_running_moments_are_those_of_all_rows():
     np.testing.assert_allclose(moments.mean.numpy(), rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(moments.var.numpy(), rows.var(0), rtol=1e-8, atol=1e-12)
     assert moments.count == 500
-    normal = moments.normalize(torch.from_numpy(rows).float())
-    np.testing.assert_allclose(normal[:, :2].std(0), 1.0, atol=1e-2)
-    assert (normal.abs() <= 10.0).all()
-    assert moments.normalize(torch.tensor([0.0, 1e9, 1e4]))[:2].tolist() == [-10.0, 10.0]
+    normalizer = Normalizer.identity(4, torch.device("cpu"))
+    normalizer.set(slice(1, 4), moments.mean.float(), moments.std())
+    normal = normalizer(torch.from_numpy(np.insert(rows, 0, 77.0, axis=1)).float())
+    np.testing.assert_allclose(normal[:, 1:3].std(0), 1.0, atol=1e-2)
+    assert (normal[:, 1:].abs() <= 10.0).all()
+    assert (normal[:, 0] == 77.0).all()  # not its column
+    assert normalizer(torch.tensor([0.0, 0.0, 1e9, 1e4]))[1:3].tolist() == [-10.0, 10.0]
 
 
 def test_moments_of_nothing_change_nothing():
-    rows = torch.tensor([[0.5, -3.0]])
-    torch.testing.assert_close(RunningMoments(2).normalize(rows), rows)
+    rows, moments = torch.tensor([[0.5, -3.0]]), RunningMoments(2)
+    normalizer = Normalizer.identity(2, torch.device("cpu"))
+    torch.testing.assert_close(normalizer(rows), rows)
+    normalizer.set(slice(0, 2), moments.mean.float(), moments.std())
+    torch.testing.assert_close(normalizer(rows), rows)
 
 
 # Actions.
