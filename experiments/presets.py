@@ -117,7 +117,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "*",
-        800_000,
+        600_000,
         {
             "trials_per_iteration": 128,
             "trials_per_minibatch": 32,
