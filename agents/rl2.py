@@ -245,7 +245,6 @@ class RL2(MetaAgent):
         share = math.ceil(len(trials) / torch.get_num_threads())
         return torch.split(trials, min(share, TRIALS_PER_PIECE[self.network.cell]))
 
-    @torch.no_grad()
     def _values(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the critic's values of whole trials, of shape (time, n)."""
 
