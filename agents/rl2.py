@@ -1,8 +1,5 @@
 """RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
 
-import functools
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +9,11 @@ from numpy.typing import NDArray
 from metarl.adaptation import Rollout, rollout
 from metarl.agents.base import MetaAgent
 from metarl.agents.hyperparameters import check_hyperparameters
-from metarl.agents.losses import (
-    generalized_advantages,
-    masked_mean,
-    ppo_surrogate,
-    standardize,
-)
+from metarl.agents.losses import generalized_advantages, masked_mean, standardize
 from metarl.agents.normalize import Normalizer, RunningMoments
-from metarl.agents.parallel import parallel_map
 from metarl.agents.recurrent import RecurrentActorCritic
 from metarl.agents.rl2_adaptation import Recorder, RL2Adaptation
+from metarl.agents.rl2_gradients import ppo_gradients, trial_values
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream_seed
 from metarl.tasks import TaskDistribution
@@ -29,9 +21,6 @@ from metarl.trial import TrialInput
 from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
-
-TRIALS_PER_PIECE = {"gru": 128, "lstm": 64}
-"""Pieces that PyTorch is quickest with: long enough vectors, and what fits a core's cache."""
 
 
 class RL2(MetaAgent):
@@ -223,7 +212,7 @@ class RL2(MetaAgent):
         del self._recorder
         rewards, mask = batch["rewards"], batch["mask"]
         batch["inputs"] = self.normalizer()(batch["rows"])
-        batch["values"] = self._values(batch["inputs"])
+        batch["values"] = trial_values(self.network, batch["inputs"])
         values = batch["values"] * batch["episodes_left"]
         if self.normalize_reward:
             rewards = rewards / self.return_moments.std()
@@ -238,23 +227,6 @@ class RL2(MetaAgent):
         # learned from under the old ones.
         self._update_moments(batch["rows"], batch["rewards"], mask)
 
-    def _pieces(self, trials: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Cut trials into the pieces that threads take, at least one for each."""
-        if self.device.type != "cpu":
-            return (trials,)
-        share = math.ceil(len(trials) / torch.get_num_threads())
-        return torch.split(trials, min(share, TRIALS_PER_PIECE[self.network.cell]))
-
-    def _values(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the critic's values of whole trials, of shape (time, n)."""
-
-        def values(piece: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                return self.network.values(inputs[:, piece])
-
-        trials = torch.arange(inputs.shape[1], device=self.device)
-        return torch.cat(parallel_map(values, self._pieces(trials)), dim=1)
-
     def _fit(self, batch: dict[str, torch.Tensor]) -> None:
         remaining = 1.0 - self._progress() if self.anneal else 1.0
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * remaining
@@ -266,16 +238,20 @@ class RL2(MetaAgent):
             order = torch.randperm(self.n_envs, generator=generator, device=self.device)
             epoch_kl = []
             for trials in torch.split(order, self.trials_per_minibatch):
-                num_steps = batch["mask"][:, trials].sum()
-                gradients = functools.partial(self._gradients, batch, num_steps, ent_coef)
-                of_pieces, measures = zip(*parallel_map(gradients, self._pieces(trials)))
-                for parameter, *parts in zip(parameters, *of_pieces):
-                    parameter.grad = functools.reduce(torch.add, parts)
+                gradients, measured = ppo_gradients(
+                    self.network,
+                    batch,
+                    trials,
+                    clip_range=self.clip_range,
+                    vf_coef=self.vf_coef,
+                    ent_coef=ent_coef,
+                )
+                for parameter, gradient in zip(parameters, gradients):
+                    parameter.grad = gradient
                 grad_norm = torch.nn.utils.clip_grad_norm_(
                     parameters, self.max_grad_norm, error_if_nonfinite=True
                 )
                 self.optimizer.step()
-                measured = functools.reduce(torch.add, measures)
                 history.append([*measured.tolist(), float(grad_norm)])
                 epoch_kl.append(history[-1][3])
             if self.target_kl is not None and np.mean(epoch_kl) > self.target_kl:
@@ -285,40 +261,6 @@ class RL2(MetaAgent):
             self.logger.record(f"train/{name}", mean)
         self.logger.record("train/gradient_steps", len(history))
         self.logger.record("train/learning_rate", self.optimizer.param_groups[0]["lr"])
-
-    def _gradients(
-        self,
-        batch: dict[str, torch.Tensor],
-        num_steps: torch.Tensor,
-        ent_coef: float,
-        trials: torch.Tensor,
-    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Return what some trials of a minibatch add to its gradient, and to its measures.
-
-        Args:
-            batch: All trials.
-            num_steps: The real steps of the whole minibatch.
-            ent_coef: The present weight of the entropy bonus.
-            trials: Which trials.
-
-        Returns:
-            The gradient by each parameter; and policy loss, value loss, entropy and divergence.
-        """
-        names = ("inputs", "actions", "log_probs", "advantages", "targets", "episodes_left", "mask")
-        inputs, actions, old_log_probs, advantages, targets, episodes_left, mask = (
-            batch[name][:, trials] for name in names
-        )
-        distribution, values = self.network(inputs)
-        log_ratio = distribution.log_prob(actions) - old_log_probs
-        surrogate = ppo_surrogate(log_ratio, advantages, mask, self.clip_range)
-        value_loss = 0.5 * masked_mean((values * episodes_left - targets).square(), mask)
-        entropy = masked_mean(distribution.entropy(), mask)
-        share = mask.sum() / num_steps
-        loss = share * (-surrogate + self.vf_coef * value_loss - ent_coef * entropy)
-        gradients = torch.autograd.grad(loss, list(self.network.parameters()))
-        with torch.no_grad():  # the estimator of Schulman's note, never negative
-            kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
-            return gradients, share * torch.stack([-surrogate, value_loss, entropy, kl])
 
     def normalizer(self) -> Normalizer:
         """Return what makes the network's inputs of rows, by the moments as they are now."""

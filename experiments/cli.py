@@ -63,7 +63,7 @@ def train_command(
         total_timesteps: Env steps of training (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
-        threads: CPU threads of PyTorch; networks this small gain nothing from more than one.
+        threads: CPU threads of PyTorch. Another number rounds differently.
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
     """
     check_at_least(1, threads=threads)

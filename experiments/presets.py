@@ -42,16 +42,11 @@ _SHORT_BANDITS = {
 # Trials that grow, and a critic of its own, reach in minutes what whole trials from the start and a
 # shared critic do not reach at all. The entropy bonus keeps long trials from freezing too early.
 _LONG_BANDITS = {
+    **_SHORT_BANDITS,
     "trials_per_iteration": 512,
     "first_episodes_per_trial": 10,
     "trials_per_minibatch": 128,
-    "learning_rate": 3e-3,
-    "anneal": True,
-    "gamma": 1.0,
-    "gae_lambda": 0.5,
     "ent_coef": 0.03,
-    "normalize_reward": True,
-    "policy_kwargs": {"hidden_size": 64, "separate_critic": True},
 }
 
 PRESETS: tuple[Preset, ...] = (
@@ -112,8 +107,8 @@ PRESETS: tuple[Preset, ...] = (
         },
         num_eval_tasks=400,
     ),
-    # What a new family starts from. Fewer epochs or shorter training settle for what suits most
-    # tasks: half of the README's poles.
+    # What a new family starts from. With fewer epochs or less training, the README's poles are
+    # balanced for one direction of the force only.
     Preset(
         "rl2",
         "*",

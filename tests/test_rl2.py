@@ -10,7 +10,7 @@ from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 from metarl import TaskDistribution, evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2 import TRIALS_PER_PIECE
+from metarl.agents.rl2_gradients import TRIALS_PER_PIECE
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
 NETWORKS = {
