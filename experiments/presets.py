@@ -72,17 +72,27 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=40,
         num_eval_episodes=80,
     ),
-    # Finn et al. 2017, with the GAE lambda found on navigation; not tuned further.
+    # Policy and tasks as in Finn et al. 2017, but ProMP's outer update: on half-cheetah-dir-rllab it
+    # needs a fifth of TRPO's iterations. Learned inner rates, a smaller first deviation of the
+    # actions and a GAE lambda close to 1 each gain some more.
     Preset(
         "maml",
         "*",
         60_000_000,
         {
-            "meta_batch_size": 40,
+            "meta_batch_size": 20,
             "halve_inner_lr": True,
-            "gae_lambda": 0.95,
-            "fisher_stride": 20,
-            "policy_kwargs": {"hidden_sizes": (100, 100), "activation": "relu"},
+            "learn_inner_lr": "per_parameter",
+            "inner_objective": "ratio",
+            "outer": "ppo",
+            "learning_rate": 1e-3,
+            "n_epochs": 5,
+            "gae_lambda": 0.985,
+            "policy_kwargs": {
+                "hidden_sizes": (100, 100),
+                "activation": "relu",
+                "log_std_init": -0.3,
+            },
         },
         num_eval_tasks=40,
         num_eval_episodes=80,
