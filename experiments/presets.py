@@ -72,7 +72,7 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=40,
         num_eval_episodes=80,
     ),
-    # Policy and tasks as in Finn et al. 2017, but ProMP's outer update: on half-cheetah-dir-rllab it
+    # Policy as in Finn et al. 2017, but the outer update of ProMP: on half-cheetah-dir-rllab it
     # needs a fifth of TRPO's iterations. Learned inner rates, a smaller first deviation of the
     # actions and a GAE lambda close to 1 each gain some more.
     Preset(
