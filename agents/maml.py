@@ -61,8 +61,8 @@ class MAML(MetaAgent):
     products of TRPO take every ``fisher_stride``-th step, and leave out the curvature of the
     inner loop that vanishes at the old parameters (they are J' F J, with J the derivative of the
     adapted parameters and F the Fisher matrix there); loss and divergence in the line search
-    are those of all steps. ProMP goes without its penalty on the inner divergence. E-MAML's
-    term weighs with returns that are standardised over the tasks.
+    are those of all steps. ProMP has this trust region instead of its penalty on the inner
+    divergence. E-MAML's term weighs with returns that are standardised over the tasks.
 
     Args:
         tasks: The family to train on.
@@ -81,7 +81,8 @@ class MAML(MetaAgent):
         gamma: The discount factor.
         gae_lambda: The decay of generalised advantage estimation.
         outer: ``"trpo"``, ``"ppo"`` or ``"reptile"``.
-        max_kl: TRPO: the radius of the trust region, the mean divergence of adapted policies.
+        max_kl: The radius of the trust region, the mean divergence of adapted policies, of a TRPO
+            step or of an iteration's PPO steps together.
         cg_iterations: TRPO: the number of Fisher-vector products.
         cg_damping: TRPO: added to the Fisher matrix's diagonal.
         fisher_stride: TRPO: the products take every so many steps of the episodes.

@@ -64,8 +64,24 @@ def trpo_step(agent: "MAML", supports: Supports, query: Batch) -> None:
     direction = conjugate_gradient(product, -gradient, agent.cg_iterations)
     curvature = direction.dot(product(direction))
     full_step = (2.0 * agent.max_kl / (curvature + 1e-12)).sqrt() * direction
+    move_within_trust_region(agent, supports, query, after, full_step)
+    agent.logger.record("train/outer_grad_norm", float(gradient.norm()))
+
+
+def move_within_trust_region(
+    agent: "MAML", supports: Supports, query: Batch, old: Distribution, full_step: torch.Tensor
+) -> None:
+    """Take a step, shortened until the query's loss falls and adapted policies stay close.
+
+    Args:
+        agent: The agent, with the parameters before the step.
+        supports: The episodes before each inner step.
+        query: The episodes after the last.
+        old: The policies after the last before the step, at the query's observations.
+        full_step: By how much theta is to change, flat.
+    """
+    theta = agent.theta()
     old_theta = [parameter.detach().clone() for parameter in theta]
-    old = after  # only used where no gradient is taken
 
     def move(step: torch.Tensor) -> None:
         with torch.no_grad():
@@ -80,14 +96,14 @@ def trpo_step(agent: "MAML", supports: Supports, query: Batch) -> None:
             divergence = task_mean(kl_divergence(old, after), query.mask).mean()
             return float(outer_loss(agent, supports, query, after)), float(divergence)
 
-    before = float(loss.detach())
+    with torch.no_grad():
+        before = float(outer_loss(agent, supports, query, old))
     found = line_search(evaluate, full_step, before, agent.max_kl)
     move(found.step)
     agent.logger.record("train/loss_before", before)
     agent.logger.record("train/loss_after", found.loss)
     agent.logger.record("train/kl", found.kl)
     agent.logger.record("train/line_search_tries", found.num_tries)
-    agent.logger.record("train/outer_grad_norm", float(gradient.norm()))
 
 
 def fisher_of(agent: "MAML", supports: Supports, query: Batch, adapted: Stacked) -> Product:
@@ -105,21 +121,28 @@ def fisher_of(agent: "MAML", supports: Supports, query: Batch, adapted: Stacked)
 
 
 def ppo_steps(agent: "MAML", supports: Supports, query: Batch) -> None:
-    """Take some steps of proximal policy optimisation, each through the inner steps anew."""
+    """Take some steps of proximal policy optimisation, each through the inner steps anew.
+
+    Together they are one step of a trust region: Adam's first steps have full length in every
+    parameter, and a gradient step through inner steps can throw the adapted policies far away.
+    """
     optimizer = agent._optimizers["optimizer"]
+    theta = agent.theta()
+    start = flatten(theta).detach()
+    old = None
     for _ in range(agent.n_epochs):
         after = agent.policy(query.observations, agent.adapt(supports, differentiable=True))
+        old = after if old is None else old
         loss = outer_loss(agent, supports, query, after, agent.clip_range)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    adapted = agent.adapt(supports, differentiable=False)
-    with torch.no_grad():  # the estimator of Schulman's note, never negative
-        log_probs = agent.policy(query.observations, adapted).log_prob(query.actions)
-        log_ratio = log_probs - query.log_probs
-        kl = task_mean(log_ratio.exp() - 1.0 - log_ratio, query.mask).mean()
-    agent.logger.record("train/loss_after", float(loss.detach()))
-    agent.logger.record("train/kl", float(kl))
+    assert old is not None
+    full_step = flatten(theta).detach() - start
+    with torch.no_grad():
+        for parameter, value in zip(theta, unflatten(start, theta)):
+            parameter.copy_(value)
+    move_within_trust_region(agent, supports, query, old, full_step)
 
 
 def reptile_step(agent: "MAML", supports: Supports, query: Batch) -> None:

@@ -85,6 +85,7 @@ PRESETS: tuple[Preset, ...] = (
             "learn_inner_lr": "per_parameter",
             "inner_objective": "ratio",
             "outer": "ppo",
+            "max_kl": 0.05,
             "learning_rate": 1e-3,
             "n_epochs": 5,
             "gae_lambda": 0.985,

@@ -110,7 +110,8 @@ def train(
             "command": command,
         },
     )
-    return _train(run, learner)
+    with run.exclusive():
+        return _train(run, learner)
 
 
 def resume(run_dir: Path) -> list[Report]:
@@ -119,19 +120,21 @@ def resume(run_dir: Path) -> list[Report]:
     Raises:
         FileNotFoundError: If there is no such run.
         ValueError: If the run is complete.
+        BlockingIOError: If another process is at it.
     """
     run = Run.open(run_dir)
     if run.agent.exists():
         raise ValueError(
             f"{str(run_dir)!r} is complete; evaluate it with: metarl evaluate {run_dir}"
         )
-    for unfinished in run.directory.glob(".*.safetensors.*"):  # a kill in the middle of a write
-        unfinished.unlink()
-    torch.set_num_threads(run.config["threads"])  # other thread counts round differently
-    learner = build_agent(run)
-    if run.checkpoint.exists():
-        learner.restore(run.checkpoint)
-    return _train(run, learner)
+    with run.exclusive():
+        for unfinished in run.directory.glob(".*.safetensors.*"):  # a kill in the middle of a write
+            unfinished.unlink()
+        torch.set_num_threads(run.config["threads"])  # other thread counts round differently
+        learner = build_agent(run)
+        if run.checkpoint.exists():
+            learner.restore(run.checkpoint)
+        return _train(run, learner)
 
 
 def build_agent(run: Run) -> MetaAgent:

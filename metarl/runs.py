@@ -10,11 +10,12 @@
     evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
 """
 
+import contextlib
 import csv
 import io
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from metarl.checkpoint import atomic_write
 from metarl.evaluation import versions
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class Run:
@@ -90,6 +96,27 @@ class Run:
         if not isinstance(config, dict):
             raise ValueError(f"{str(path)!r} is damaged: expected a JSON object")
         return cls(directory, config)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes from training the same run for a while.
+
+        The lock goes with the process, however it ends. Where there is no ``flock`` (Windows),
+        nothing is locked.
+
+        Raises:
+            BlockingIOError: If another process has the run.
+        """
+        with (self.directory / "config.json").open("r+") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise BlockingIOError(
+                        f"{str(self.directory)!r} is being trained by another process; wait for "
+                        "it, or stop it first"
+                    ) from None
+            yield
 
     @property
     def checkpoint(self) -> Path:

@@ -17,6 +17,7 @@ from metarl.experiments import cli
 from metarl.experiments import train as actions
 from metarl.experiments.cli import main
 from metarl.experiments.presets import PRESETS, find_preset
+from metarl.runs import Run
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -246,6 +247,15 @@ def test_a_complete_run_is_not_resumed(run, capsys):
     message = refusal(["resume", str(run)], capsys)
     assert f"is complete; evaluate it with: metarl evaluate {run}" in message
     assert contents(run) == before
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(run, capsys):
+    (run / "agent.safetensors").unlink()
+    before = contents(run)
+    with Run.open(run).exclusive():
+        assert "is being trained by another process" in refusal(["resume", str(run)], capsys)
+        assert contents(run) == before
+    assert main(["resume", str(run)]) == 0
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "compare", "watch"])
