@@ -91,7 +91,7 @@ class MAML(MetaAgent):
         n_epochs: PPO: gradient steps, each on all that was collected.
         clip_range: PPO: how far the ratio may move from 1.
         policy_kwargs: Arguments of :class:`metarl.agents.stacked.StackedPolicy`:
-            ``hidden_sizes``, ``activation``, ``log_std_init``.
+            ``hidden_sizes``, ``activation``, ``log_std_init``, ``output_gain``.
         verbose: 1 prints the log of every iteration.
         seed: The seed of everything; None draws one.
         device: Where to compute.

@@ -34,6 +34,8 @@ class StackedPolicy(nn.Module):
         activation: ``"relu"`` or ``"tanh"``.
         log_std_init: The initial log standard deviation of Box actions, in units of half the
             action range.
+        output_gain: A factor on the last layer's initial weights. Where observations are large,
+            1 has the first actions beyond their bounds, and there is nothing to explore there.
 
     Attributes:
         head: From outputs to action distributions.
@@ -51,6 +53,7 @@ class StackedPolicy(nn.Module):
         hidden_sizes: Sequence[int] = (100, 100),
         activation: str = "relu",
         log_std_init: float = 0.0,
+        output_gain: float = 1.0,
     ):
         super().__init__()
         check_at_least(1, **{f"hidden_sizes[{i}]": n for i, n in enumerate(hidden_sizes)})
@@ -61,7 +64,8 @@ class StackedPolicy(nn.Module):
         self.num_layers = len(sizes) - 1
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             weight = torch.empty(fan_in, fan_out)
-            nn.init.xavier_uniform_(weight, generator=generator)
+            gain = output_gain if index == self.num_layers - 1 else 1.0
+            nn.init.xavier_uniform_(weight, gain, generator=generator)
             self.register_parameter(f"weight{index}", nn.Parameter(weight))
             self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(fan_out)))
         if self.head.has_log_std:

@@ -78,7 +78,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "maml",
         "*",
-        60_000_000,
+        45_000_000,
         {
             "meta_batch_size": 20,
             "halve_inner_lr": True,
@@ -93,6 +93,7 @@ PRESETS: tuple[Preset, ...] = (
                 "hidden_sizes": (100, 100),
                 "activation": "relu",
                 "log_std_init": -0.3,
+                "output_gain": 0.1,
             },
         },
         num_eval_tasks=40,
