@@ -187,6 +187,28 @@ def test_what_is_logged():
     assert agent.last_rollout.returns.shape == (12, 3)
 
 
+@pytest.mark.parametrize("outer", ["trpo", "ppo"])
+def test_an_iteration_keeps_to_the_trust_region(outer):
+    """Five steps of Adam, 0.1 in every parameter each, end far outside if nothing cuts them."""
+    options = {"meta_batch_size": 10, "episodes_per_adaptation": 10, "fisher_stride": 1}
+    agent = make(outer=outer, learning_rate=0.1, max_kl=0.01, **options)
+    before = flatten(agent.theta()).detach()
+    agent.learn(1, log_interval=10)
+    logged = agent.logger.name_to_value
+    assert 0.0 < logged["train/kl"] <= 0.01
+    assert logged["train/loss_after"] < logged["train/loss_before"]
+    moved = flatten(agent.theta()).detach()
+    assert not torch.equal(moved, before)
+    assert logged["train/line_search_tries"] > 1
+
+
+def test_output_gain_scales_the_first_actions():
+    plain, small = (make(policy_kwargs={**TINY, "output_gain": gain}) for gain in (1.0, 0.1))
+    seen = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))
+    means = [agent.policy(seen, agent.policy.stacked(3)).mean for agent in (plain, small)]
+    assert torch.allclose(0.1 * means[0], means[1], atol=1e-6)
+
+
 def test_bad_input():
     for options, message in (
         ({"meta_batch_size": 0}, "meta_batch_size must be at least 1"),
