@@ -49,6 +49,16 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
+_PROMP = {
+    "meta_batch_size": 20,
+    "learn_inner_lr": "per_parameter",
+    "inner_objective": "ratio",
+    "outer": "ppo",
+    "max_kl": 0.05,
+    "learning_rate": 1e-3,
+    "n_epochs": 5,
+}
+
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
@@ -72,22 +82,31 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=40,
         num_eval_episodes=80,
     ),
+    # A step after 20 pulls. Bandits differ in nothing else: what is learned is how long it must be.
+    Preset(
+        "maml",
+        "bandit-*",
+        200_000,
+        {
+            **_PROMP,
+            "meta_batch_size": 100,
+            "inner_lr": 1.0,
+            "learning_rate": 1e-2,
+            "policy_kwargs": {"hidden_sizes": (32,)},
+        },
+        num_eval_tasks=1000,
+        num_eval_episodes=80,
+    ),
     # Policy as in Finn et al. 2017, but the outer update of ProMP: on half-cheetah-dir-rllab it
-    # needs a fifth of TRPO's iterations. Learned inner rates, a smaller first deviation of the
-    # actions and a GAE lambda close to 1 each gain some more.
+    # needs a fifth of TRPO's iterations. Learned inner rates, first actions that are small and vary
+    # less, and a GAE lambda close to 1 each gain some more.
     Preset(
         "maml",
         "*",
-        45_000_000,
+        20_000_000,
         {
-            "meta_batch_size": 20,
+            **_PROMP,
             "halve_inner_lr": True,
-            "learn_inner_lr": "per_parameter",
-            "inner_objective": "ratio",
-            "outer": "ppo",
-            "max_kl": 0.05,
-            "learning_rate": 1e-3,
-            "n_epochs": 5,
             "gae_lambda": 0.985,
             "policy_kwargs": {
                 "hidden_sizes": (100, 100),
@@ -104,7 +123,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "half-cheetah-*",
-        4_000_000,
+        16_000_000,
         {
             "trials_per_iteration": 128,
             "trials_per_minibatch": 32,
@@ -117,7 +136,7 @@ PRESETS: tuple[Preset, ...] = (
             "normalize_reward": True,
             "policy_kwargs": {"hidden_size": 64, "cell": "lstm", "separate_critic": True},
         },
-        num_eval_tasks=400,
+        num_eval_tasks=2000,
     ),
     # What a new family starts from. With fewer epochs or less training, the README's poles are
     # balanced for one direction of the force only.
