@@ -103,7 +103,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "maml",
         "*",
-        20_000_000,
+        28_000_000,
         {
             **_PROMP,
             "halve_inner_lr": True,
