@@ -212,7 +212,7 @@ class RL2(MetaAgent):
         del self._recorder
         rewards, mask = batch["rewards"], batch["mask"]
         batch["inputs"] = self.normalizer()(batch["rows"])
-        batch["values"] = trial_values(self.network, batch["inputs"], mask)
+        batch["values"] = trial_values(self.network, batch["inputs"])
         values = batch["values"] * batch["episodes_left"]
         if self.normalize_reward:
             rewards = rewards / self.return_moments.std()

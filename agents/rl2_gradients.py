@@ -14,47 +14,31 @@ TRIALS_PER_PIECE = {"gru": 128, "lstm": 64}
 """Pieces that PyTorch is quickest with: long enough vectors, and what fits a core's cache."""
 
 
-def _pieces(
-    network: RecurrentActorCritic, trials: torch.Tensor, lengths: torch.Tensor
-) -> Sequence[torch.Tensor]:
-    """Cut trials into the pieces that threads take, at least one for each; like goes with like.
-
-    Args:
-        network: The network.
-        trials: Indices of trials.
-        lengths: The number of steps of every trial; a piece takes as long as its longest.
-    """
+def _pieces(network: RecurrentActorCritic, trials: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Cut trials into the pieces that threads take, at least one for each."""
     if trials.device.type != "cpu":
         return (trials,)
     share = math.ceil(len(trials) / torch.get_num_threads())
-    ordered = trials[lengths[trials].argsort(stable=True)]
-    return torch.split(ordered, min(share, TRIALS_PER_PIECE[network.cell]))
+    return torch.split(trials, min(share, TRIALS_PER_PIECE[network.cell]))
 
 
-def trial_values(
-    network: RecurrentActorCritic, inputs: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
+def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.Tensor:
     """Return the critic's values of whole trials, without a gradient.
 
     Args:
         network: The network.
         inputs: Of shape (time, n, input_size).
-        mask: Which steps are real, of shape (time, n); padding only follows real steps.
 
     Returns:
-        A tensor of shape (time, n), zero in the padding or the value there.
+        A tensor of shape (time, n).
     """
-    lengths = mask.sum(0).long()
-    values = torch.zeros_like(mask)
 
-    def fill(piece: torch.Tensor) -> None:
-        longest = int(lengths[piece].max())
+    def values(piece: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            values[:longest, piece] = network.values(inputs[:longest, piece])
+            return network.values(inputs[:, piece])
 
     trials = torch.arange(inputs.shape[1], device=inputs.device)
-    parallel_map(fill, _pieces(network, trials, lengths))
-    return values
+    return torch.cat(parallel_map(values, _pieces(network, trials)), dim=1)
 
 
 def ppo_gradients(
@@ -80,13 +64,11 @@ def ppo_gradients(
         The gradient by each parameter; and policy loss, value loss, entropy and divergence.
     """
     names = ("inputs", "actions", "log_probs", "advantages", "targets", "episodes_left", "mask")
-    lengths = batch["mask"].sum(0).long()
-    num_steps = lengths[trials].sum()
+    num_steps = batch["mask"][:, trials].sum()
 
     def part(piece: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        longest = int(lengths[piece].max())
         inputs, actions, old_log_probs, advantages, targets, episodes_left, mask = (
-            batch[name][:longest, piece] for name in names
+            batch[name][:, piece] for name in names
         )
         distribution, values = network(inputs)
         log_ratio = distribution.log_prob(actions) - old_log_probs
@@ -100,6 +82,6 @@ def ppo_gradients(
             kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
             return gradients, share * torch.stack([-surrogate, value_loss, entropy, kl])
 
-    of_pieces, measures = zip(*parallel_map(part, _pieces(network, trials, lengths)))
+    of_pieces, measures = zip(*parallel_map(part, _pieces(network, trials)))
     gradients = [functools.reduce(torch.add, parts) for parts in zip(*of_pieces)]
     return gradients, functools.reduce(torch.add, measures)

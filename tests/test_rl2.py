@@ -221,20 +221,16 @@ def test_minibatches_are_whole_trials():
     witness.agent.network.register_forward_pre_hook(
         lambda _, given: batches.append(given[0]) if len(given[0]) > 1 else None
     )
-    inputs, *_, mask = witness.learn().fits[0]
-    lengths = mask.sum(0).long()
-    assert [batch.shape[1] for batch in batches] == [4, 4, 2] * 3
+    inputs = witness.learn().fits[0][0]
+    assert [batch.shape[:2] for batch in batches] == [(len(inputs), n) for n in (4, 4, 2)] * 3
     orders = []
-    for batch in batches:
-        order = [(inputs[0] == column).all(-1).nonzero().item() for column in batch[0]]
-        assert len(batch) == lengths[order].max()  # no padding beyond the longest
-        torch.testing.assert_close(batch, inputs[: len(batch), order])
+    for epoch in range(3):
+        columns = torch.cat(batches[3 * epoch : 3 * epoch + 3], dim=1)
+        order = [(inputs[0] == column).all(-1).nonzero().item() for column in columns[0]]
+        assert sorted(order) == list(range(10))
+        torch.testing.assert_close(columns, inputs[:, order])
         orders.append(order)
-    for start in (0, 3, 6):
-        epoch = [trial for order in orders[start : start + 3] for trial in order]
-        assert sorted(epoch) == list(range(10))
-    assert len({tuple(sorted(order)) for order in orders[::3]}) == 3
-    assert len({len(batch) for batch in batches}) > 1
+    assert len({tuple(order) for order in orders}) == 3
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
