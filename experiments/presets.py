@@ -103,7 +103,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "maml",
         "*",
-        28_000_000,
+        33_000_000,
         {
             **_PROMP,
             "halve_inner_lr": True,
