@@ -123,7 +123,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "half-cheetah-*",
-        16_000_000,
+        12_000_000,
         {
             "trials_per_iteration": 128,
             "trials_per_minibatch": 32,
