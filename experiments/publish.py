@@ -1,6 +1,7 @@
 """Publish runs: their raw returns under ``experiments/results/``, their table in the README.
 
-Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only makes the table anew.
+Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only makes the tables anew,
+those of the studies among them.
 """
 
 import csv
@@ -29,7 +30,6 @@ PUBLISHED = {  # Duan et al. 2016, table 1, the best of 5 seeds
     "bandit-500x10": 432.5,
     "bandit-500x50": 438.9,
 }
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def publish(run: Run) -> Path:
@@ -96,10 +96,16 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     for directory in runs:
         print(publish(Run.open(directory)))
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    tables = {"results": table(results)}
+    for path in sorted(RESULTS.parent.glob("maml-*/table.md")):
+        tables[path.parent.name] = path.read_text().strip()
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    atomic_write(README, f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{lines}\n{end}{after}"
+    atomic_write(README, text)
 
 
 if __name__ == "__main__":
