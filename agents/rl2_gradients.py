@@ -10,16 +10,19 @@ from metarl.agents.losses import masked_mean, ppo_surrogate
 from metarl.agents.parallel import parallel_map
 from metarl.agents.recurrent import RecurrentActorCritic
 
-TRIALS_PER_PIECE = {"gru": 128, "lstm": 64}
-"""Pieces that PyTorch is quickest with: long enough vectors, and what fits a core's cache."""
+STEPS_PER_PIECE = {"gru": 12_800, "lstm": 6_400}
+"""Steps, of all its trials together, of the largest piece that stays in a core's cache."""
 
 
-def _pieces(network: RecurrentActorCritic, trials: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Cut trials into the pieces that threads take, at least one for each."""
+def _pieces(
+    network: RecurrentActorCritic, trials: torch.Tensor, num_steps: int
+) -> Sequence[torch.Tensor]:
+    """Cut trials of ``num_steps`` steps into pieces, as many for each thread."""
     if trials.device.type != "cpu":
         return (trials,)
-    share = math.ceil(len(trials) / torch.get_num_threads())
-    return torch.split(trials, min(share, TRIALS_PER_PIECE[network.cell]))
+    threads = torch.get_num_threads()
+    rounds = math.ceil(len(trials) * num_steps / (threads * STEPS_PER_PIECE[network.cell]))
+    return torch.tensor_split(trials, min(threads * rounds, len(trials)))
 
 
 def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.Tensor:
@@ -38,7 +41,7 @@ def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.T
             return network.values(inputs[:, piece])
 
     trials = torch.arange(inputs.shape[1], device=inputs.device)
-    return torch.cat(parallel_map(values, _pieces(network, trials)), dim=1)
+    return torch.cat(parallel_map(values, _pieces(network, trials, len(inputs))), dim=1)
 
 
 def ppo_gradients(
@@ -82,6 +85,6 @@ def ppo_gradients(
             kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
             return gradients, share * torch.stack([-surrogate, value_loss, entropy, kl])
 
-    of_pieces, measures = zip(*parallel_map(part, _pieces(network, trials)))
+    of_pieces, measures = zip(*parallel_map(part, _pieces(network, trials, len(batch["inputs"]))))
     gradients = [functools.reduce(torch.add, parts) for parts in zip(*of_pieces)]
     return gradients, functools.reduce(torch.add, measures)

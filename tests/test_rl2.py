@@ -10,7 +10,7 @@ from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 from metarl import TaskDistribution, evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2_gradients import TRIALS_PER_PIECE
+from metarl.agents.rl2_gradients import STEPS_PER_PIECE
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
 NETWORKS = {
@@ -240,8 +240,8 @@ def test_pieces_of_a_minibatch_in_threads_learn_what_the_whole_learns(num_thread
     torch.set_num_threads(num_threads)
     try:
         parameters = []
-        for piece in (64, 2):
-            monkeypatch.setitem(TRIALS_PER_PIECE, "gru", piece)
+        for steps in (6400, 40):
+            monkeypatch.setitem(STEPS_PER_PIECE, "gru", steps)
             parameters.append(list(Witness().learn().agent.network.parameters()))
         assert torch.get_num_threads() == num_threads  # the workers' own count stays theirs
     finally:
