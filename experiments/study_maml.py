@@ -49,6 +49,9 @@ PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
 TEST_EPISODES = {"navigation-2d": 40, "ant-dir-rllab": 40}
 """Episodes before an inner step at test, where the paper takes other than in training."""
 
+UNADAPTED = ("inner_steps=0", "learn_inner_lr=null")
+"""What makes MAML an agent that does not adapt in training."""
+
 COLORS = {"maml": "#0072B2", "pretrained": "#E69F00", "random": "#999999", "oracle": "#009E73"}
 NUM_TASKS, NUM_ROUNDS, EVALUATION_SEED = 40, 4, 7
 
@@ -93,7 +96,7 @@ def trained(learner: str, seed: int, options: Options) -> tuple[MAML, dict[str, 
             total_timesteps=options.total_timesteps,
             seed=seed,
             device="cpu",
-            overrides=[*options.set, *(["inner_steps=0"] if learner != "maml" else [])],
+            overrides=[*options.set, *(UNADAPTED if learner != "maml" else [])],
         )
     elif not Run.open(directory).agent.exists():
         resume(directory)
