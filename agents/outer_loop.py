@@ -69,7 +69,12 @@ def trpo_step(agent: "MAML", supports: Supports, query: Batch) -> None:
 
 
 def move_within_trust_region(
-    agent: "MAML", supports: Supports, query: Batch, old: Distribution, full_step: torch.Tensor
+    agent: "MAML",
+    supports: Supports,
+    query: Batch,
+    old: Distribution,
+    full_step: torch.Tensor,
+    shrink: float = 0.8,
 ) -> None:
     """Take a step, shortened until the query's loss falls and adapted policies stay close.
 
@@ -79,6 +84,7 @@ def move_within_trust_region(
         query: The episodes after the last.
         old: The policies after the last before the step, at the query's observations.
         full_step: By how much theta is to change, flat.
+        shrink: The factor between two tries.
     """
     theta = agent.theta()
     old_theta = [parameter.detach().clone() for parameter in theta]
@@ -98,7 +104,7 @@ def move_within_trust_region(
 
     with torch.no_grad():
         before = float(outer_loss(agent, supports, query, old))
-    found = line_search(evaluate, full_step, before, agent.max_kl)
+    found = line_search(evaluate, full_step, before, agent.max_kl, shrink=shrink)
     move(found.step)
     agent.logger.record("train/loss_before", before)
     agent.logger.record("train/loss_after", found.loss)
@@ -142,7 +148,8 @@ def ppo_steps(agent: "MAML", supports: Supports, query: Batch) -> None:
     with torch.no_grad():
         for parameter, value in zip(theta, unflatten(start, theta)):
             parameter.copy_(value)
-    move_within_trust_region(agent, supports, query, old, full_step)
+    # Nothing bounds how far they went: halving finds a step that is thousands of times shorter.
+    move_within_trust_region(agent, supports, query, old, full_step, shrink=0.5)
 
 
 def reptile_step(agent: "MAML", supports: Supports, query: Batch) -> None:
