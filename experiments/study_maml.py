@@ -195,7 +195,7 @@ def plot(
     """Draw return after inner steps, a line for each seed of each learner."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = figure.subplots()
     for learner, color in COLORS.items():
         curves = [means(record) for record in records if record["learner"] == learner]
@@ -207,7 +207,7 @@ def plot(
             _draw(axes, published[learner], marker="x", linestyle=":", color=color, label=text)
     axes.set(xlabel="inner steps", ylabel="return", title=f"{family}, {NUM_TASKS} held-out tasks")
     axes.set_xticks(range(NUM_ROUNDS))
-    axes.legend(fontsize="small")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.savefig(path, dpi=120)
 
 
