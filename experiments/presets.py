@@ -98,7 +98,7 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_episodes=80,
     ),
     # Policy as in Finn et al. 2017, but the outer update of ProMP: on half-cheetah-dir-rllab it
-    # needs a third of TRPO's iterations. Learned inner rates, first actions that are small and vary
+    # needs fewer iterations than TRPO. Learned inner rates, first actions that are small and vary
     # less, and a GAE lambda close to 1 each gain some more.
     Preset(
         "maml",

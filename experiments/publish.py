@@ -4,7 +4,6 @@ Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only make
 those of the studies among them.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +40,7 @@ def publish(run: Run) -> Path:
     evaluation = run.evaluation / "held_out.json"
     if not run.agent.exists() or not evaluation.exists():
         raise ValueError(f"{str(run.directory)!r} is not complete: finish it with metarl resume")
-    with (run.directory / "progress.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = run.progress()
     result = {
         "config": run.config,
         "env_steps": int(rows[-1]["time/total_timesteps"]),

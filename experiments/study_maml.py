@@ -6,7 +6,6 @@ held-out tasks for three inner steps, and writes the raw returns, a table and a 
 finished is not done again, and an interrupted training goes on where its last checkpoint was.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -103,8 +102,7 @@ def trained(learner: str, seed: int, options: Options) -> tuple[MAML, dict[str, 
     run = Run.open(directory)
     agent = load_agent(run)
     assert isinstance(agent, MAML)
-    with (directory / "progress.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = run.progress()
     rounds = [f"rollout/return_after_{step}_steps" for step in range(agent.inner_steps + 1)]
     return agent, {
         "commit": run.config["git_commit"],

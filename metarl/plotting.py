@@ -20,7 +20,8 @@ def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> F
     """Draw adaptation curves of agents on the same tasks: the statistic and its interval.
 
     From 50 episodes on, neighbouring episodes are averaged and the axis is logarithmic, so the
-    early episodes, where adaptation happens, stay visible.
+    early episodes, where adaptation happens, stay visible. It stays linear for an agent that
+    learns from many episodes at a time.
 
     Args:
         reports: The reports; the first is drawn in front.
@@ -53,13 +54,13 @@ def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> F
             zorder=len(reports) - index + 2,
         )
         axes.fill_between(episodes, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
+    first = reports[0]
     longest = max(report.num_episodes for report in reports)
-    if longest >= 50:
+    if longest >= 50 and first.episodes_per_adaptation == 1:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(longest, 12)))
-    first = reports[0]
     statistic = {"iqm": "interquartile mean", "mean": "mean"}[first.statistic]
     axes.set_xlabel("adaptation episode")
     axes.set_ylabel(f"return ({statistic}, 95% interval)")

@@ -133,6 +133,11 @@ class Run:
         """The folder of evaluations."""
         return self.directory / "evaluation"
 
+    def progress(self) -> list[dict[str, str]]:
+        """Return the rows of the log, one for each iteration."""
+        with (self.directory / "progress.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
     def logger(self, num_timesteps: int) -> Logger:
         """Open the logs, dropping what they hold beyond ``num_timesteps``.
 
