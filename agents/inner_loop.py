@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.distributions import Distribution
 
 from metarl.agents.linear_baseline import discounted_returns, linear_baseline
 from metarl.agents.losses import generalized_advantages, standardize
@@ -80,7 +79,7 @@ class GradientAdaptation:
         self._clear()
 
     def _clear(self) -> None:
-        # Observations, actions and log-probabilities; each step of shape (M, K, ...).
+        # Observations, actions and the policy's outputs; each step of shape (M, K, ...).
         self._acted: tuple[list[torch.Tensor], ...] = ([], [], [])
         self._rewards: list[Array] = []
         self._active: list[Array] = []
@@ -93,10 +92,9 @@ class GradientAdaptation:
         flat = flatten_observations(agent.observation_space, observations)
         seen = torch.from_numpy(flat).to(agent.device).reshape(*self._shape, -1)
         with torch.no_grad():
-            distribution = agent.policy(seen, self.parameters)
-            actions = agent.policy.head.sample(distribution, self._generator)
-            log_probs = distribution.log_prob(actions)
-        for steps, values in zip(self._acted, (seen, actions, log_probs)):
+            outputs = agent.policy.outputs(seen, self.parameters)
+            actions = agent.policy.sample(outputs, self.parameters, self._generator)
+        for steps, values in zip(self._acted, (seen, actions, outputs)):
             steps.append(values)
         return agent.policy.head.to_env(actions.flatten(0, 1))
 
@@ -127,7 +125,7 @@ class GradientAdaptation:
     def take_batch(self) -> Batch:
         """Return the completed round, and forget it."""
         agent = self._agent
-        acted = [torch.stack(steps) for steps in self._acted]  # (time, M, K, ...)
+        acted = [torch.stack(steps, dim=1) for steps in self._acted]  # (M, time, K, ...)
         rewards, mask = (
             torch.as_tensor(np.stack(steps), dtype=torch.float32, device=agent.device)
             for steps in (self._rewards, self._active)
@@ -135,20 +133,21 @@ class GradientAdaptation:
         rewards = rewards * mask  # (time, M * K)
         shape = (-1, *self._shape)
         returns = discounted_returns(rewards, agent.gamma).reshape(shape)
-        values = linear_baseline(acted[0], returns, mask.reshape(shape))
+        values = linear_baseline(acted[0].transpose(0, 1), returns, mask.reshape(shape))
         advantages = generalized_advantages(
             rewards, values.flatten(1), mask, agent.gamma, agent.gae_lambda
         )
         self._clear()
-        # From time by time to task by task: (M, time * K, ...).
-        acted += [advantages.reshape(shape), mask.reshape(shape)]
-        parts = [steps.transpose(0, 1).flatten(1, 2) for steps in acted]
+        acted += [steps.reshape(shape).transpose(0, 1) for steps in (advantages, mask)]
+        parts = [steps.flatten(1, 2) for steps in acted]  # task by task: (M, time * K, ...)
         real = parts[-1]
         longest = int(real.sum(1).max())
         if longest < real.shape[1]:  # episodes ended early: move the padding to the end, cut it
             order = real.argsort(dim=1, descending=True, stable=True)[:, :longest]
             parts = [_take(part, order) for part in parts]
-        seen, actions, log_probs, advantages, real = parts
+        seen, actions, outputs, advantages, real = parts
+        with torch.no_grad():
+            log_probs = agent.policy.distribution(outputs, self.parameters).log_prob(actions)
         return Batch(
             observations=seen,
             actions=actions,
@@ -249,8 +248,8 @@ class AdaptedPolicy:
         rows = flatten_observations(agent.observation_space, values.reshape(-1, *shape))
         with torch.no_grad():
             seen = torch.from_numpy(rows).to(agent.device)[None]
-            distribution: Distribution = agent.policy(seen, self._parameters)
+            outputs = agent.policy.outputs(seen, self._parameters)
             generator = None if deterministic else self._generator
-            sampled = agent.policy.head.sample(distribution, generator)[0]
+            sampled = agent.policy.sample(outputs, self._parameters, generator)[0]
         actions = agent.policy.head.to_env(sampled)
         return (actions[0] if single else actions), state

@@ -201,7 +201,7 @@ class MAML(MetaAgent):
         self.rates = self._initial_rates()
         self._modules = {"policy": self.policy, "rates": self.rates}
         if outer == "ppo":
-            optimizer = torch.optim.Adam(self.theta(), lr=learning_rate)
+            optimizer = torch.optim.Adam(self.theta(), lr=learning_rate, fused=True)
             self._optimizers = {"optimizer": optimizer}
 
     def _initial_rates(self) -> nn.ParameterDict:

@@ -61,8 +61,8 @@ def trpo_step(agent: "MAML", supports: Supports, query: Batch) -> None:
     loss = outer_loss(agent, supports, query, after)
     gradient = flatten(torch.autograd.grad(loss, theta, materialize_grads=True))
     product = fisher_of(agent, supports, query, adapted)
-    direction = conjugate_gradient(product, -gradient, agent.cg_iterations)
-    curvature = direction.dot(product(direction))
+    direction, residual = conjugate_gradient(product, -gradient, agent.cg_iterations)
+    curvature = direction.dot(-gradient - residual)
     full_step = (2.0 * agent.max_kl / (curvature + 1e-12)).sqrt() * direction
     move_within_trust_region(agent, supports, query, after, full_step)
     agent.logger.record("train/outer_grad_norm", float(gradient.norm()))

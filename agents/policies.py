@@ -49,29 +49,38 @@ class ActionHead:
 
         Args:
             outputs: Network outputs, of shape (..., num_outputs).
-            log_std: For Box actions, broadcastable to the outputs; clamped to [-5, 2] here, the
-                one place, so that sampling, likelihood and divergence agree.
+            log_std: For Box actions, broadcastable to the outputs; clamped to [-5, 2], so that
+                sampling, likelihood and divergence agree.
         """
         if log_std is None:
             return Categorical(logits=outputs, validate_args=False)
-        std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
-        return Independent(Normal(outputs, std, validate_args=False), 1, validate_args=False)
+        normal = Normal(outputs, _std(log_std), validate_args=False)
+        return Independent(normal, 1, validate_args=False)
 
-    def sample(self, distribution: Distribution, generator: torch.Generator | None) -> torch.Tensor:
-        """Draw actions with a generator of our own, or the most likely ones if it is None."""
-        if isinstance(distribution, Categorical):
-            probs = distribution.probs
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        """Draw actions from the distribution of these arguments, without the cost of making it.
+
+        Args:
+            outputs: As for :meth:`distribution`.
+            log_std: As for :meth:`distribution`.
+            generator: A generator of our own; None takes the most likely actions.
+        """
+        if log_std is None:
             if generator is None:
-                return probs.argmax(-1)
-            draws = torch.rand(probs.shape[:-1], generator=generator, device=probs.device)
+                return outputs.argmax(-1)
+            draws = torch.rand(outputs.shape[:-1], generator=generator, device=outputs.device)
             # Inverse of the distribution function; rounding may leave its last value below 1.
-            below = probs.cumsum(-1) < draws.unsqueeze(-1)
+            below = outputs.softmax(-1).cumsum(-1) < draws.unsqueeze(-1)
             return below.sum(-1).clamp(max=self.num_outputs - 1)
-        mean = distribution.mean
         if generator is None:
-            return mean
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        return mean + distribution.stddev * noise
+            return outputs
+        noise = torch.randn(outputs.shape, generator=generator, device=outputs.device)
+        return torch.addcmul(outputs, _std(log_std), noise)
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         """Return sampled actions as the environment takes them, of shape (n, *action_shape)."""
@@ -83,6 +92,10 @@ class ActionHead:
         stretched = self._center + self._half_range * values
         clipped = np.clip(stretched, self.space.low, self.space.high)
         return np.asarray(clipped, dtype=self.space.dtype)
+
+
+def _std(log_std: torch.Tensor) -> torch.Tensor:
+    return log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
 
 
 def orthogonal_(layer: torch.nn.Linear, gain: float, generator: torch.Generator) -> None:

@@ -89,6 +89,10 @@ class RecurrentActorCritic(nn.Module):
         """Return the action distribution of the policy's outputs."""
         return self.action_head.distribution(outputs, self.log_std)
 
+    def sample(self, outputs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """Draw actions from the policy's outputs; the most likely ones without a generator."""
+        return self.action_head.sample(outputs, self.log_std, generator)
+
     def forward(
         self, inputs: torch.Tensor
     ) -> tuple[torch.distributions.Distribution, torch.Tensor]:

@@ -11,6 +11,7 @@ from metarl.agents.base import MetaAgent
 from metarl.agents.hyperparameters import check_hyperparameters
 from metarl.agents.losses import generalized_advantages, masked_mean, standardize
 from metarl.agents.normalize import Normalizer, RunningMoments
+from metarl.agents.parallel import one_thread
 from metarl.agents.recurrent import RecurrentActorCritic
 from metarl.agents.rl2_adaptation import Recorder, RL2Adaptation
 from metarl.agents.rl2_gradients import ppo_gradients, trial_values
@@ -180,7 +181,9 @@ class RL2(MetaAgent):
         self.observation_moments = RunningMoments(observation.stop).to(self.device)
         self.reward_moments = RunningMoments(1).to(self.device)
         self.return_moments = RunningMoments(1).to(self.device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate, eps=1e-5)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=learning_rate, eps=1e-5, fused=True
+        )
         self._modules = {
             "network": self.network,
             "observation_moments": self.observation_moments,
@@ -248,10 +251,11 @@ class RL2(MetaAgent):
                 )
                 for parameter, gradient in zip(parameters, gradients):
                     parameter.grad = gradient
-                grad_norm = torch.nn.utils.clip_grad_norm_(
-                    parameters, self.max_grad_norm, error_if_nonfinite=True
-                )
-                self.optimizer.step()
+                with one_thread():  # waking others would take longer than the work
+                    grad_norm = torch.nn.utils.clip_grad_norm_(
+                        parameters, self.max_grad_norm, error_if_nonfinite=True
+                    )
+                    self.optimizer.step()
                 history.append([*measured.tolist(), float(grad_norm)])
                 epoch_kl.append(history[-1][3])
             if self.target_kl is not None and np.mean(epoch_kl) > self.target_kl:
@@ -346,7 +350,6 @@ class RL2(MetaAgent):
         generator = None if deterministic else self._predict_generator
         with torch.no_grad():
             outputs, memory = self.network.act(self.normalizer()(rows)[None], memory)
-            distribution = self.network.distribution(outputs)
-            actions = self.network.action_head.sample(distribution, generator)[0]
+            actions = self.network.sample(outputs, generator)[0]
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.cpu().numpy(),)

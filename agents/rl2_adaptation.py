@@ -42,7 +42,7 @@ class RL2Adaptation:
         network = agent.network
         with torch.no_grad():
             outputs, self._memory = network.act(self._normalize(rows)[None], self._memory)
-            actions = network.action_head.sample(network.distribution(outputs), self._generator)
+            actions = network.sample(outputs, self._generator)
         return network.action_head.to_env(actions[0]), rows, actions[0], outputs[0]
 
     def observe(

@@ -77,15 +77,14 @@ class StackedPolicy(nn.Module):
         """Return the module's own parameters, the same for every task."""
         return {name: p.expand(num_tasks, *p.shape) for name, p in self.named_parameters()}
 
-    def forward(self, observations: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> Any:
-        """Return the action distributions of all tasks.
+    def outputs(
+        self, observations: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the network's outputs, of shape (num_tasks, n, num_outputs).
 
         Args:
             observations: Of shape (num_tasks, n, observation_size).
             parameters: The parameters of every task.
-
-        Returns:
-            A distribution over actions, of batch shape (num_tasks, n).
         """
         features = observations
         for index in range(self.num_layers):
@@ -93,6 +92,33 @@ class StackedPolicy(nn.Module):
             features = torch.baddbmm(bias, features, parameters[f"weight{index}"])
             if index < self.num_layers - 1:
                 features = self._activation(features)
-        log_std = parameters["log_std"].unsqueeze(1) if self.head.has_log_std else None
-        distribution: Distribution = self.head.distribution(features, log_std)
-        return distribution
+        return features
+
+    def distribution(
+        self, outputs: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    ) -> Distribution:
+        """Return the distributions over actions of the network's outputs."""
+        return self.head.distribution(outputs, self._log_std(parameters))
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        parameters: Mapping[str, torch.Tensor],
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        """Draw actions from them; the most likely ones without a generator."""
+        return self.head.sample(outputs, self._log_std(parameters), generator)
+
+    def _log_std(self, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        return parameters["log_std"].unsqueeze(1) if self.head.has_log_std else None
+
+    def forward(
+        self, observations: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    ) -> Distribution:
+        """Return the distributions over actions, of batch shape (num_tasks, n).
+
+        Args:
+            observations: Of shape (num_tasks, n, observation_size).
+            parameters: The parameters of every task.
+        """
+        return self.distribution(self.outputs(observations, parameters), parameters)

@@ -22,7 +22,7 @@ def unflatten(vector: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.
 
 def conjugate_gradient(
     product: Product, target: torch.Tensor, num_iterations: int, tolerance: float = 1e-10
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve ``A x = target`` for x (Hestenes and Stiefel 1952).
 
     Args:
@@ -32,7 +32,7 @@ def conjugate_gradient(
         tolerance: Stop when the squared residual falls below this share of its first value.
 
     Returns:
-        x, of shape (n,).
+        x, of shape (n,), and the residual ``target - A x`` that is left.
     """
     solution = torch.zeros_like(target)
     residual = target.clone()
@@ -47,7 +47,7 @@ def conjugate_gradient(
         residual = residual - step * image
         previous, squared = squared, residual.dot(residual)
         direction = residual + (squared / previous) * direction
-    return solution
+    return solution, residual
 
 
 def fisher_product(

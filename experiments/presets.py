@@ -77,6 +77,7 @@ PRESETS: tuple[Preset, ...] = (
             "halve_inner_lr": True,
             "gae_lambda": 0.95,
             "max_kl": 0.02,
+            "fisher_stride": 20,
             "policy_kwargs": {"hidden_sizes": (100, 100), "activation": "relu"},
         },
         num_eval_tasks=40,

@@ -67,8 +67,8 @@ class Options:
     """The seed of each training."""
     total_timesteps: int | None = None
     """Env steps of each training; None takes the preset's."""
-    set: tuple[str, ...] = ()
-    """Hyperparameters other than the preset's, as name=value."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Hyperparameters other than the preset's, as name=value; may be repeated."""
     threads: int = 1
     """Threads of torch."""
 

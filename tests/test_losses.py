@@ -117,23 +117,22 @@ def test_moments_of_nothing_change_nothing():
 def test_discrete_actions_follow_their_chances():
     head = ActionHead(spaces.Discrete(3, start=5))
     chances = torch.tensor([0.1, 0.0, 0.9])
-    distribution = head.distribution(chances.log().expand(4000, 3))
-    actions = head.sample(distribution, torch.Generator().manual_seed(0))
+    outputs = chances.log().expand(4000, 3)
+    actions = head.sample(outputs, None, torch.Generator().manual_seed(0))
     shares = torch.bincount(actions, minlength=3) / 4000
     assert shares.tolist() == pytest.approx([0.1, 0.0, 0.9], abs=0.02)
     assert set(head.to_env(actions)) == {5, 7}
-    assert head.sample(distribution, None).tolist() == [2] * 4000
+    assert head.sample(outputs, None, None).tolist() == [2] * 4000
 
 
 def test_box_actions_are_stretched_to_the_bounds_and_clipped_for_the_env_only():
     head = ActionHead(BOX)
     outputs = torch.tensor([[0.0, 0.0], [0.5, -0.5], [3.0, -3.0]])
-    actions = head.sample(head.distribution(outputs, torch.zeros(2)), None)
+    actions = head.sample(outputs, torch.zeros(2), None)
     assert head.to_env(actions).tolist() == [[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]]
     torch.testing.assert_close(actions, outputs)
     draws = head.sample(
-        head.distribution(outputs[1].expand(4000, 2), torch.tensor([-1.0, 9.0])),
-        torch.Generator().manual_seed(0),
+        outputs[1].expand(4000, 2), torch.tensor([-1.0, 9.0]), torch.Generator().manual_seed(0)
     )
     assert draws.mean(0).tolist() == pytest.approx([0.5, -0.5], abs=0.5)
     expected = [math.exp(-1.0), math.exp(LOG_STD_MAX)]

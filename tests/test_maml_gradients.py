@@ -176,9 +176,13 @@ def test_conjugate_gradient_against_solve():
     matrix = factor @ factor.T + 0.5 * torch.eye(30, dtype=torch.float64)
     target = torch.randn(30, generator=generator, dtype=torch.float64)
     exact = torch.linalg.solve(matrix, target)
-    solution = conjugate_gradient(lambda v: matrix @ v, target, 60, tolerance=1e-20)
+    solution, _ = conjugate_gradient(lambda v: matrix @ v, target, 60, tolerance=1e-20)
     assert torch.allclose(solution, exact, atol=1e-8)
-    assert conjugate_gradient(lambda v: matrix @ v, torch.zeros(30), 5).tolist() == [0.0] * 30
+    early, residual = conjugate_gradient(lambda v: matrix @ v, target, 5)
+    assert torch.allclose(residual, target - matrix @ early)
+    assert residual.norm() > 0.01 * target.norm()
+    nothing, _ = conjugate_gradient(lambda v: matrix @ v, torch.zeros(30), 5)
+    assert nothing.tolist() == [0.0] * 30
 
 
 def test_line_search_shortens_until_both_conditions_hold():
