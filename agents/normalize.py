@@ -1,7 +1,5 @@
 """Running normalisation of observations and rewards, part of an agent's saved parameters."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
@@ -42,30 +40,27 @@ class RunningMoments(nn.Module):
         return (self.var + 1e-8).sqrt().float()
 
 
-@dataclass(frozen=True)
 class Normalizer:
     """Shifts and scales the columns of rows, and clips them. Other columns stay.
 
-    Attributes:
-        shift, scale, limit: Of shape (size,), as is a row.
+    Args:
+        size: The length of a row.
+        device: Where the rows are.
     """
 
-    shift: torch.Tensor
-    scale: torch.Tensor
-    limit: torch.Tensor
-
-    @classmethod
-    def identity(cls, size: int, device: torch.device) -> "Normalizer":
-        """Return one that changes nothing."""
-        zeros = torch.zeros(size, device=device)
-        return cls(zeros, zeros + 1.0, zeros + torch.inf)
+    def __init__(self, size: int, device: torch.device):
+        self._shift = torch.zeros(size, device=device)
+        self._factor = torch.ones(size, device=device)
+        self._low = torch.full((size,), -torch.inf, device=device)
+        self._high = torch.full((size,), torch.inf, device=device)
 
     def set(
         self, columns: slice, shift: torch.Tensor | float, scale: torch.Tensor, limit: float = 10.0
     ) -> None:
-        """Determine what happens to some columns."""
-        self.shift[columns], self.scale[columns], self.limit[columns] = shift, scale, limit
+        """Determine what happens to some columns: ``(x - shift) / scale``, within the limit."""
+        self._shift[columns], self._factor[columns] = shift, 1.0 / scale
+        self._low[columns], self._high[columns] = -limit, limit
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows of shape (..., size) as the network takes them."""
-        return ((rows - self.shift) / self.scale).clamp(-self.limit, self.limit)
+        return (rows - self._shift).mul_(self._factor).clamp_(self._low, self._high)

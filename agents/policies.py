@@ -90,7 +90,7 @@ class ActionHead:
         assert isinstance(self.space, spaces.Box)
         values = values.reshape(-1, *self.space.shape)
         stretched = self._center + self._half_range * values
-        clipped = np.clip(stretched, self.space.low, self.space.high)
+        clipped = np.minimum(np.maximum(stretched, self.space.low), self.space.high)
         return np.asarray(clipped, dtype=self.space.dtype)
 
 

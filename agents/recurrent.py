@@ -163,7 +163,8 @@ class _Memory(nn.Module):
             features, after = self.cell(encoded, state)
             return features, after
         if len(inputs) == 1:  # a sequence of one takes twice as long as a cell
-            after = torch.stack(torch.lstm_cell(encoded[0], tuple(state), *self.cell.parameters()))
+            weights = self.cell.all_weights[0]
+            after = torch.stack(torch.lstm_cell(encoded[0], tuple(state), *weights))
             return after[:1], after
         features, (hidden, cell) = self.cell(encoded, (state[:1], state[1:]))
         return features, torch.cat([hidden, cell])

@@ -269,7 +269,7 @@ class RL2(MetaAgent):
     def normalizer(self) -> Normalizer:
         """Return what makes the network's inputs of rows, by the moments as they are now."""
         part = self.trial_input
-        normalizer = Normalizer.identity(part.size, self.device)
+        normalizer = Normalizer(part.size, self.device)
         if self.normalize_observation:
             moments = self.observation_moments
             normalizer.set(part.observation, moments.mean.float(), moments.std())

@@ -214,12 +214,13 @@ class MujocoVectorEnv(TaskVectorEnv):
         observations = self._observe(state, task)
         terminated = ~healthy
 
-        failed = self.batch.warning[ids, :, 1].any(axis=1) | errors[ids]
         # One comparison finds NaN, infinity and absurd values, for none of them is <= _INSANE.
         # An observation may clip velocities, and a velocity is not all that is observed.
-        for values in (state["qvel"], observations):
-            failed |= ~(np.abs(values) <= _INSANE).all(axis=1)
-        if failed.any():
+        warned, sizes = self.batch.warning[ids, :, 1], [np.abs(state["qvel"]), np.abs(observations)]
+        if warned.any() or errors.any() or not all(size.max() <= _INSANE for size in sizes):
+            failed = warned.any(axis=1) | errors[ids]
+            for size in sizes:
+                failed |= ~(size <= _INSANE).all(axis=1)
             self._report(ids, failed, times)
             observations[failed] = self._observations[ids][failed]
             rewards[failed] = 0.0

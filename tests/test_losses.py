@@ -94,7 +94,7 @@ def test_running_moments_are_those_of_all_rows():
     np.testing.assert_allclose(moments.mean.numpy(), rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(moments.var.numpy(), rows.var(0), rtol=1e-8, atol=1e-12)
     assert moments.count == 500
-    normalizer = Normalizer.identity(4, torch.device("cpu"))
+    normalizer = Normalizer(4, torch.device("cpu"))
     normalizer.set(slice(1, 4), moments.mean.float(), moments.std())
     normal = normalizer(torch.from_numpy(np.insert(rows, 0, 77.0, axis=1)).float())
     np.testing.assert_allclose(normal[:, 1:3].std(0), 1.0, atol=1e-2)
@@ -105,7 +105,7 @@ def test_running_moments_are_those_of_all_rows():
 
 def test_moments_of_nothing_change_nothing():
     rows, moments = torch.tensor([[0.5, -3.0]]), RunningMoments(2)
-    normalizer = Normalizer.identity(2, torch.device("cpu"))
+    normalizer = Normalizer(2, torch.device("cpu"))
     torch.testing.assert_close(normalizer(rows), rows)
     normalizer.set(slice(0, 2), moments.mean.float(), moments.std())
     torch.testing.assert_close(normalizer(rows), rows)
