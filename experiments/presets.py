@@ -98,6 +98,31 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=1000,
         num_eval_episodes=80,
     ),
+    # A short horizon and small noise: in ant-dir-rllab, gradients of two times 20 episodes of an
+    # untrained policy agree at a cosine of 0.54, at 0.12 with a discount of 0.99, and at 0.03 with
+    # that and twice the noise.
+    Preset(
+        "maml",
+        "ant-*",
+        8_000_000,
+        {
+            **_PROMP,
+            "meta_batch_size": 6,
+            "learning_rate": 5e-3,
+            "n_epochs": 8,
+            "halve_inner_lr": True,
+            "gamma": 0.95,
+            "gae_lambda": 0.95,
+            "policy_kwargs": {
+                "hidden_sizes": (100, 100),
+                "activation": "relu",
+                "log_std_init": -1.0,
+                "output_gain": 0.1,
+            },
+        },
+        num_eval_tasks=40,
+        num_eval_episodes=80,
+    ),
     # Policy as in Finn et al. 2017, but the outer update of ProMP: on half-cheetah-dir-rllab it
     # needs fewer iterations than TRPO. Learned inner rates, first actions that are small and vary
     # less, and a GAE lambda close to 1 each gain some more.
