@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.agents.linear_baseline import discounted_returns, linear_baseline
-from metarl.agents.losses import generalized_advantages, standardize
+from metarl.agents.linear_baseline import linear_baseline
+from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
 from metarl.agents.stacked import Stacked
 from metarl.vector import flatten_observations
 

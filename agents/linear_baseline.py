@@ -6,24 +6,6 @@ RIDGE = 1e-5
 """The regularisation of the fit, as in rllab."""
 
 
-def discounted_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Return what is still to come at each step, up to the end of the episode.
-
-    Args:
-        rewards: Of shape (time, n), zero in the padding.
-        gamma: The discount factor.
-
-    Returns:
-        A tensor of the same shape.
-    """
-    returns = torch.empty_like(rewards)
-    running = torch.zeros_like(rewards[0])
-    for t in range(len(rewards) - 1, -1, -1):
-        running = rewards[t] + gamma * running
-        returns[t] = running
-    return returns
-
-
 def linear_baseline(
     observations: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:

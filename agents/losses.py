@@ -3,6 +3,23 @@
 import torch
 
 
+def discounted_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return what is still to come at each step, up to the end of the episode.
+
+    Args:
+        rewards: Of shape (time, n), zero in the padding.
+        gamma: The discount factor.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    returns = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[0])
+    for reward, place in zip(reversed(rewards.unbind()), reversed(returns.unbind())):
+        running = torch.add(reward, running, alpha=gamma, out=place)
+    return returns
+
+
 def generalized_advantages(
     rewards: torch.Tensor,
     values: torch.Tensor,
@@ -26,15 +43,9 @@ def generalized_advantages(
         The advantages, of shape (time, n), zero in the padding.
     """
     values = values * mask
-    advantages = torch.zeros_like(rewards)
-    running = torch.zeros_like(rewards[0])
-    following = torch.zeros_like(rewards[0])
-    for t in range(len(rewards) - 1, -1, -1):
-        delta = rewards[t] + gamma * following - values[t]
-        running = (delta + gamma * gae_lambda * running) * mask[t]
-        advantages[t] = running
-        following = values[t]
-    return advantages
+    following = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    deltas = (rewards + gamma * following - values) * mask
+    return discounted_returns(deltas, gamma * gae_lambda)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "maml",
         "ant-*",
-        8_000_000,
+        12_000_000,
         {
             **_PROMP,
             "meta_batch_size": 6,

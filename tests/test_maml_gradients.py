@@ -7,7 +7,8 @@ from torch.distributions import kl_divergence
 from walk import collected, make
 
 from metarl.agents.inner_loop import Batch, task_mean
-from metarl.agents.linear_baseline import RIDGE, discounted_returns, linear_baseline
+from metarl.agents.linear_baseline import RIDGE, linear_baseline
+from metarl.agents.losses import discounted_returns
 from metarl.agents.outer_loop import fisher_of, outer_loss
 from metarl.agents.trpo import conjugate_gradient, fisher_product, flatten, line_search
 
