@@ -1,5 +1,6 @@
 """Trust-region steps: conjugate gradient and backtracking line search, on flat vectors."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -117,20 +118,35 @@ def line_search(
 ) -> LineSearch:
     """Shorten a step until it lowers the loss within the trust region (Schulman et al. 2015).
 
+    Lengths that would be too long, by the divergence of the last one, are not tried.
+
     Args:
         evaluate: Returns loss and divergence after a step.
         full_step: The step to begin with.
         loss: The loss without a step.
         max_kl: The radius of the trust region.
         shrink: The factor between two tries.
-        max_tries: How often to try.
+        max_tries: How many lengths there are.
 
     Returns:
         The first step that was good, or none.
     """
-    for attempt in range(max_tries):
-        step = shrink**attempt * full_step
+    exponent = num_tries = 0
+    while exponent < max_tries:
+        step = shrink**exponent * full_step
         new_loss, kl = evaluate(step)
+        num_tries += 1
         if new_loss < loss and kl <= max_kl:  # false for nan too
-            return LineSearch(step, attempt + 1, new_loss, kl)
-    return LineSearch(torch.zeros_like(full_step), max_tries, loss, 0.0)
+            return LineSearch(step, num_tries, new_loss, kl)
+        exponent += _lengths_on(kl / max_kl, shrink)
+    return LineSearch(torch.zeros_like(full_step), num_tries, loss, 0.0)
+
+
+def _lengths_on(excess: float, shrink: float) -> int:
+    """Return how many lengths on to try next, where the divergence was so many times too large.
+
+    Near by it goes with the square of the step, farther away it does not: four at most.
+    """
+    if not 1.0 < excess < math.inf:
+        return 1
+    return min(math.ceil(math.log(excess) / (-2.0 * math.log(shrink))), 4)

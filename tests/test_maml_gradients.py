@@ -191,13 +191,16 @@ def test_line_search_shortens_until_both_conditions_hold():
     found = line_search(
         lambda step: (float(step**2 - step), float(step**2)), torch.tensor(2.0), 0.0, 0.5
     )
-    assert found.num_tries == 6
+    # Trying every length would take six; the first divergence of 4 rules out four.
+    assert found.num_tries == 3
     assert float(found.step) == pytest.approx(2.0 * 0.8**5)
     assert found.kl <= 0.5
     failed = line_search(lambda step: (1.0, 0.0), torch.tensor(2.0), 0.0, 0.5)
     assert float(failed.step) == 0.0
-    nan = line_search(lambda step: (float("nan"), 0.0), torch.tensor(2.0), 0.0, 0.5)
-    assert float(nan.step) == 0.0
+    assert failed.num_tries == 15
+    for kl in (0.0, float("nan"), float("inf")):
+        nan = line_search(lambda step, kl=kl: (float("nan"), kl), torch.tensor(2.0), 0.0, 0.5)
+        assert (float(nan.step), nan.num_tries) == (0.0, 15)
 
 
 def test_no_second_order_graph_and_a_fixed_old_policy_in_the_line_search(monkeypatch):
