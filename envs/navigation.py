@@ -245,10 +245,17 @@ def draw_adaptation(
     for goal, axis in zip(sampled.columns["goal"], axes):
         axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
         axis.set(xlim=(-_VIEW, _VIEW), ylim=(-_VIEW, _VIEW), aspect="equal")
-        axis.legend(loc="lower left", fontsize="x-small", title="mean return", framealpha=0.6)
+        # Goals lie on all sides: only outside it hides no path.
+        axis.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.1),
+            fontsize="x-small",
+            title="mean return",
+            frameon=False,
+        )
     figure.suptitle(f"{agent.name} on {tasks.name}: paths of {num_rounds} rounds of adaptation")
     if path is not None:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
+        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
         atomic_write(path, buffer.getvalue())
     return figure
