@@ -169,7 +169,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "rl2",
         "*",
-        600_000,
+        1_200_000,
         {
             "trials_per_iteration": 128,
             "trials_per_minibatch": 32,
