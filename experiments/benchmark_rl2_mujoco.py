@@ -2,8 +2,8 @@
 
     python -m metarl.experiments.benchmark_rl2_mujoco [--family half-cheetah-dir] [--num-trials 256]
 
-Trains with the family's preset, rollout and update, and with another number of trials side by side
-if so wanted: more are faster, but learn less from as many steps. After each iteration
+Trains with the family's preset, rollout and update, or with another number of trials side by side:
+more take less time a step, and make fewer updates of as many steps. After each iteration
 ``mujoco.batch`` alone repeats the same controls from the same states.
 """
 

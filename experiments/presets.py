@@ -59,6 +59,9 @@ _PROMP = {
     "n_epochs": 5,
 }
 
+# The policy of Finn et al. 2017, whose first actions are small.
+_ROBOT_POLICY = {"hidden_sizes": (100, 100), "activation": "relu", "output_gain": 0.1}
+
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
@@ -113,12 +116,7 @@ PRESETS: tuple[Preset, ...] = (
             "halve_inner_lr": True,
             "gamma": 0.95,
             "gae_lambda": 0.95,
-            "policy_kwargs": {
-                "hidden_sizes": (100, 100),
-                "activation": "relu",
-                "log_std_init": -1.0,
-                "output_gain": 0.1,
-            },
+            "policy_kwargs": {**_ROBOT_POLICY, "log_std_init": -1.0},
         },
         num_eval_tasks=40,
         num_eval_episodes=80,
@@ -134,12 +132,7 @@ PRESETS: tuple[Preset, ...] = (
             **_PROMP,
             "halve_inner_lr": True,
             "gae_lambda": 0.985,
-            "policy_kwargs": {
-                "hidden_sizes": (100, 100),
-                "activation": "relu",
-                "log_std_init": -0.3,
-                "output_gain": 0.1,
-            },
+            "policy_kwargs": {**_ROBOT_POLICY, "log_std_init": -0.3},
         },
         num_eval_tasks=40,
         num_eval_episodes=80,
