@@ -1,10 +1,9 @@
 """How fast RL² learns on MuJoCo, beside the simulator alone.
 
-    python -m metarl.experiments.benchmark_rl2_mujoco [--family half-cheetah-dir] [--num-trials 256]
+    python -m metarl.experiments.benchmark_rl2_mujoco [--family half-cheetah-dir]
 
-Trains with the family's preset, rollout and update, or with another number of trials side by side:
-more take less time a step, and make fewer updates of as many steps. After each iteration
-``mujoco.batch`` alone repeats the same controls from the same states.
+Trains with the family's preset, rollout and update. After each iteration ``mujoco.batch`` alone
+repeats the same controls from the same states.
 """
 
 import time
@@ -22,27 +21,16 @@ from metarl.experiments.presets import find_preset
 from metarl.experiments.tape import Tape
 
 
-def main(
-    family: str = "half-cheetah-dir",
-    iterations: int = 4,
-    threads: int = 2,
-    num_trials: int | None = None,
-) -> None:
+def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2) -> None:
     """Print env steps per second of ``learn()`` and of the simulator alone.
 
     Args:
         family: A family on MuJoCo.
         iterations: How many iterations are timed.
         threads: PyTorch threads.
-        num_trials: Trials of an iteration, learned from in four minibatches; None takes the
-            preset's.
     """
     torch.set_num_threads(threads)
-    hyperparameters = dict(find_preset("rl2", family).hyperparameters)
-    if num_trials is not None:
-        hyperparameters["trials_per_iteration"] = num_trials
-        hyperparameters["trials_per_minibatch"] = max(num_trials // 4, 1)
-    agent = RL2(envs.make(family), **hyperparameters, seed=0)
+    agent = RL2(envs.make(family), **find_preset("rl2", family).hyperparameters, seed=0)
     agent.set_logger(Logger(None, []))
     agent.learn(1)
     env = agent.get_env()

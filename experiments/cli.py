@@ -28,9 +28,11 @@ def list_command() -> None:
     """List the families of tasks, the agents and their hyperparameters."""
     console = Console()
     table = Table(box=None, title="families of tasks", title_justify="left", title_style="bold")
-    for heading in ("name", "splits", "episodes per trial", "description"):
+    names = envs.names()
+    table.add_column("name", header_style="bold", min_width=max(map(len, names)))  # to be copied
+    for heading in ("splits", "episodes", "description"):
         table.add_column(heading, header_style="bold")
-    for name in envs.names():
+    for name in names:
         tasks = envs.make(name)
         splits = ", ".join(tasks.splits)
         table.add_row(name, splits, str(tasks.episodes_per_trial), tasks.description)
