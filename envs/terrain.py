@@ -13,7 +13,7 @@ on a slope no inertial sensor, which would tell the angle at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from metarl.envs.bodies import ANT, HALF_CHEETAH, HOPPER, WALKER2D, Body, State
 from metarl.envs.locomotion import HORIZON, family
 from metarl.envs.mujoco_engine import Columns, ModelFields, MujocoVectorEnv
-from metarl.parameters import Parameter, Uniform
+from metarl.parameters import Choice, Parameter, Uniform
 from metarl.tasks import TaskDistribution
 
 Array = NDArray[Any]
@@ -76,6 +76,32 @@ def slope(
         physics=tilt_gravity,
         horizon=horizon,
         description=f"{name}: a slope of up to {train:g} degrees, up or down",
+    )
+
+
+def flat(
+    name: str, body: Body, train: float, shifted: float, steep: float, horizon: int = HORIZON
+) -> TaskDistribution:
+    """The robot of :func:`slope`, trained on level ground: what it does on slopes is zero-shot.
+
+    Splits: ``train`` and ``held_out`` are level, ``gentle`` is U(-train, train), the others are
+    those of :func:`slope`.
+
+    Args:
+        name: The name of the robot.
+        body: The robot.
+        train: The greatest angle in the training of :func:`slope`, in degrees.
+        shifted: The greatest angle of ``uphill`` and ``downhill``.
+        steep: The greatest angle of ``steep``.
+        horizon: The steps of an episode.
+    """
+    slopes = slope(name, body, train, shifted, steep, horizon)
+    return replace(
+        slopes,
+        name=f"{name}-flat",
+        parameters={"degrees": Choice((0.0,))},
+        shifted_splits={"gentle": slopes.parameters, **slopes.shifted_splits},
+        description=f"{name}: level ground, to be judged on slopes",
     )
 
 
@@ -237,10 +263,14 @@ def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
 
 # The half-cheetah's feet slide from 21.8 degrees on (friction 0.4), and the hopper counts as
 # fallen at 11.5 degrees from the perpendicular.
+_ANGLES = {
+    "half-cheetah": (HALF_CHEETAH, 10.0, 15.0, 20.0),
+    "walker2d": (WALKER2D, 10.0, 15.0, 20.0),
+    "ant": (ANT, 10.0, 15.0, 20.0),
+    "hopper": (HOPPER, 4.0, 7.0, 10.0),
+}
 TERRAIN: dict[str, Callable[..., TaskDistribution]] = {
-    "half-cheetah-slope": partial(slope, "half-cheetah", HALF_CHEETAH, 10.0, 15.0, 20.0),
-    "walker2d-slope": partial(slope, "walker2d", WALKER2D, 10.0, 15.0, 20.0),
-    "ant-slope": partial(slope, "ant", ANT, 10.0, 15.0, 20.0),
-    "hopper-slope": partial(slope, "hopper", HOPPER, 4.0, 7.0, 10.0),
+    **{f"{name}-slope": partial(slope, name, *angles) for name, angles in _ANGLES.items()},
+    **{f"{name}-flat": partial(flat, name, *angles) for name, angles in _ANGLES.items()},
     "half-cheetah-terrain": half_cheetah_terrain,
 }

@@ -252,6 +252,8 @@ class TaskDistribution:
             values = np.unique(law.sample(np.random.default_rng(0), 64 * count), axis=0)
             if not train[name].contains(values).any():
                 return None
+        if count == 1:
+            return f"{self.name} has a single task: it was seen in training"
         return f"{self.name} has only {count} different tasks: these were seen in training"
 
     def sample(self, split: str, num_tasks: int, seed: Seed) -> Tasks:

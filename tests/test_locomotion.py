@@ -210,6 +210,21 @@ def test_the_slope_is_not_in_the_observation_but_in_what_follows():
     assert places[0] > places[1] > places[2]  # downhill is forward, uphill backward
 
 
+def test_flat_ground_is_for_training_and_slopes_for_judging():
+    flat, slope = envs.make("hopper-flat"), envs.make("hopper-slope")
+    for split in ("train", "held_out"):
+        assert not flat.sample(split, 50, 0).columns["degrees"].any()
+    for split in ("uphill", "downhill", "steep"):
+        assert flat.laws(split) == slope.laws(split)
+    assert flat.laws("gentle") == slope.laws("train")
+    assert flat.overlap("held_out") == "hopper-flat has a single task: it was seen in training"
+    assert flat.overlap("uphill") is None
+    env = flat.make_vec(3)
+    env.set_tasks(flat.sample("steep", 3, 0))
+    env.reset(seed=0)
+    assert (env.batch.expand("opt.gravity")[:, 0] < 0.0).all()  # it leans back
+
+
 def test_ramps_are_where_the_profile_says():
     family = envs.make("half-cheetah-terrain")
     tasks = [family.sample(split, 1, 0)[0] for split in family.splits]
