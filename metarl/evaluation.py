@@ -5,7 +5,7 @@ import itertools
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +157,16 @@ class Report:
     def trial_returns(self) -> NDArray[np.float64]:
         """The return of all episodes of each task together, of shape (num_tasks,)."""
         return np.asarray(self.returns.sum(axis=1))
+
+    def select(self, rows: NDArray[Any]) -> "Report":
+        """Return the report of some of the tasks.
+
+        Args:
+            rows: A mask of shape (num_tasks,), or indices.
+        """
+        return replace(
+            self, returns=self.returns[rows], lengths=self.lengths[rows], tasks=self.tasks[rows]
+        )
 
     def groups(self, at_most: int) -> list[tuple[int, int]]:
         """Divide the episodes into at most so many ranges, finer at the start.

@@ -34,33 +34,52 @@ def _trial(report: Report) -> str:
     return f"{totals.mean():.2f} ± {error:.2f}"
 
 
+def _interval(low: float, high: float) -> str:
+    return f"{_number(low)} to {_number(high)}"
+
+
+def _by_task(report: Report) -> list[str]:
+    """Return a line for each task of a family of few: what tasks differ in widens no interval."""
+    kinds = report.tasks.kinds()
+    count = int(kinds.max()) + 1
+    if not 1 < count <= min(4, report.num_tasks // 2):
+        return []
+    lines = []
+    for kind in range(count):
+        part = report.select(kinds == kind)
+        summary = part.summary(part.groups(part.num_episodes))
+        ends = [
+            f"{_number(summary.center[i])} ({_interval(summary.low[i], summary.high[i])})"
+            for i in (0, -1)
+        ]
+        lines.append(f"   {part.tasks[0].describe()}: {' -> '.join(ends)}")
+    return [" first and last in each task by itself:", *lines]
+
+
 def report_table(report: Report) -> str:
     """Return one report as a table: episode, mean, interquartile mean, interval."""
     summary = report.summary(report.groups(12))
     name = {"iqm": "IQM", "mean": "mean"}[report.statistic]
-    table = Table(
-        title=f"{report.agent} on {report.family}, {report.split}: {report.num_tasks} tasks",
-        title_justify="left",
-        box=None,
-        header_style="",
-        title_style="",
-    )
+    table = Table(box=None, header_style="")
     for heading in ("episode", "mean", "IQM", f"{summary.confidence:.0%} interval of the {name}"):
         table.add_column(heading, justify="right")
     for group, mean, iqm, low, high in zip(
         summary.groups, summary.mean, summary.iqm, summary.low, summary.high
     ):
-        table.add_row(
-            _range(group), _number(mean), _number(iqm), f"{_number(low)} to {_number(high)}"
-        )
+        table.add_row(_range(group), _number(mean), _number(iqm), _interval(low, high))
     lines = [
+        f"{report.agent} on {report.family}, {report.split}: {report.num_tasks} tasks",
         _render(table),
         f" all {report.num_episodes} episodes together: {_trial(report)} "
         "(mean over tasks ± standard error)",
     ]
     if len(summary.groups) > 1:
-        gain, low, high = map(_number, report.improvement())
-        lines.append(f" last minus first, task by task: {gain} (95% interval {low} to {high})")
+        gain, low, high = report.improvement()
+        lines.append(
+            f" last minus first, task by task: {_number(gain)} "
+            f"({summary.confidence:.0%} interval {_interval(low, high)})"
+        )
+        lines += _by_task(report)
     lines += [f" note: {note}" for note in report.notes]
     return "\n".join(lines)
 
@@ -74,13 +93,7 @@ def comparison_table(reports: Sequence[Report]) -> str:
     check_comparable(reports)
     first = reports[0]
     name = {"iqm": "IQM", "mean": "mean"}[first.statistic]
-    table = Table(
-        title=f"{first.family}, {first.split}: {first.num_tasks} tasks ({name} return per episode)",
-        title_justify="left",
-        box=None,
-        header_style="",
-        title_style="",
-    )
+    table = Table(box=None, header_style="")
     longest = max(reports, key=lambda report: report.num_episodes)
     groups = longest.groups(5)
     table.add_column("agent")
@@ -94,4 +107,5 @@ def comparison_table(reports: Sequence[Report]) -> str:
         table.add_row(report.agent, *cells, _trial(report))
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     legend = " all together: mean return of a whole trial ± standard error over tasks"
-    return "\n".join([_render(table), legend, *(f" note: {note}" for note in notes)])
+    title = f"{first.family}, {first.split}: {first.num_tasks} tasks ({name} return per episode)"
+    return "\n".join([title, _render(table), legend, *(f" note: {note}" for note in notes)])

@@ -67,8 +67,11 @@ class Task(Mapping[str, Any]):
         return hash((self.family, tuple(sorted(self._parameters.items()))))
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={_short(value)}" for name, value in self.items())
-        return f"Task({self.family}: {values})"
+        return f"Task({self.family}: {self.describe()})"
+
+    def describe(self) -> str:
+        """Return the parameters as ``name=value, ...``."""
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.items())
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as a dictionary for ``json.dump``."""
@@ -157,6 +160,14 @@ class Tasks(Sequence[Task]):
 
     def __repr__(self) -> str:
         return f"Tasks({self.family}, {len(self)} tasks of {', '.join(self.columns)})"
+
+    def kinds(self) -> NDArray[np.intp]:
+        """Number the different tasks and return the number of each, of shape (num_tasks,)."""
+        kinds = np.zeros(len(self), dtype=np.intp)
+        for column in self.columns.values():
+            _, values = np.unique(column, axis=0, return_inverse=True)
+            _, kinds = np.unique([kinds, values.reshape(-1)], axis=1, return_inverse=True)
+        return kinds.reshape(-1)
 
     def repeat(self, times: int) -> "Tasks":
         """Return each task ``times`` times in a row: a, a, b, b, ..."""

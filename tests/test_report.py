@@ -195,3 +195,34 @@ def test_only_what_was_done_on_the_same_tasks_is_compared():
                 compare([report, other])
     with pytest.raises(ValueError, match="at least one report, got none"):
         comparison_table([])
+
+
+def test_few_tasks_are_shown_one_by_one():
+    # Returns differ far more between the two tasks than between episodes: together, the intervals
+    # of the episodes overlap.
+    directions = np.tile([1.0, -1.0], 20)
+    noise = np.random.default_rng(0).standard_normal((40, 2))
+    returns = np.stack([100.0 * directions, 100.0 * directions + 5.0], axis=1) + noise
+    tasks = Tasks("there-and-back", {"direction": directions})
+    report = replace(made_up(returns), tasks=tasks)
+    together = report.summary([(0, 1), (1, 2)])
+    assert together.high[0] > together.low[1]
+    lines = str(report).splitlines()
+    at = lines.index(" first and last in each task by itself:")
+    for line, direction in zip(lines[at + 1 : at + 3], (-1.0, 1.0)):
+        part = report.select(directions == direction).summary([(0, 1), (1, 2)])
+        assert part.high[0] < part.low[1]
+        first, last = (
+            f"{iqm:.1f} ({low:.1f} to {high:.1f})"
+            for iqm, low, high in zip(part.iqm, part.low, part.high)
+        )
+        assert line.replace(f"{direction:g}", "D", 1) == f"   direction=D: {first} -> {last}"
+    assert "by itself" not in str(made_up(returns))  # forty different tasks
+
+
+def test_different_tasks_are_numbered():
+    tasks = Tasks("family", {"a": np.array([0, 1, 0, 0]), "b": np.array([[1, 2]] * 3 + [[2, 1]])})
+    kinds = tasks.kinds()
+    assert [[k == other for other in kinds] for k in kinds] == [
+        [a == b for b in tasks] for a in tasks
+    ]
