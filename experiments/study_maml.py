@@ -21,9 +21,9 @@ from metarl import envs, evaluate
 from metarl.agents import AGENTS, MAML
 from metarl.checkpoint import atomic_write
 from metarl.envs.navigation import draw_adaptation
-from metarl.evaluation import versions
 from metarl.experiments.presets import find_preset
 from metarl.experiments.train import load_agent, parse_overrides, resume, train
+from metarl.report import versions
 from metarl.runs import Run, git_commit
 
 PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {

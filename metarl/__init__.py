@@ -7,8 +7,9 @@ Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, Agent, Rollout, rollout
 from metarl.checks import CheckResult, TaskCheck, check_tasks
-from metarl.evaluation import Report, evaluate
+from metarl.evaluation import evaluate
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
+from metarl.report import Report
 from metarl.tasks import Task, TaskDistribution, Tasks
 from metarl.trial import TrialEnv
 from metarl.vector import TaskEnv, TaskVectorEnv, ToldVectorEnv

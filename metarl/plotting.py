@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from metarl.checkpoint import atomic_write
-from metarl.evaluation import Report, check_comparable
+from metarl.report import Report, check_comparable
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

@@ -28,7 +28,7 @@ from stable_baselines3.common.logger import (
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from metarl.checkpoint import atomic_write
-from metarl.evaluation import versions
+from metarl.report import versions
 
 try:
     import fcntl

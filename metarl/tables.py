@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metarl.evaluation import Report, check_comparable
+from metarl.report import Report, check_comparable
 
 
 def _render(table: Table) -> str:
@@ -44,13 +44,14 @@ def _by_task(report: Report) -> list[str]:
     count = int(kinds.max()) + 1
     if not 1 < count <= min(4, report.num_tasks // 2):
         return []
+    groups = report.groups(report.num_episodes)
     lines = []
     for kind in range(count):
         part = report.select(kinds == kind)
-        summary = part.summary(part.groups(part.num_episodes))
+        summary = part.summary([groups[0], groups[-1]])
         ends = [
-            f"{_number(summary.center[i])} ({_interval(summary.low[i], summary.high[i])})"
-            for i in (0, -1)
+            f"{_number(center)} ({_interval(low, high)})"
+            for center, low, high in zip(summary.center, summary.low, summary.high)
         ]
         lines.append(f"   {part.tasks[0].describe()}: {' -> '.join(ends)}")
     return [" first and last in each task by itself:", *lines]

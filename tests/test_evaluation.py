@@ -7,7 +7,7 @@ import pytest
 from toys import StrollVectorEnv, aim, risk, spaces, strolls
 
 from metarl import Agent, Choice, Report, TaskDistribution, envs, evaluate, rollout
-from metarl.evaluation import check_comparable
+from metarl.report import check_comparable
 from metarl.tables import comparison_table
 
 

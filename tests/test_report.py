@@ -11,8 +11,8 @@ from test_evaluation import Fixed, Toy
 from toys import risk, strolls
 
 from metarl import Report, Tasks, evaluate
-from metarl.evaluation import check_comparable
 from metarl.plotting import plot_reports
+from metarl.report import check_comparable
 from metarl.tables import comparison_table, report_table
 
 # The summary over tasks.
