@@ -1,10 +1,58 @@
-"""Learners: meta-learners and the classical strategies they are measured against."""
+"""Learners: meta-learners, and what they are measured against."""
 
+from collections.abc import Callable
+from typing import Any
+
+from metarl.adaptation import Agent
+from metarl.agents.bandit_learners import (
+    UCB1,
+    EpsilonGreedy,
+    GittinsIndex,
+    Greedy,
+    KnownBestArm,
+    ThompsonSampling,
+)
 from metarl.agents.base import MetaAgent
+from metarl.agents.baselines import RandomActions
 from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
+from metarl.distribution import TaskDistribution
+from metarl.errors import check_names
 
-AGENTS: dict[str, type[MetaAgent]] = {"maml": MAML, "rl2": RL2}
+__all__ = ["AGENTS", "MAML", "REFERENCES", "RL2", "MetaAgent", "reference"]
+
+AGENTS: dict[str, type[MetaAgent[Any]]] = {"maml": MAML, "rl2": RL2}
 """The meta-learners by their names on the command line."""
 
-__all__ = ["AGENTS", "MAML", "RL2", "MetaAgent"]
+REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
+    "random": RandomActions,
+    "thompson-sampling": ThompsonSampling,
+    "greedy": Greedy,
+    "epsilon-greedy": EpsilonGreedy,
+    "ucb1": UCB1,
+    "gittins-index": GittinsIndex,
+    "known-best-arm": KnownBestArm,
+}
+"""Agents that need no training, by the names under which families declare them as references.
+
+They have their default hyperparameters, which nothing tunes on the tasks at hand.
+"""
+
+
+def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistribution]:
+    """Build what a family declares its agents are compared with.
+
+    Args:
+        name: One of ``tasks.references``.
+        tasks: The family.
+
+    Returns:
+        The agent, and the view of the family that it is to be judged on: the told one for an
+        oracle.
+
+    Raises:
+        ValueError: If the name is unknown, or the agent cannot play such tasks.
+    """
+    check_names([name], REFERENCES, "reference")
+    view = tasks.told() if REFERENCES[name] is KnownBestArm else tasks
+    return REFERENCES[name](view), view

@@ -1,87 +1,93 @@
 """What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
 
-import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl._version import __version__
-from metarl.adaptation import Adaptation, Rollout
-from metarl.agents.hyperparameters import check_hyperparameters
-from metarl.agents.parallel import one_thread
+from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
+from metarl.agents.checkpoint import (
+    check_tensors,
+    gather_tensors,
+    load_checkpoint,
+    save_checkpoint,
+    with_suffix,
+)
+from metarl.agents.config import Config, document
 from metarl.agents.progress import ProgressBar
-from metarl.agents.state import gather_tensors, restore_tensors
-from metarl.checkpoint import load_checkpoint, save_checkpoint
-from metarl.errors import check_at_least, check_names
+from metarl.agents.threads import one_thread
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
 from metarl.seeding import Seed, check_seed, stream_seed
-from metarl.tasks import TaskDistribution
+from metarl.spaces import difference, to_json
 from metarl.vector import TaskVectorEnv
 
 MaybeCallback: TypeAlias = (
     BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
 )
-SelfAgent = TypeVar("SelfAgent", bound="MetaAgent")
-
-_SUFFIX = ".safetensors"
-
-
-class StopTraining(Exception):  # noqa: N818
-    """A callback asked to stop; raised in the middle of a rollout, caught by ``learn``."""
+SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
+Experience = TypeVar("Experience")
+"""What an agent hands from collecting to updating."""
 
 
-class MetaAgent(ABC):
+class MetaAgent(ABC, Generic[Experience]):
     """A learner with SB3's interface that trains on a family of tasks.
 
     Training is a sequence of iterations: sample tasks, collect experience in them, update. All
     randomness of iteration i comes from streams named by the seed and i, so the state between two
-    iterations is the parameters and a few counters, and a resumed run ends in the same bits.
+    iterations is what ``save`` writes, and a resumed run ends in the same bits.
 
-    A subclass fills ``_modules`` and ``_optimizers`` (what ``save`` writes), and implements
-    ``_collect``, ``_update`` and ``adaptation``.
+    A subclass names its ``config_class``, fills ``_modules`` and ``_optimizers``, and implements
+    ``_collect``, ``_update`` and ``adaptation``. One that keeps more between iterations, a buffer
+    of trajectories for example, overrides ``_extra_state`` and ``_restore_extra_state``.
 
     Args:
         tasks: The family to train on.
+        config: The hyperparameters.
         num_envs: The number of environments that training steps at once.
-        hyperparameters: The constructor's keyword arguments, saved with the agent.
         seed: The seed of everything; None draws one.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a torch device.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
 
     Raises:
-        TypeError: If ``tasks`` is not a TaskDistribution, or a hyperparameter is of another type
-            than annotated.
+        TypeError: If ``tasks`` is not a TaskDistribution.
+        ValueError: If the seed is negative.
     """
 
     name: str
+    config_class: ClassVar[type[Config]]
     episodes_per_adaptation: int = 1
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "config_class" in vars(cls):
+            document(cls, cls.config_class)
 
     def __init__(
         self,
         tasks: TaskDistribution,
+        config: Config,
         *,
         num_envs: int,
-        hyperparameters: Mapping[str, Any],
         seed: int | None,
         device: torch.device | str,
         verbose: int,
         tensorboard_log: str | None,
     ):
         if not isinstance(tasks, TaskDistribution):
-            raise TypeError(
+            raise InvalidTypeError(
                 "tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, "
                 f"got {tasks!r}"
             )
-        hyperparameters = check_hyperparameters(type(self).__init__, hyperparameters)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         check_seed(seed)
@@ -91,8 +97,8 @@ class MetaAgent(ABC):
         self.horizon = probe.horizon
         probe.close()
         self.tasks = tasks
+        self.config = config
         self.n_envs = num_envs
-        self.hyperparameters = hyperparameters
         self.seed = int(seed)
         self.device = get_device(device)
         self.verbose = verbose
@@ -103,21 +109,30 @@ class MetaAgent(ABC):
         self._total_timesteps = 0
         self._saved_timesteps = 0
         self._modules: dict[str, torch.nn.Module] = {}
-        self._optimizers: dict[str, torch.optim.Adam] = {}
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
         self._env: TaskVectorEnv | None = None
         self._logger: Logger | None = None
         self._custom_logger = False
         self._callback: BaseCallback | None = None
-        self._no_infos = [{} for _ in range(num_envs)]  # type: list[dict[str, Any]]
+        self._no_infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+        self._predict_generator: torch.Generator | None = None
 
     # What a learner implements.
 
     @abstractmethod
-    def _collect(self, env: TaskVectorEnv) -> Rollout:
-        """Collect the experience of one iteration, calling ``_after_step`` after each step."""
+    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Experience]:
+        """Collect the experience of one iteration.
+
+        Args:
+            env: The training environments, ``n_envs`` of them.
+            on_step: To be passed to :func:`metarl.rollout`: it counts steps and calls callbacks.
+
+        Returns:
+            The rollout, which is not complete if a callback stopped it, and the experience.
+        """
 
     @abstractmethod
-    def _update(self) -> None:
+    def _update(self, experience: Experience) -> None:
         """Learn from what was collected, and record to ``self.logger``."""
 
     @abstractmethod
@@ -125,6 +140,19 @@ class MetaAgent(ABC):
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
         """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
+
+    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return what ``save`` writes besides modules and optimisers: tensors, JSON-able data."""
+        return {}, {}
+
+    def _restore_extra_state(
+        self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
+    ) -> None:
+        """Take over what :meth:`_extra_state` gave.
+
+        Raises:
+            ValueError: If it does not fit; nothing is changed then.
+        """
 
     # Training.
 
@@ -169,48 +197,55 @@ class MetaAgent(ABC):
         self._callback.on_training_start(locals(), globals())
         try:
             while self.num_timesteps < self._total_timesteps:
-                self._iterate(self._env, log_interval)
-        except StopTraining:
-            pass
+                if not self._iterate(self._env, log_interval):
+                    break
         finally:
             # What was begun of an iteration and not learned from counts for nothing.
             self.num_timesteps = self._saved_timesteps
             self._callback.on_training_end()
         return self
 
-    def _iterate(self, env: TaskVectorEnv, log_interval: int) -> None:
+    def _iterate(self, env: TaskVectorEnv, log_interval: int) -> bool:
+        """Collect and update once; return False if a callback stopped it on the way."""
         assert self._callback is not None
         started, before = time.perf_counter(), self.num_timesteps
         self._callback.on_rollout_start()
         with one_thread():
-            self.last_rollout = self._collect(env)
+            rollout, experience = self._collect(env, self._on_step)
+        if not rollout.complete:
+            return False
+        self.last_rollout = rollout
         self._callback.on_rollout_end()
-        self._update()
+        self._update(experience)
         self.iteration += 1
         self._saved_timesteps = self.num_timesteps
         if self.iteration % log_interval == 0:
-            returns = self.last_rollout.returns
+            returns = rollout.returns
             seconds = max(time.perf_counter() - started, 1e-9)
             self.logger.record("rollout/return_first_episode", float(returns[:, 0].mean()))
             self.logger.record("rollout/return_last_episode", float(returns[:, -1].mean()))
             self.logger.record("rollout/return_mean", float(returns.mean()))
-            self.logger.record("rollout/ep_len_mean", float(self.last_rollout.lengths.mean()))
+            self.logger.record("rollout/ep_len_mean", float(rollout.lengths.mean()))
             self.logger.record("time/iteration", self.iteration)
             self.logger.record("time/total_timesteps", self.num_timesteps)
             self.logger.record("time/seconds", seconds)
             rate = (self.num_timesteps - before) / seconds
             self.logger.record("time/env_steps_per_second", round(rate))
             self.logger.dump(self.num_timesteps)
+        return True
 
-    def _after_step(
-        self, rewards: NDArray[Any], dones: NDArray[np.bool_], active: NDArray[np.bool_]
-    ) -> None:
-        """Count the env steps of one vector step and let the callback have its say."""
+    def _on_step(self, transition: Transition) -> bool:
+        """Count the env steps of one vector step; return whether training continues."""
         assert self._callback is not None
-        self.num_timesteps += int(active.sum())
-        self._callback.update_locals({"rewards": rewards, "dones": dones, "infos": self._no_infos})
-        if not self._callback.on_step():
-            raise StopTraining
+        self.num_timesteps += int(transition.active.sum())
+        self._callback.update_locals(
+            {
+                "rewards": transition.rewards,
+                "dones": transition.episode_end,
+                "infos": self._no_infos,
+            }
+        )
+        return self._callback.on_step()
 
     def _make_callback(self, callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
         if callback is None:
@@ -233,6 +268,15 @@ class MetaAgent(ABC):
         generator = torch.Generator(self.device)
         generator.manual_seed(self._seed(*path))
         return generator
+
+    def _prediction_generator(self, deterministic: bool) -> torch.Generator | None:
+        """Return what ``predict`` draws actions from; None takes the most likely ones."""
+        if deterministic:
+            return None
+        if self._predict_generator is None:
+            self._predict_generator = torch.Generator(self.device)
+            self._predict_generator.manual_seed(stream_seed(self.seed, "predict"))
+        return self._predict_generator
 
     # What SB3's callbacks ask of a model.
 
@@ -268,8 +312,8 @@ class MetaAgent(ABC):
         Args:
             path: The file; ``.safetensors`` is appended unless it ends so.
         """
+        more_tensors, data = self._extra_state()
         state = {
-            "format": 1,
             "metarl": __version__,
             "agent": type(self).__name__,
             "hyperparameters": self.hyperparameters,
@@ -277,11 +321,13 @@ class MetaAgent(ABC):
             "iteration": self.iteration,
             "num_timesteps": self._saved_timesteps,
             "tasks": self.tasks.name,
-            "observation_space": repr(self.observation_space),
-            "action_space": repr(self.action_space),
+            "observation_space": to_json(self.observation_space),
+            "action_space": to_json(self.action_space),
+            "extra": data,
         }
         tensors = gather_tensors(self._modules, self._optimizers)
-        save_checkpoint(_with_suffix(path), tensors, state)
+        tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
+        save_checkpoint(with_suffix(path), tensors, state)
 
     @classmethod
     def load(
@@ -309,18 +355,17 @@ class MetaAgent(ABC):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, holds another kind of agent, or does not fit.
         """
-        path = _with_suffix(path)
+        path = with_suffix(path)
         tensors, state = load_checkpoint(path)
         _check_kind(cls, path, state)
         try:
-            hyperparameters = check_hyperparameters(cls.__init__, state["hyperparameters"])
-            check_names(hyperparameters, cls.hyperparameter_names(), "hyperparameter")
+            config = cls.config_class.build(state["hyperparameters"])
             check_seed(state["seed"])
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
+            raise InvalidValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
         agent = cls(
             tasks,
-            **hyperparameters,
+            **config.to_json(),
             seed=state["seed"],
             device=device,
             verbose=verbose,
@@ -339,42 +384,45 @@ class MetaAgent(ABC):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
-        path = _with_suffix(path)
+        path = with_suffix(path)
         tensors, state = load_checkpoint(path)
         _check_kind(type(self), path, state)
         self._restore(path, tensors, state)
 
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """All hyperparameters by name."""
+        return self.config.to_json()
+
     @classmethod
     def hyperparameter_names(cls) -> list[str]:
         """Return the names of the keyword arguments that define the agent."""
-        own = {"self", "tasks", "seed", "device", "verbose", "tensorboard_log"}
-        return [name for name in inspect.signature(cls.__init__).parameters if name not in own]
+        return cls.config_class.names()
 
     def _restore(
         self, path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
     ) -> None:
         for space in ("observation_space", "action_space"):
-            if state.get(space) != repr(getattr(self, space)):
-                raise ValueError(
-                    f"{str(path)!r} was trained with {space} {state.get(space)}, "
-                    f"{self.tasks.name!r} has {getattr(self, space)!r}"
+            if differs := difference(state.get(space), getattr(self, space)):
+                raise InvalidValueError(
+                    f"{str(path)!r} was trained with another {space} than that of "
+                    f"{self.tasks.name!r}: {differs}"
                 )
         counters = [state.get("iteration"), state.get("num_timesteps")]
         if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
-            raise ValueError(f"{str(path)!r} has damaged counters: {counters}")
-        restore_tensors(repr(str(path)), tensors, self._modules, self._optimizers)
+            raise InvalidValueError(f"{str(path)!r} has damaged counters: {counters}")
+        own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
+        extra = {n.removeprefix("extra."): t for n, t in tensors.items() if n not in own}
+        restore = check_tensors(repr(str(path)), own, self._modules, self._optimizers)
+        self._restore_extra_state(extra, state.get("extra", {}))
+        restore()
         self.iteration = int(state["iteration"])
         self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])
 
 
-def _check_kind(agent_class: type[MetaAgent], path: Path, state: Mapping[str, Any]) -> None:
+def _check_kind(agent_class: type[MetaAgent[Any]], path: Path, state: Mapping[str, Any]) -> None:
     if state.get("agent") != agent_class.__name__:
-        raise ValueError(
+        raise InvalidValueError(
             f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, "
             f"not {agent_class.__name__!r}"
         )
-
-
-def _with_suffix(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == _SUFFIX else path.with_name(path.name + _SUFFIX)

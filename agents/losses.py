@@ -48,9 +48,32 @@ def generalized_advantages(
     return discounted_returns(deltas, gamma * gae_lambda)
 
 
+def running_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return the discounted sum of the rewards up to each step, the latest weighing most.
+
+    It is the quantity whose deviation scales rewards in SB3's ``VecNormalize``.
+
+    Args:
+        rewards: Of shape (time, n).
+        gamma: The discount factor.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    sums = [rewards[0]]
+    for reward in rewards[1:]:
+        sums.append(gamma * sums[-1] + reward)
+    return torch.stack(sums)
+
+
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over the real steps, a scalar."""
     return (values * mask).sum() / mask.sum()
+
+
+def task_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over each task's real steps: (num_tasks, n) to (num_tasks,)."""
+    return (values * mask).sum(1) / mask.sum(1)
 
 
 def standardize(values: torch.Tensor, mask: torch.Tensor, dim: int | None = None) -> torch.Tensor:

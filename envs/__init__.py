@@ -6,15 +6,15 @@ from typing import Any
 
 import gymnasium
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.bandits import bandit, parse_bandit
+from metarl.envs.custom import from_gymnasium
 from metarl.envs.dynamics import DYNAMICS
-from metarl.envs.gym import from_gymnasium
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d
 from metarl.envs.terrain import TERRAIN
-from metarl.errors import did_you_mean
-from metarl.tasks import TaskDistribution
+from metarl.errors import InvalidValueError, did_you_mean
 from metarl.vector import TaskEnv, TaskVectorEnv
 
 __all__ = ["bandit", "from_gymnasium", "make", "names", "navigation_2d"]
@@ -45,22 +45,22 @@ def make(name: str) -> TaskDistribution:
 
     Args:
         name: One of :func:`names`, a pattern such as ``bandit-100x5``, or a family of your own
-            as ``my_package.my_module:tasks``. With ``-told`` at its end, the task is part of the
-            observation: what an oracle trains on.
+            as ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
+            to the observation, which is what an oracle trains on.
 
     Raises:
-        TypeError: If your own is not a family.
-        ValueError: If there is none; the message names the closest.
+        TypeError: If what the name leads to is not a family.
+        ValueError: If there is no such family; the message names the closest one.
     """
     if name in _FAMILIES:
         return _FAMILIES[name]()
+    if name.endswith("-told"):
+        return make(name.removesuffix("-told")).told()
     for parse in _PATTERNS:
         tasks = parse(name)
         if tasks is not None:
             return tasks
-    if name.endswith("-told"):
-        return make(name.removesuffix("-told")).told()
-    raise ValueError(f"unknown family {name!r}; {did_you_mean(name, _FAMILIES)}")
+    raise InvalidValueError(f"unknown family {name!r}; {did_you_mean(name, _FAMILIES)}")
 
 
 gymnasium.register(

@@ -1,5 +1,6 @@
 """Bernoulli bandits: the smallest problem in which one must explore before one can exploit."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +9,26 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.parameters import Uniform
 from metarl.seeding import Ids
-from metarl.tasks import TaskDistribution
 from metarl.vector import TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
+
+REFERENCES = (
+    "random",
+    "thompson-sampling",
+    "greedy",
+    "epsilon-greedy",
+    "ucb1",
+    "gittins-index",
+    "known-best-arm",
+)
+"""What :func:`metarl.agents.reference` offers for Bernoulli bandits."""
+
+_MAX_GITTINS_PULLS = 600  # the table of indices grows with the cube of the pulls
 
 
 class BanditVectorEnv(TaskVectorEnv):
@@ -23,7 +37,7 @@ class BanditVectorEnv(TaskVectorEnv):
     | | |
     |---|---|
     | Task | ``p``: the success probability of each arm, shape (k,), in [0, 1] |
-    | Observation | ``Discrete(1)``: always 0, there is nothing to see |
+    | Observation | ``Discrete(1)``: always 0; there is nothing to see |
     | Action | ``Discrete(k)``: the arm to pull |
     | Reward | 1 with probability ``p[action]``, else 0 |
     | End | terminated after one pull |
@@ -57,6 +71,7 @@ class BanditVectorEnv(TaskVectorEnv):
         return np.zeros(len(self._rows[ids]), dtype=np.int64)
 
     def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+        # Every pull takes one draw, whichever the arm, so streams do not depend on the actions.
         chances = self._p[self._rows[ids], actions]
         rewards = (self.random.uniform(ids)[:, 0] < chances).astype(np.float64)
         return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
@@ -79,17 +94,21 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
     """
     check_at_least(1, num_pulls=num_pulls)
     check_at_least(2, num_arms=num_arms)
+    references = [*REFERENCES]
+    if num_pulls > _MAX_GITTINS_PULLS:
+        references.remove("gittins-index")
     return TaskDistribution(
         name=f"bandit-{num_pulls}x{num_arms}",
         parameters={"p": Uniform(0.0, 1.0, (num_arms,))},
-        env_factory=lambda num_envs: BanditVectorEnv(num_envs, num_arms),
+        env_factory=functools.partial(BanditVectorEnv, num_arms=num_arms),
         episodes_per_trial=num_pulls,
         statistic="mean",
+        references=tuple(references),
         description=f"{num_arms} Bernoulli arms, {num_pulls} pulls",
     )
 
 
 def parse_bandit(name: str) -> TaskDistribution | None:
-    """Understand names such as ``bandit-100x5`` (n pulls, k arms); None for any other name."""
+    """Parse names such as ``bandit-100x5`` (n pulls, k arms); None for any other name."""
     match = re.fullmatch(r"bandit-(\d+)x(\d+)", name)
     return bandit(int(match[1]), int(match[2])) if match else None

@@ -13,7 +13,7 @@ State = Mapping[str, Array]
 
 
 def never_falls(state: State) -> Array:
-    """Call every robot healthy: episodes end with the horizon only."""
+    """Call every robot healthy: episodes end only with the horizon."""
     return np.ones(len(state["qpos"]), dtype=np.bool_)
 
 
@@ -37,7 +37,7 @@ def _mass_centre_xy(state: State) -> Array:
 
 @dataclass(frozen=True)
 class Body:
-    """A robot of gymnasium's, read from the XML that gymnasium ships.
+    """One of gymnasium's robots, read from the XML that gymnasium ships.
 
     Attributes:
         xml: The file in gymnasium's ``envs/mujoco/assets``.
@@ -48,13 +48,15 @@ class Body:
         normal_velocities: Whether start velocities are normal with that deviation rather than
             uniform.
         velocity_clip: Velocities are clipped to this magnitude in the observation.
-        extras: Derived fields that end the observation, each without its first so many rows.
-        position: Where the robot is, as (n, 1) or (n, 2) metres: its speed is what is rewarded.
+        extras: Derived fields that end the observation, each with the number of its leading rows
+            that are left out.
+        position: Where the robot is, as (n, 1) or (n, 2) metres: its change gives the speed.
         needs: The derived fields that ``position`` reads.
         healthy: Which robots have not fallen, as (n,) booleans. An episode ends with a fall.
-        speed_weight: The reward for each m/s in the direction asked for.
+        speed_weight: The weight of the part of the reward that the task determines, which is a
+            speed in m/s for gymnasium's own task.
         healthy_reward: The reward for each step without a fall.
-        control_cost: The price of the sum of squared actions.
+        control_cost: The cost of the sum of squared actions.
     """
 
     xml: str

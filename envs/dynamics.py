@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.bodies import HALF_CHEETAH, HOPPER, WALKER2D, Body
 from metarl.envs.locomotion import HORIZON, family
 from metarl.envs.mujoco_engine import Columns, ModelFields
 from metarl.parameters import Choice, LogUniform, Uniform
-from metarl.tasks import TaskDistribution
 
 Array = NDArray[Any]
 
@@ -44,18 +44,18 @@ def scale_parameters(fields: ModelFields, task: Columns) -> None:
 
 
 def set_motors(fields: ModelFields, task: Columns) -> None:
-    """Multiply the gear of each motor by its strength, and that of the dead one by zero."""
+    """Multiply the gear of each motor by its strength; a dead motor's becomes zero."""
     strength = task["strength"] * (task["dead"][:, None] != np.array(MOTORS))
     fields.write("actuator_gear", fields.model.actuator_gear * strength[:, :, None])
 
 
 def set_payload(fields: ModelFields, task: Columns) -> None:
-    """Give the last body, a ball on the torso, its mass in kg and its place in m."""
+    """Set the mass in kg and the place in m of the last body, a ball on the torso."""
     model, mass = fields.model, task["mass"]
     masses = np.repeat(model.body_mass[None], len(mass), axis=0)
     masses[:, -1] = mass
     inertias = np.repeat(model.body_inertia[None], len(mass), axis=0)
-    inertias[:, -1] = 0.4 * mass[:, None] * _PAYLOAD_RADIUS**2
+    inertias[:, -1] = 0.4 * mass[:, None] * _PAYLOAD_RADIUS**2  # of a solid ball
     places = np.repeat(model.body_pos[None], len(mass), axis=0)
     places[:, -1, 0] = task["place"]
     fields.write("body_mass", masses)
@@ -66,7 +66,7 @@ def set_payload(fields: ModelFields, task: Columns) -> None:
 def set_friction(fields: ModelFields, task: Columns) -> None:
     """Give all surfaces the task's coefficient of sliding friction.
 
-    The floor is not enough: a contact takes the greater coefficient of the two surfaces.
+    Setting that of the floor is not enough: a contact uses the greater of the two surfaces' ones.
     """
     friction = np.repeat(fields.model.geom_friction[None], len(task["friction"]), axis=0)
     friction[:, :, 0] = task["friction"][:, None]
@@ -88,6 +88,7 @@ def _add_payload(spec: Any) -> None:
 
 
 def _random_parameters(name: str, body: Body, horizon: int) -> TaskDistribution:
+    # Known beforehand, as a family is declared without loading the model.
     num_bodies, num_hinges = {"walker2d": (7, 6), "hopper": (4, 3)}[name]
     law = partial(LogUniform, 1.5**-3, 1.5**3, nominal=1.0)
     allowed = partial(LogUniform, 0.1, 10.0, nominal=1.0)
@@ -111,9 +112,9 @@ def walker2d_params(horizon: int = HORIZON) -> TaskDistribution:
     """Walk with random masses, inertias, joint dampings and frictions.
 
     The law of rand_param_envs (used by PEARL and VariBAD): every element is multiplied by
-    ``1.5^u`` (dampings: ``1.3^u``), ``u ~ U(-3, 3)``. Elements without any effect in a planar
-    robot are left out: one factor serves the three inertias of a body, and of a surface's
-    frictions only that of sliding varies. Reward and end are gymnasium's.
+    ``1.5^u`` (dampings: ``1.3^u``), ``u ~ U(-3, 3)``. Elements without any effect on a planar
+    robot are left out: one factor scales the three inertias of a body, and only the sliding
+    friction of a surface varies. Reward and end are gymnasium's.
 
     Args:
         horizon: The steps of an episode.
@@ -135,9 +136,10 @@ def hopper_params(horizon: int = HORIZON) -> TaskDistribution:
 def half_cheetah_motors(horizon: int = HORIZON) -> TaskDistribution:
     """Run forward with weak motors, of which one may be dead.
 
-    Each motor's strength is U(0.3, 1) of its nominal one; each of the first five motors, or
-    none, is dead. Shifted splits: ``unseen_motor`` (the front foot's is dead, which training
-    never shows, after Nagabandi et al. 2019) and ``weak`` (strengths U(0.1, 0.3), none dead).
+    Each motor's strength is U(0.3, 1) of its nominal one; one of the first five motors is dead,
+    or none, all six cases being equally likely. Shifted splits: ``unseen_motor`` (that of the
+    front foot is dead, which never happens in training, after Nagabandi et al. 2019) and ``weak``
+    (strengths U(0.1, 0.3), none dead).
     Reward and end are gymnasium's.
 
     Args:

@@ -1,18 +1,18 @@
-"""Families of the user, named by where they are: ``my_package.my_module:tasks``."""
+"""Your own families, named by their location: ``my_package.my_module:tasks``."""
 
 import importlib
 import os
 import sys
 
-from metarl.errors import did_you_mean
-from metarl.tasks import TaskDistribution
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidTypeError, InvalidValueError, did_you_mean
 
 
 def parse_import(name: str) -> TaskDistribution | None:
     """Load ``module:attribute``; None for a name without a colon.
 
-    The module is looked up in the current directory first, as ``python -m`` does. The attribute is
-    a family, or a function without arguments that returns one.
+    The current directory is searched first, as with ``python -m``. The attribute is a family, or a
+    function without arguments that returns one.
 
     Args:
         name: For example ``my_package.my_module:tasks``.
@@ -26,8 +26,8 @@ def parse_import(name: str) -> TaskDistribution | None:
         return None
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise ValueError(
-            f"a family of yours is named module:attribute, got {name!r}; "
+        raise InvalidValueError(
+            f"your own family is named module:attribute, got {name!r}; "
             f"for example '{dotted or 'my_module'}:{attribute or 'tasks'}'"
         )
     if os.getcwd() not in sys.path:
@@ -36,20 +36,20 @@ def parse_import(name: str) -> TaskDistribution | None:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, something that it imports is not
-        raise ValueError(
+            raise  # the module exists, but something that it imports does not
+        raise InvalidValueError(
             f"there is no module {error.name!r} in {os.getcwd()} or among the installed packages"
         ) from error
     if not hasattr(module, attribute):
         names = [known for known in vars(module) if not known.startswith("_")]
-        raise ValueError(
+        raise InvalidValueError(
             f"{module.__name__} has no {attribute!r}; {did_you_mean(attribute, names)}"
         )
     tasks = getattr(module, attribute)
     if callable(tasks):
         tasks = tasks()
     if not isinstance(tasks, TaskDistribution):
-        raise TypeError(
+        raise InvalidTypeError(
             f"{name} must be a TaskDistribution or a function without arguments that returns "
             f"one, got {tasks!r}; see metarl.envs.from_gymnasium"
         )

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.bodies import ANT, HALF_CHEETAH, HUMANOID, Body, never_falls
 from metarl.envs.mujoco_engine import Columns, MujocoVectorEnv
 from metarl.errors import check_at_least, check_names
 from metarl.parameters import Choice, Parameter, Uniform
-from metarl.tasks import TaskDistribution
+from metarl.splits import TaskLaw
 
 Array = NDArray[Any]
 
 HORIZON = 200
-"""Steps of an episode in ProMP, PEARL, VariBAD and MAML; gymnasium's own bodies run 1000."""
+"""Steps of an episode in ProMP, PEARL, VariBAD and MAML; gymnasium's own run 1000."""
 
 FORWARD_OR_BACKWARD = Choice((1.0, -1.0))
 COMPASS = Uniform(0.0, 2.0 * math.pi, nominal=0.0)
@@ -44,7 +45,7 @@ def towards(velocities: Array, positions: Array, task: Columns) -> Array:
 
 
 def near(velocities: Array, positions: Array, task: Columns) -> Array:
-    """Punish the distance to the task's goal along both axes together, in metres."""
+    """Penalize the distance to the task's goal, summed over both axes, in metres."""
     closeness: Array = -np.abs(positions - task["goal"]).sum(axis=1)
     return closeness
 
@@ -54,7 +55,7 @@ class Disc(Parameter):
     """Points in the plane, drawn uniformly from a disc around the origin.
 
     Attributes:
-        radius: In metres. The default point lies on the rim, straight ahead.
+        radius: In metres. The default point lies on the rim, straight ahead along x.
     """
 
     radius: float
@@ -86,7 +87,8 @@ def family(
     description: str,
     horizon: int = HORIZON,
     allowed: Mapping[str, Parameter] | None = None,
-    splits: Mapping[str, Mapping[str, Parameter]] | None = None,
+    splits: Mapping[str, TaskLaw | Mapping[str, Parameter]] | None = None,
+    shares_tasks: bool = False,
     env_class: type[MujocoVectorEnv] = MujocoVectorEnv,
     **options: Any,
 ) -> TaskDistribution:
@@ -98,9 +100,10 @@ def family(
         parameters: The law of every task parameter.
         description: One line for lists.
         horizon: The steps of an episode.
-        allowed: The parameters with all values that the environment can take, where these are
-            more than the law's.
-        splits: The shifted splits.
+        allowed: The parameters with all values that the environment accepts, where these are
+            more than those in ``parameters``.
+        splits: The splits, as in :class:`~metarl.TaskDistribution`.
+        shares_tasks: Whether training and judging on the same tasks is meant.
         env_class: The environment, a :class:`MujocoVectorEnv`.
         options: Passed to the environment.
     """
@@ -111,7 +114,8 @@ def family(
         env_factory=partial(
             env_class, body=body, parameters=allowed or parameters, horizon=horizon, **options
         ),
-        shifted_splits=splits or {},
+        splits=splits or {},
+        shares_tasks=shares_tasks,
         episodes_per_trial=2,
         description=description,
     )
@@ -128,7 +132,7 @@ def _cheetah(variant: str) -> Body:
 
 
 def half_cheetah_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> TaskDistribution:
-    """Run forward or backward.
+    """Run forward or backward: two tasks, to train and to be judged on, as in the sources.
 
     Reward ``direction * v_x - 0.05 * sum(action^2)``: Finn et al. 2017 (MAML), Rothfuss et al.
     2019 (ProMP), Rakelly et al. 2019 (PEARL), Zintgraf et al. 2020 (VariBAD).
@@ -137,13 +141,14 @@ def half_cheetah_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> Task
         variant: "gymnasium" has control steps of 0.05 s (ProMP, PEARL, VariBAD), "rllab" of
             0.01 s (MAML): 200 steps last 2 s there, and returns do not compare. rllab itself
             also observes the torso's centre of mass and starts with less noise; here both
-            variants have gymnasium's observation and start.
+            variants have gymnasium's observation and start state.
         horizon: The steps of an episode.
     """
     return family(
         _named("half-cheetah-dir", variant),
         _cheetah(variant),
         {"direction": FORWARD_OR_BACKWARD},
+        shares_tasks=True,
         progress=along,
         horizon=horizon,
         description="half-cheetah: run forward or backward",
@@ -175,7 +180,7 @@ def half_cheetah_vel(
 
 
 def _ant(variant: str) -> Body:
-    """Return the ant with MAML's weights, and with rllab's control step if so wanted."""
+    """Return the ant with MAML's weights, and with rllab's control step in that variant."""
     frame_skip = 2 if variant == "rllab" else ANT.frame_skip
     return replace(ANT, frame_skip=frame_skip, healthy_reward=0.05, control_cost=0.005)
 
@@ -187,7 +192,7 @@ def ant_dir(
 
     Reward ``v . direction + healthy - cost * sum(action^2)``; an episode ends when the torso's
     height leaves [0.2, 1.0] m. The sources charge for contact forces too; ProMP has no lower
-    bound of height; VariBAD's two tasks are +-1 radian, for it reads its +-1 as an angle.
+    bound on the height; VariBAD's two tasks are +-1 radian, as it reads its +-1 as an angle.
 
     Args:
         variant: "gymnasium" has healthy 1, cost 0.5 and control steps of 0.05 s (ProMP, PEARL,
@@ -210,6 +215,7 @@ def ant_dir(
         _named("ant-dir", variant),
         body,
         {"direction": FORWARD_OR_BACKWARD},
+        shares_tasks=True,
         progress=along,
         horizon=horizon,
         description="ant: run forward or backward",
@@ -240,16 +246,16 @@ def ant_vel(
 
 
 def _at_speed_plus_one(velocities: Array, positions: Array, task: Columns) -> Array:
-    # Where an episode can end early, a reward below zero would make falling worth while.
+    # Where an episode can end early, negative rewards would make falling pay.
     return 1.0 + at_speed(velocities, positions, task)
 
 
 def ant_goal(radius: float = 3.0, horizon: int = HORIZON) -> TaskDistribution:
-    """Run to a hidden place and stay there.
+    """Run to a hidden goal and stay there.
 
     Reward ``-|x - goal_x| - |y - goal_y| - 0.1 * sum(action^2)``, goals uniform in a disc; the
-    ant sees where it is (x and y lead its observation), and falls do not end the episode (PEARL,
-    VariBAD; they charge for contact forces too).
+    ant observes where it is (x and y come first in its observation), and falls do not end the
+    episode (PEARL, VariBAD, which charge for contact forces too).
 
     Args:
         radius: The disc's, in metres.
@@ -262,7 +268,7 @@ def ant_goal(radius: float = 3.0, horizon: int = HORIZON) -> TaskDistribution:
         {"goal": Disc(radius)},
         progress=near,
         horizon=horizon,
-        description=f"ant: run to a place at most {radius:g} m away",
+        description=f"ant: run to a goal at most {radius:g} m away",
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metarl.envs.bodies import Body, State
 from metarl.envs.rendering import BatchRenderer
-from metarl.errors import check_at_least
+from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
@@ -27,7 +27,7 @@ Progress = Callable[[Array, Array, Columns], Array]
 """What a task rewards: (velocities, positions, task parameters) -> (n,) rewards."""
 
 _INSANE = 1e5
-"""No robot moves at 100 km/s: what is faster has blown up, though MuJoCo may still be content."""
+"""No robot moves at 100 km/s: what is faster has blown up, even if MuJoCo does not warn yet."""
 
 
 def forward(velocities: Array, positions: Array, task: Columns) -> Array:
@@ -36,10 +36,10 @@ def forward(velocities: Array, positions: Array, task: Columns) -> Array:
 
 
 class ModelFields:
-    """The model of every simulation, to be written field by field.
+    """The models of all simulations, written field by field.
 
-    What is written is absolute: it is computed from the nominal values of the shared model, so
-    nothing of a former task remains.
+    Values are absolute: they are computed from the nominal values of the shared model, so nothing
+    of a previous task remains.
 
     Args:
         batch: A ``mujoco.batch.Batch``.
@@ -51,7 +51,7 @@ class ModelFields:
 
     @property
     def model(self) -> Any:
-        """The nominal ``MjModel``. Not to be written."""
+        """The nominal ``MjModel``. Do not write to it."""
         return self._batch.model
 
     def write(self, name: str, values: Array, constants_follow: bool = True) -> None:
@@ -61,13 +61,13 @@ class ModelFields:
             name: The field of ``MjModel``, or ``opt.<name>``.
             values: Of shape (num_envs, *field_shape), or what broadcasts to it.
             constants_follow: Whether constants that MuJoCo derives from the field (inverse
-                weights, bounding volumes) are to be computed anew.
+                weights, bounding volumes) must be recomputed.
         """
         self._batch.expand(name)[...] = values
         self._derived_stale |= constants_follow
 
     def refresh(self) -> None:
-        """Compute derived constants, if need be."""
+        """Recompute derived constants if necessary."""
         if self._derived_stale:
             self._batch.set_const()
         self._derived_stale = False
@@ -90,24 +90,24 @@ class MujocoVectorEnv(TaskVectorEnv):
 
     A simulation that blows up (MuJoCo warns or raises, or a velocity exceeds 1e5) ends its
     episode with a warning naming task and step. Its last row repeats the observation before,
-    with reward 0; the other simulations go on.
+    with reward 0; the other simulations continue.
 
     Version history: v0, the first.
 
     Args:
         num_envs: The number of sub-environments.
         body: The robot.
-        parameters: The parameters of a task, with all values the environment can take.
+        parameters: The parameters of a task, with all values that the environment accepts.
         progress: The part of the reward that the task determines.
-        physics: Writes the parameters into the models; None if they change the reward only.
+        physics: Writes the parameters into the models; None if they only change the reward.
         edit: Changes the ``MjSpec`` before it is compiled; None leaves it as gymnasium ships it.
         horizon: After how many steps an episode is truncated.
-        num_threads: Threads that step the simulations; 0 takes one for each core that this process
-            may use.
+        num_threads: How many threads step the simulations; 0 takes one for each core that this
+            process may use.
         render_mode: None or "rgb_array".
 
     Raises:
-        ImportError: If MuJoCo is older than 4.0.
+        ImportError: If MuJoCo is older than 3.17, the first version with ``mujoco.batch``.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         threads = min(num_threads or _num_cores(), num_envs)
         self.batch = batch_class(model, num_envs, nthread=threads)
         self._fields = ModelFields(self.batch)
+        # Live arrays: every call of the batch updates them in place.
         names = {"qpos", "qvel", *body.needs, *(name for name, _ in body.extras)}
         self._state = {name: self.batch.bind(name) for name in sorted(names)}
         self._controls, self._times = self.batch.bind("ctrl"), self.batch.bind("time")
@@ -172,7 +173,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         return self.set_state(ids, qpos, qvel)
 
     def set_state(self, ids: Ids, qpos: Array, qvel: Array) -> Array:
-        """Put robots into a state, at rest otherwise, as if an episode had started there.
+        """Put robots into a state as if an episode started there: all other state is reset.
 
         Args:
             ids: The sub-environments.
@@ -196,7 +197,7 @@ class MujocoVectorEnv(TaskVectorEnv):
 
     def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
         if not np.isfinite(actions.sum()):
-            raise ValueError("actions must be finite, got NaN or infinity")
+            raise InvalidValueError("actions must be finite, got NaN or infinity")
         self._controls[ids] = actions
         times = self._times[ids].copy()
         errors = self._simulate(ids)
@@ -214,8 +215,8 @@ class MujocoVectorEnv(TaskVectorEnv):
         observations = self._observe(state, task)
         terminated = ~healthy
 
-        # One comparison finds NaN, infinity and absurd values, for none of them is <= _INSANE.
-        # An observation may clip velocities, and a velocity is not all that is observed.
+        # One comparison finds NaN, infinity and absurd values, as none of them is <= _INSANE.
+        # Both arrays are needed: observations may be clipped, and contain more than velocities.
         warned, sizes = self.batch.warning[ids, :, 1], [np.abs(state["qvel"]), np.abs(observations)]
         if warned.any() or errors.any() or not all(size.max() <= _INSANE for size in sizes):
             failed = warned.any(axis=1) | errors[ids]
@@ -251,7 +252,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         from mujoco.batch import SimulationError
 
         errors = np.zeros(self.num_envs, dtype=np.bool_)
-        try:
+        try:  # the simulations without an error have been stepped when it is raised
             self.batch.step(_sims(ids), nstep=self.body.frame_skip)
         except SimulationError as error:
             errors[error.ids] = True
@@ -307,9 +308,8 @@ def _import_batch() -> Any:
     try:
         from mujoco.batch import Batch
     except ImportError as error:
-        raise ImportError(
-            "the locomotion families need MuJoCo 4.0 or newer, which needs Python 3.11 or newer: "
-            "pip install 'mujoco>=4.0'"
+        raise MissingPackageError(
+            "the locomotion families need MuJoCo 3.17 or newer: pip install 'mujoco>=3.17'"
         ) from error
     return Batch
 
@@ -328,7 +328,7 @@ def load_model(body: Body, edit: Callable[[Any], None] | None = None) -> Any:
     if edit is not None:
         edit(spec)
     with warnings.catch_warnings():
-        # An attribute in gymnasium's XML, of which MuJoCo 4 would complain at each load.
+        # An attribute in gymnasium's XML, about which MuJoCo would warn at each load.
         warnings.filterwarnings("ignore", ".*settotalmass.*")
         return spec.compile()
 

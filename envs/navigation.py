@@ -1,25 +1,19 @@
 """Navigation in the plane: the smallest problem in which one gradient step can find the task."""
 
-import io
+import functools
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Agent, rollout
-from metarl.checkpoint import atomic_write
+from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.parameters import Uniform
-from metarl.seeding import Ids, Seed, stream, stream_seed
-from metarl.tasks import TaskDistribution
+from metarl.seeding import Ids
 from metarl.vector import TaskEnv, TaskVectorEnv
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
@@ -33,7 +27,7 @@ _VIEW = 0.8  # the frame shows [-_VIEW, _VIEW] along both axes
 
 
 class NavigationVectorEnv(TaskVectorEnv):
-    """A batch of points in the plane, each on its way to a goal that it cannot see.
+    """A batch of points in the plane, each moving to a goal that it cannot see.
 
     | | |
     |---|---|
@@ -74,7 +68,7 @@ steps |
     ):
         self.squared = squared
         self._positions = np.zeros((num_envs, 2))
-        farthest = MAX_STEP * (horizon + 1)  # never reached
+        farthest = MAX_STEP * (horizon + 1)  # beyond reach: rounding cannot leave the space
         super().__init__(
             num_envs,
             parameters={"goal": GOAL},
@@ -149,113 +143,10 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         ValueError: If ``horizon`` is below 1.
     """
     check_at_least(1, horizon=horizon)
-
-    def factory(num_envs: int, **options: Any) -> NavigationVectorEnv:
-        return NavigationVectorEnv(num_envs, squared=squared, horizon=horizon, **options)
-
     return TaskDistribution(
         name="navigation-2d-squared" if squared else "navigation-2d",
         parameters={"goal": GOAL},
-        env_factory=factory,
+        env_factory=functools.partial(NavigationVectorEnv, squared=squared, horizon=horizon),
         episodes_per_trial=3,
         description="a point in the plane: find the hidden goal",
     )
-
-
-class _Tracer:
-    """Hands everything on to an adaptation, and notes where each step led."""
-
-    def __init__(self, adaptation: Adaptation):
-        self._adaptation = adaptation
-        self.positions: list[Array] = []
-
-    def act(self, observations: Array) -> Array:
-        return self._adaptation.act(observations)
-
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
-        self.positions.append(np.where(active[:, None], next_observations[:, :2], np.nan))
-        self._adaptation.observe(
-            observations, actions, rewards, terminated, truncated, next_observations, active
-        )
-
-
-def draw_adaptation(
-    agent: Agent,
-    tasks: TaskDistribution,
-    *,
-    split: str = "held_out",
-    num_tasks: int = 4,
-    num_rounds: int = 3,
-    seed: Seed = 0,
-    path: str | Path | None = None,
-) -> "Figure":
-    """Draw the paths an agent takes before and after each step of its adaptation.
-
-    One column for each task, one colour for each round of ``agent.episodes_per_adaptation``
-    episodes, of which the first is drawn.
-
-    Args:
-        agent: The agent.
-        tasks: A family of this module.
-        split: Where the tasks come from.
-        num_tasks: How many tasks to draw.
-        num_rounds: How many rounds of episodes; the first is before any adaptation.
-        seed: The seed of tasks, episodes and actions.
-        path: Where to write the picture (PNG), or None.
-
-    Returns:
-        The matplotlib figure.
-
-    Raises:
-        ValueError: If a number is below 1 or there is no such split.
-    """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    check_at_least(1, num_tasks=num_tasks, num_rounds=num_rounds)
-    lanes = agent.episodes_per_adaptation
-    sampled = tasks.sample(split, num_tasks, seed)
-    env = tasks.make_vec(num_tasks * lanes)
-    env.set_tasks(sampled.repeat(lanes))
-    observations, _ = env.reset(seed=stream_seed(seed, "env"))
-    adaptation = agent.adaptation(num_tasks, seed=stream(seed, "agent"))
-    figure = Figure(figsize=(3.0 * num_tasks, 3.4), layout="constrained")
-    axes = figure.subplots(1, num_tasks, squeeze=False, sharex=True, sharey=True)[0]
-    for index in range(num_rounds):
-        tracer = _Tracer(adaptation)
-        played = rollout(env, observations, tracer, 1)
-        observations = played.observations
-        paths = np.stack(tracer.positions)[:, ::lanes]  # (time, num_tasks, 2)
-        mean_returns = played.returns.reshape(num_tasks, lanes).mean(axis=1)
-        for task, axis in enumerate(axes):
-            steps = np.concatenate([np.zeros((1, 2)), paths[:, task]])
-            color = colormaps["viridis"](0.85 * index / max(num_rounds - 1, 1))
-            label = f"round {index + 1}: {mean_returns[task]:.1f}"
-            axis.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1.2, label=label)
-    env.close()
-    for goal, axis in zip(sampled.columns["goal"], axes):
-        axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
-        axis.set(xlim=(-_VIEW, _VIEW), ylim=(-_VIEW, _VIEW), aspect="equal")
-        # Goals lie on all sides: only outside it hides no path.
-        axis.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.1),
-            fontsize="x-small",
-            title="mean return",
-            frameon=False,
-        )
-    figure.suptitle(f"{agent.name} on {tasks.name}: paths of {num_rounds} rounds of adaptation")
-    if path is not None:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
-        atomic_write(path, buffer.getvalue())
-    return figure

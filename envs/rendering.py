@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.errors import MissingPackageError, RenderingError
+
 WIDTH, HEIGHT = 320, 240
-"""The size of a picture in pixels. Without a graphics card every pixel costs."""
+"""The size of a picture in pixels; without a graphics card, time grows with their number."""
 
 
 class BatchRenderer:
     """Draws the simulations of a ``mujoco.batch.Batch``, each with its own model fields.
 
     The picture is that of gymnasium's camera "track", rolled so that gravity points down in it:
-    where gravity leans, which is how a slope is simulated, the floor leans in the picture.
+    where gravity is tilted, which is how a slope is simulated, the floor is tilted in the picture.
 
     Args:
         batch: The batch.
@@ -31,10 +33,10 @@ class BatchRenderer:
         try:
             from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackageError(
                 f"pictures need {error.name}: pip install 'metarl-suite[video]'"
             ) from error
-        # Without a screen gymnasium tries a window first, which fails noisily.
+        # Without a screen gymnasium tries to open a window first, which fails noisily.
         if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
             os.environ.setdefault("MUJOCO_GL", "egl")
         self._batch = batch
@@ -42,7 +44,7 @@ class BatchRenderer:
         self._data = mujoco.MjData(self._model)
         self._camera = self._model.camera("track").id
         self._upright = batch.model.cam_mat0[self._camera].reshape(3, 3).copy()
-        # Shadows would take two thirds of the time, and leave black specks on leaning floors.
+        # Shadows would take two thirds of the time and leave black specks on tilted floors.
         self._model.vis.quality.shadowsize = 0
         self._renderer = MujocoRenderer(
             self._model, self._data, width=WIDTH, height=HEIGHT, camera_name="track"
@@ -59,18 +61,19 @@ class BatchRenderer:
     def _draw(self, sim: int) -> NDArray[np.uint8]:
         import mujoco
 
+        # One model and one data serve all simulations: each is copied into them to be drawn.
         self._batch.get_model(sim, self._model)
         self._batch.get_data(sim, self._data)
         x, _, z = self._model.opt.gravity
-        lean = math.atan2(-x, -z)
-        c, s = math.cos(lean), math.sin(lean)
+        tilt = math.atan2(-x, -z)
+        c, s = math.cos(tilt), math.sin(tilt)
         roll = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
         self._model.cam_mat0[self._camera] = (roll @ self._upright).ravel()
         mujoco.mj_forward(self._model, self._data)
         try:
             frame: NDArray[np.uint8] = self._renderer.render("rgb_array")
         except Exception as error:  # every OpenGL platform fails in its own way
-            raise RuntimeError(
+            raise RenderingError(
                 "cannot draw: no OpenGL. Without a screen, set MUJOCO_GL=egl (needs libegl1) or "
                 "MUJOCO_GL=osmesa (needs libosmesa6) before Python starts"
             ) from error

@@ -1,30 +1,31 @@
 """Locomotion on hidden terrain: constant slopes, and profiles of ramps.
 
 **Slopes** are tilted gravity, seen in the frame of the slope: the floor stays the plane z = 0 and
-gravity leans back by the slope's angle. This is exact, and it changes one vector per task: no
-geometry to rebuild, height above ground and speed along the slope are plain coordinates, and on
-the level everything equals gymnasium. Turning the floor instead gives the same motion (tested).
+gravity leans back by the slope's angle. This is exact, and it changes one vector per task: there
+is no geometry to rebuild, height above ground and speed along the slope are plain coordinates, and
+on level ground everything equals gymnasium. Rotating the floor instead gives the same motion
+(tested).
 
 **Profiles** change along the way, so no single frame fits them: they are ramps in the world.
 
 What the robot observes is what it could sense: its joints, its height above the ground and (on a
-slope) its pitch against the ground, as range sensors under the belly tell; not its altitude, and
-on a slope no inertial sensor, which would tell the angle at once.
+slope) its pitch relative to the ground, as range sensors under the belly measure them; not its
+altitude, and on a slope no inertial sensor, which would reveal the angle at once.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.bodies import ANT, HALF_CHEETAH, HOPPER, WALKER2D, Body, State
 from metarl.envs.locomotion import HORIZON, family
 from metarl.envs.mujoco_engine import Columns, ModelFields, MujocoVectorEnv
 from metarl.parameters import Choice, Parameter, Uniform
-from metarl.tasks import TaskDistribution
 
 Array = NDArray[Any]
 
@@ -47,10 +48,10 @@ def tilt_gravity(fields: ModelFields, task: Columns) -> None:
 def slope(
     name: str, body: Body, train: float, shifted: float, steep: float, horizon: int = HORIZON
 ) -> TaskDistribution:
-    """Run up or down a constant slope, given in degrees, uphill positive.
+    """Run up or down a constant slope, given in degrees; uphill is positive.
 
     Reward, end and observation are gymnasium's, in the frame of the slope: speed along the
-    slope, height above it, pitch against it.
+    slope, height above it, pitch relative to it.
 
     Splits: ``train`` and ``held_out`` U(-train, train), ``uphill`` U(train, shifted),
     ``downhill`` U(-shifted, -train), ``steep`` U(shifted, steep).
@@ -63,17 +64,11 @@ def slope(
         steep: The greatest angle of ``steep``.
         horizon: The steps of an episode.
     """
-    return family(
+    return _sloping(
         f"{name}-slope",
         body,
-        {"degrees": Uniform(-train, train, nominal=0.0)},
-        allowed={"degrees": Uniform(-60.0, 60.0, nominal=0.0)},
-        splits={
-            "uphill": {"degrees": Uniform(train, shifted)},
-            "downhill": {"degrees": Uniform(-shifted, -train)},
-            "steep": {"degrees": Uniform(shifted, steep)},
-        },
-        physics=tilt_gravity,
+        Uniform(-train, train, nominal=0.0),
+        _steeper(train, shifted, steep),
         horizon=horizon,
         description=f"{name}: a slope of up to {train:g} degrees, up or down",
     )
@@ -84,8 +79,8 @@ def flat(
 ) -> TaskDistribution:
     """The robot of :func:`slope`, trained on level ground: what it does on slopes is zero-shot.
 
-    Splits: ``train`` and ``held_out`` are level, ``gentle`` is U(-train, train), the others are
-    those of :func:`slope`.
+    Splits: ``train`` and ``held_out`` are the one task of level ground, ``gentle`` is
+    U(-train, train), the others are those of :func:`slope`.
 
     Args:
         name: The name of the robot.
@@ -95,13 +90,37 @@ def flat(
         steep: The greatest angle of ``steep``.
         horizon: The steps of an episode.
     """
-    slopes = slope(name, body, train, shifted, steep, horizon)
-    return replace(
-        slopes,
-        name=f"{name}-flat",
-        parameters={"degrees": Choice((0.0,))},
-        shifted_splits={"gentle": slopes.parameters, **slopes.shifted_splits},
+    return _sloping(
+        f"{name}-flat",
+        body,
+        Choice((0.0,)),
+        {"gentle": Uniform(-train, train, nominal=0.0), **_steeper(train, shifted, steep)},
+        shares_tasks=True,
+        horizon=horizon,
         description=f"{name}: level ground, to be judged on slopes",
+    )
+
+
+def _steeper(train: float, shifted: float, steep: float) -> dict[str, Parameter]:
+    """Return the law of each split with slopes that training does not have."""
+    return {
+        "uphill": Uniform(train, shifted),
+        "downhill": Uniform(-shifted, -train),
+        "steep": Uniform(shifted, steep),
+    }
+
+
+def _sloping(
+    name: str, body: Body, law: Parameter, splits: Mapping[str, Parameter], **options: Any
+) -> TaskDistribution:
+    return family(
+        name,
+        body,
+        {"degrees": law},
+        allowed={"degrees": Uniform(-60.0, 60.0, nominal=0.0)},
+        splits={split: {"degrees": own} for split, own in splits.items()},
+        physics=tilt_gravity,
+        **options,
     )
 
 
@@ -141,7 +160,7 @@ class Profile(Parameter):
 
 
 def ground(x: Array, degrees: Array) -> tuple[Array, Array]:
-    """Return height and length of the way along the surface, both in metres.
+    """Return the height of the ground and the distance along its surface, both in metres.
 
     Args:
         x: World coordinates, of shape (n,).
@@ -173,6 +192,7 @@ def set_ramps(fields: ModelFields, task: Columns) -> None:
     boxes = [model.geom(f"ground{i}").id for i in range(len(lengths))]
     places = np.repeat(model.geom_pos[None], len(angles), axis=0)
     places[:, boxes, 0], places[:, boxes, 2] = centres[:, :, 0], centres[:, :, 1]
+    # A rotation by -angle about y lifts the far end of a box.
     turns = np.repeat(model.geom_quat[None], len(angles), axis=0)
     turns[:, boxes] = 0.0
     turns[:, boxes, 0], turns[:, boxes, 2] = np.cos(0.5 * angles), np.sin(-0.5 * angles)
@@ -183,8 +203,8 @@ def set_ramps(fields: ModelFields, task: Columns) -> None:
 def _lay_boxes(spec: Any) -> None:
     """Replace the floor by boxes, one for each ramp and for the level ground at both ends.
 
-    Boxes move and turn by per-simulation fields; a height field would need a model of its own
-    for every task.
+    Per-simulation fields place and rotate boxes; a height field would need a separate model for
+    every task.
     """
     import mujoco
 
@@ -210,8 +230,8 @@ def _lay_boxes(spec: Any) -> None:
 class TerrainVectorEnv(MujocoVectorEnv):
     """A planar robot on a profile of ramps, the angles of which are the task.
 
-    It observes its height above the ground below it instead of its altitude, and is paid for
-    speed along the surface.
+    It observes its height above the ground below it instead of its altitude, and is rewarded
+    for speed along the surface.
     """
 
     def _locate(self, state: State, task: Columns) -> Array:
@@ -235,7 +255,7 @@ def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
     a median of 6.5 degrees, that of the source's six random segments is 6.4. Shifted splits have
     the angles of the source's tests: ``gentle`` (3.2 degrees all the way up), ``steep`` (12.5),
     ``hill`` (up, then down, 10 to 11) and ``basin`` (down, then up). The source's ground is a
-    height field with columns of 0.2 m; ours are exact planes. Pitch is against gravity here.
+    height field with columns of 0.2 m; ours are exact planes. Pitch is relative to gravity here.
 
     Args:
         horizon: The steps of an episode.
@@ -261,8 +281,8 @@ def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
     )
 
 
-# The half-cheetah's feet slide from 21.8 degrees on (friction 0.4), and the hopper counts as
-# fallen at 11.5 degrees from the perpendicular.
+# The half-cheetah's feet slide above 21.8 degrees (friction 0.4), and the hopper counts as
+# fallen at 11.5 degrees from upright.
 _ANGLES = {
     "half-cheetah": (HALF_CHEETAH, 10.0, 15.0, 20.0),
     "walker2d": (WALKER2D, 10.0, 15.0, 20.0),

@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import Logger
 
 from metarl import TaskDistribution
 from metarl.agents import MAML
-from metarl.agents.inner_loop import Recorder
+from metarl.agents.maml.adaptation import Recorder
 from metarl.envs.locomotion import half_cheetah_dir
 from metarl.envs.mujoco_engine import MujocoVectorEnv
 from metarl.envs.navigation import navigation_2d
@@ -97,12 +97,12 @@ def measure(tasks: TaskDistribution, iterations: int, **options: Any) -> None:
         (env, "reset"): "simulation",
         (Recorder, "act"): "policy",
         (Recorder, "take_batch"): "baseline and advantages",
-        (agent, "inner_step"): "inner gradient",
+        (agent.inner, "step"): "inner gradient",
         (agent, "_update"): "outer gradient",
     }
     times, bare, steps = [], [], []
     with ExitStack() as stack:
-        tape = Tape(env, stack) if isinstance(env, MujocoVectorEnv) else None
+        tape = Tape(env) if isinstance(env, MujocoVectorEnv) else None
         for (owner, name), label in labels.items():
             timed = watch.watch(getattr(owner, name), label)
             stack.enter_context(mock.patch.object(owner, name, timed))
@@ -119,7 +119,9 @@ def measure(tasks: TaskDistribution, iterations: int, **options: Any) -> None:
                 watch.skip()
     env.close()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\n{tasks.name}: {agent.meta_batch_size} tasks, policy {options['policy_kwargs']}")
+    print(
+        f"\n{tasks.name}: {agent.config.meta_batch_size} tasks, policy {options['policy_kwargs']}"
+    )
     print(
         f"  {np.median(times):.2f} s a meta-iteration ({min(times):.2f} to {max(times):.2f}), "
         f"{np.sum(steps) / np.sum(times):,.0f} env steps/s, peak memory so far {memory:.2f} GB"

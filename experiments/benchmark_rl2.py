@@ -100,7 +100,7 @@ def main(
     hyperparameters |= {"trials_per_iteration": 512, "trials_per_minibatch": 512, "n_epochs": 4}
     hyperparameters["policy_kwargs"] = {
         "hidden_size": 64,
-        "cell": "lstm",
+        "memory": "lstm",
         "separate_critic": separate_critic,
     }
     ours = RL2(tasks, **hyperparameters, seed=0)
@@ -114,7 +114,7 @@ def main(
             BanditTrials(tasks, count),
             n_steps=tasks.episodes_per_trial,
             batch_size=rollout,
-            n_epochs=ours.n_epochs,
+            n_epochs=ours.config.n_epochs,
             policy_kwargs={
                 "lstm_hidden_size": hidden,
                 "net_arch": [],
@@ -126,7 +126,7 @@ def main(
         )
         theirs[count] = (agent, 2 * rollout)
     print(
-        f"{family}, LSTM of {hidden} units, {ours.n_epochs} epochs, {threads} threads; "
+        f"{family}, LSTM of {hidden} units, {ours.config.n_epochs} epochs, {threads} threads; "
         "env steps per second of learn()"
     )
     ratios = []

@@ -7,7 +7,6 @@ repeats the same controls from the same states.
 """
 
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from stable_baselines3.common.logger import Logger
 from metarl import envs
 from metarl.agents import RL2
 from metarl.envs.mujoco_engine import MujocoVectorEnv
+from metarl.errors import InvalidValueError
 from metarl.experiments.presets import find_preset
 from metarl.experiments.tape import Tape
 
@@ -35,18 +35,17 @@ def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2
     agent.learn(1)
     env = agent.get_env()
     if not isinstance(env, MujocoVectorEnv):
-        raise ValueError(f"--family must be one on MuJoCo, got {family!r}")
+        raise InvalidValueError(f"--family must be one on MuJoCo, got {family!r}")
     print(f"{family}: {agent.n_envs} trials side by side, {threads} threads; env steps per second")
     shares = []
-    with ExitStack() as stack:
-        tape = Tape(env, stack)
-        for _ in range(iterations):
-            before, started = agent.num_timesteps, time.perf_counter()
-            agent.learn(1, reset_num_timesteps=False)
-            seconds, bare = time.perf_counter() - started, tape.repeat()
-            steps = agent.num_timesteps - before
-            shares.append(bare / seconds)
-            print(f"  learn() {steps / seconds:,.0f}   simulator alone {steps / bare:,.0f}")
+    tape = Tape(env)
+    for _ in range(iterations):
+        before, started = agent.num_timesteps, time.perf_counter()
+        agent.learn(1, reset_num_timesteps=False)
+        seconds, bare = time.perf_counter() - started, tape.repeat()
+        steps = agent.num_timesteps - before
+        shares.append(bare / seconds)
+        print(f"  learn() {steps / seconds:,.0f}   simulator alone {steps / bare:,.0f}")
     print(f"learn() runs at {np.median(shares):.0%} of the simulator's rate")
 
 

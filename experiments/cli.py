@@ -1,20 +1,26 @@
 """The command line: ``metarl list | train | resume | evaluate | compare | watch``."""
 
+import json
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from metarl import envs
 from metarl.agents import AGENTS
-from metarl.errors import check_at_least
-from metarl.experiments import train as actions
+from metarl.agents.config import describe
+from metarl.errors import MetarlError, check_at_least, check_names
+from metarl.experiments import commands
 
+AgentToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -24,25 +30,50 @@ Overrides = Annotated[
 ]
 
 
-def list_command() -> None:
-    """List the families of tasks, the agents and their hyperparameters."""
-    console = Console()
-    table = Table(box=None, title="families of tasks", title_justify="left", title_style="bold")
-    names = envs.names()
-    table.add_column("name", header_style="bold", min_width=max(map(len, names)))  # to be copied
-    for heading in ("splits", "episodes", "description"):
-        table.add_column(heading, header_style="bold")
-    for name in names:
-        tasks = envs.make(name)
-        splits = ", ".join(tasks.splits)
-        table.add_row(name, splits, str(tasks.episodes_per_trial), tasks.description)
-    console.print(table)
-    console.print(
-        "\nYour own: a module and the name of a family in it, as my_package.my_module:tasks"
-    )
-    for name, agent in AGENTS.items():
-        console.print(f"\n[bold]agent {name}[/bold]: --set NAME=VALUE with any of")
-        console.print(", ".join(agent.hyperparameter_names()), highlight=False)
+def list_command(agent: AgentToList = None, /) -> None:
+    """List the families of tasks and the agents, or the hyperparameters of an agent.
+
+    Args:
+        agent: The agent whose hyperparameters are shown, with defaults.
+    """
+    console = Console(highlight=False)
+    if agent is not None:
+        check_names([agent], AGENTS, "agent")
+        rows = [
+            (field.name, field.type, json.dumps(field.default), _plain(field.doc))
+            for field in describe(AGENTS[agent].config_class)
+        ]
+        console.print(_table(f"hyperparameters of {agent}", ("name", "type", "default", ""), rows))
+        console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
+        return
+    families = [envs.make(name) for name in envs.names()]
+    rows = [
+        (name, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
+        for name, tasks in zip(envs.names(), families)
+    ]
+    headings = ("name", "splits", "episodes", "description")
+    console.print(_table("families of tasks", headings, rows))
+    console.print("\nYour own: a module and a family in it, for example my_package.my_module:tasks")
+    for name, agent_class in AGENTS.items():
+        console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
+        console.print(", ".join(agent_class.hyperparameter_names()))
+
+
+def _plain(doc: str) -> str:
+    """Return a docstring without markup."""
+    return re.sub(r":\w+:`~?([^`]*)`|``", r"\1", doc)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose last column is prose; the words of the others are never cut."""
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    for heading, cells in zip(headings, zip(*rows)):
+        word = max(len(word) for cell in (heading, *cells) for word in cell.split(" "))
+        width = None if heading == headings[-1] else max(word, min(20, max(map(len, cells))))
+        table.add_column(heading, header_style="bold", width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def train_command(
@@ -70,7 +101,7 @@ def train_command(
     """
     check_at_least(1, threads=threads)
     torch.set_num_threads(threads)
-    actions.train(
+    commands.train(
         agent,
         tasks,
         run_dir=run_dir,
@@ -83,12 +114,12 @@ def train_command(
 
 
 def resume_command(run: RunDir, /) -> None:
-    """Go on with a run that was stopped or killed; it ends as if it had never stopped.
+    """Continue a run that was stopped or killed; it ends as if it had never stopped.
 
     Args:
         run: The run directory.
     """
-    actions.resume(run)
+    commands.resume(run)
 
 
 def evaluate_command(
@@ -108,7 +139,7 @@ def evaluate_command(
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
     """
-    actions.evaluate_run(
+    commands.evaluate_run(
         run, split=split, num_tasks=num_tasks, num_episodes=num_episodes, seed=seed
     )
 
@@ -123,7 +154,7 @@ def compare_command(
         split: The split of the evaluations.
         output: Where to write the plot.
     """
-    actions.compare(runs, split=split, output=output)
+    commands.compare(runs, split=split, output=output)
 
 
 def watch_command(
@@ -141,9 +172,9 @@ def watch_command(
         split: The split of the family to draw the task from.
         output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
         num_episodes: Adaptation episodes the agent has in the task (default: the family's).
-        seed: The seed of task, episodes and actions.
+        seed: The seed of task, episodes and commands.
     """
-    actions.watch(run, split=split, output=output, num_episodes=num_episodes, seed=seed)
+    commands.watch(run, split=split, output=output, num_episodes=num_episodes, seed=seed)
 
 
 COMMANDS = {
@@ -172,13 +203,13 @@ def main(arguments: list[str] | None = None) -> int:
             description="Meta-reinforcement learning: agents that learn to learn.",
             args=arguments,
         )
-    except actions.Interrupted as stop:
+    except commands.Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("metarl: interrupted; go on with: metarl resume RUN", file=sys.stderr)
+        print("metarl: interrupted; continue with: metarl resume RUN", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
         print(f"metarl: error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from metarl.errors import InvalidValueError
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -75,7 +77,7 @@ _ROBOT_RL2 = {
     "gae_lambda": 0.95,
     "normalize_observation": True,
     "normalize_reward": True,
-    "policy_kwargs": {"hidden_size": 64, "cell": "lstm", "separate_critic": True},
+    "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
 }
 
 PRESETS: tuple[Preset, ...] = (
@@ -187,4 +189,6 @@ def find_preset(agent: str, family: str) -> Preset:
     for preset in PRESETS:
         if preset.agent == agent and fnmatch.fnmatchcase(family, preset.pattern):
             return preset
-    raise ValueError(f"there is no preset of {agent!r} for {family!r}; pass --total-timesteps")
+    raise InvalidValueError(
+        f"there is no preset of {agent!r} for {family!r}; pass --total-timesteps"
+    )

@@ -1,6 +1,6 @@
 """Publish runs: their raw returns under ``experiments/results/``, their table in the README.
 
-Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only makes the tables anew,
+Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables,
 those of the studies among them.
 """
 
@@ -13,22 +13,13 @@ import numpy as np
 import tyro
 
 from metarl import Report
-from metarl.checkpoint import atomic_write
-from metarl.runs import Run
+from metarl.errors import InvalidValueError
+from metarl.experiments.published import RL2_BANDITS
+from metarl.experiments.runs import Run
+from metarl.files import atomic_write
 
 RESULTS = Path("experiments/results/runs")
 README = Path("README.md")
-PUBLISHED = {  # Duan et al. 2016, table 1, the best of 5 seeds
-    "bandit-10x5": 6.7,
-    "bandit-10x10": 6.7,
-    "bandit-10x50": 6.8,
-    "bandit-100x5": 78.7,
-    "bandit-100x10": 83.5,
-    "bandit-100x50": 84.9,
-    "bandit-500x5": 401.6,
-    "bandit-500x10": 432.5,
-    "bandit-500x50": 438.9,
-}
 
 
 def publish(run: Run) -> Path:
@@ -39,7 +30,9 @@ def publish(run: Run) -> Path:
     """
     evaluation = run.evaluation / "held_out.json"
     if not run.agent.exists() or not evaluation.exists():
-        raise ValueError(f"{str(run.directory)!r} is not complete: finish it with metarl resume")
+        raise InvalidValueError(
+            f"{str(run.directory)!r} is not complete: finish it with metarl resume"
+        )
     rows = run.progress()
     result = {
         "config": run.config,
@@ -68,7 +61,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         totals = report.trial_returns
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
-        published = PUBLISHED.get(report.family, "") if report.agent == "RL2" else ""
+        published = RL2_BANDITS.get(report.family, "") if report.agent == "RL2" else ""
         lines.append(
             f"| {report.family} | {report.agent} | {config['seed']} "
             f"| {result['env_steps'] / 1e6:.1f}M | {result['training_seconds'] / 60:.1f} min, "
@@ -86,25 +79,29 @@ def _interval(center: float, low: float, high: float) -> str:
 
 
 def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
-    """Publish runs and make the README's table anew.
+    """Publish runs and renew the tables of the README.
 
     Args:
         runs: Run directories.
     """
     for directory in runs:
         print(publish(Run.open(directory)))
+    atomic_write(README, with_tables(README.read_text()))
+
+
+def with_tables(text: str) -> str:
+    """Return a page with the present tables between its markers."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     tables = {"results": table(results)}
     for path in sorted(RESULTS.parent.glob("maml-*/table.md")):
         tables[path.parent.name] = path.read_text().strip()
-    text = README.read_text()
     for name, lines in tables.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if begin in text:
             before, rest = text.split(begin)
             _, after = rest.split(end)
             text = f"{before}{begin}\n{lines}\n{end}{after}"
-    atomic_write(README, text)
+    return text
 
 
 if __name__ == "__main__":

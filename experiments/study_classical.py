@@ -6,12 +6,9 @@ table 1, prints the scores beside the published ones and writes the return of ev
 
 import json
 import math
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +16,14 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from metarl import Agent, TaskDistribution, envs, rollout
-from metarl.agents import classical
+from metarl import Agent, TaskDistribution, envs, evaluate
+from metarl.agents import bandit_learners, baselines
 from metarl.errors import check_at_least
-from metarl.seeding import stream_seed
+from metarl.experiments.published import CLASSICAL_BANDITS, FIRST_TIES
+from metarl.experiments.runs import git_commit
+from metarl.files import atomic_write
+from metarl.report import versions
 
-FIRST_TIES = ", first-arm ties"
-
-# Mean total reward over 1000 tasks, rounded to 0.1: Duan et al. (2016), table 1. That paper does
-# not say how greedy breaks ties; its figures fit "the first arm" (see metarl.agents.classical).
-LEARNERS = (
-    "random",
-    "Gittins index",
-    "Thompson sampling",
-    "UCB1",
-    "epsilon-greedy" + FIRST_TIES,
-    "greedy" + FIRST_TIES,
-)
-PUBLISHED = {
-    (n, k): dict(zip(LEARNERS, scores))
-    for n, k, *scores in (
-        (10, 5, 5.0, 6.6, 5.7, 6.7, 6.6, 6.6),
-        (10, 10, 5.0, 6.6, 5.5, 6.7, 6.6, 6.6),
-        (10, 50, 5.1, 6.5, 5.2, 6.6, 6.5, 6.5),
-        (100, 5, 49.9, 78.3, 74.7, 78.0, 75.4, 74.8),
-        (100, 10, 49.9, 82.8, 76.7, 82.4, 77.4, 77.1),
-        (100, 50, 49.8, 85.2, 64.5, 84.3, 78.3, 78.0),
-        (500, 5, 249.8, 405.8, 402.0, 405.8, 388.2, 380.6),
-        (500, 10, 249.0, 437.8, 429.5, 437.1, 408.0, 395.0),
-        (500, 50, 249.6, 463.7, 427.2, 457.6, 413.6, 402.8),
-    )
-}
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 
@@ -129,20 +103,14 @@ def play(
     Returns:
         The total reward of each trial, of shape (num_tasks,).
     """
-    env = tasks.make_vec(num_tasks)
-    env.set_tasks(tasks.sample("held_out", num_tasks, seed))
-    observations, _ = env.reset(seed=stream_seed(seed, "evaluation"))
-    adaptation = agent.adaptation(num_tasks, seed=seed)
-    rewards = rollout(env, observations, adaptation, tasks.episodes_per_trial).returns
-    totals: NDArray[np.int64] = rewards.sum(axis=1).astype(np.int64)
-    return totals
+    return evaluate(agent, tasks, num_tasks=num_tasks, seed=seed).trial_returns.astype(np.int64)
 
 
 def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator[Score]:
     """Play all learners in one setting, on the same tasks."""
     tasks = envs.bandit(num_pulls, num_arms)
     told = tasks.told()
-    published = PUBLISHED[num_pulls, num_arms]
+    published = CLASSICAL_BANDITS[num_pulls, num_arms]
 
     def score(name: str, agent: Agent, family: TaskDistribution = tasks) -> Score:
         return Score(name, play(family, agent, num_tasks, seed), published.get(name))
@@ -153,20 +121,20 @@ def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator
         means = {value: round(each.mean, 3) for value, each in tried.items()}
         return Score(name, best.returns, best.published, means)
 
-    yield score("random", classical.RandomActions(tasks))
-    yield score("Thompson sampling", classical.ThompsonSampling(tasks))
+    yield score("random", baselines.RandomActions(tasks))
+    yield score("Thompson sampling", bandit_learners.ThompsonSampling(tasks))
     for ties, random_ties in ((FIRST_TIES, False), ("", True)):
-        yield score("greedy" + ties, classical.Greedy(tasks, random_ties=random_ties))
+        yield score("greedy" + ties, bandit_learners.Greedy(tasks, random_ties=random_ties))
         yield tuned(
             "epsilon-greedy" + ties,
             EPSILONS,
-            lambda epsilon, random_ties=random_ties: classical.EpsilonGreedy(  # type: ignore[misc]
+            lambda epsilon, random_ties=random_ties: bandit_learners.EpsilonGreedy(  # type: ignore[misc]
                 tasks, epsilon=epsilon, random_ties=random_ties
             ),
         )
-    yield tuned("UCB1", WIDTHS, lambda c: classical.UCB1(tasks, c=c))
-    yield score("Gittins index", classical.GittinsIndex(tasks))
-    yield score("known best arm (told)", classical.KnownBestArm(told), told)
+    yield tuned("UCB1", WIDTHS, lambda c: bandit_learners.UCB1(tasks, c=c))
+    yield score("Gittins index", bandit_learners.GittinsIndex(tasks))
+    yield score("known best arm (told)", bandit_learners.KnownBestArm(told), told)
 
 
 def main(options: Options) -> None:
@@ -184,7 +152,7 @@ def main(options: Options) -> None:
     )
     results: list[dict[str, Any]] = []
     off_by: list[float] = []
-    for n, k in PUBLISHED:
+    for n, k in CLASSICAL_BANDITS:
         if n not in options.pulls:
             continue
         print(f"\n  {f'n = {n}, k = {k}':32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
@@ -214,27 +182,16 @@ def main(options: Options) -> None:
 
 def write(options: Options, results: list[dict[str, Any]], wall_time: float) -> None:
     """Write the results as JSON, one line for each learner and setting."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
     head = {
         "command": "python -m metarl.experiments.study_classical",
         "options": {**asdict(options), "out": options.out.as_posix()},
-        "git_commit": commit.stdout.strip() or None,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("metarl-suite", "numpy", "gymnasium")},
-        },
+        "git_commit": git_commit(),
+        "versions": versions(),
         "wall_time_seconds": round(wall_time, 1),
     }
     lines = [json.dumps(result, separators=(",", ":")) for result in results]
     text = json.dumps(head)[:-1] + ',\n"results": [\n' + ",\n".join(lines) + "\n]}\n"
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    atomic_write(options.out, text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ``python -m metarl.experiments.study_maml FAMILY`` trains MAML and what it is measured against
 (multi-task pretraining, random parameters, an oracle that is told the task), lets each adapt to 40
 held-out tasks for three inner steps, and writes the raw returns, a table and a picture. What is
-finished is not done again, and an interrupted training goes on where its last checkpoint was.
+finished is not repeated, and an interrupted training continues from its last checkpoint.
 """
 
 import json
@@ -19,32 +19,14 @@ import tyro
 
 from metarl import envs, evaluate
 from metarl.agents import AGENTS, MAML
-from metarl.checkpoint import atomic_write
-from metarl.envs.navigation import draw_adaptation
+from metarl.experiments import published
+from metarl.experiments.commands import load_agent, parse_overrides, resume, train
+from metarl.experiments.figures import draw_adaptation
 from metarl.experiments.presets import find_preset
-from metarl.experiments.train import load_agent, parse_overrides, resume, train
+from metarl.experiments.runs import Run, git_commit
+from metarl.files import atomic_write
 from metarl.report import versions
-from metarl.runs import Run, git_commit
 
-PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
-    "navigation-2d": {
-        "maml": (-40.4, -11.7, -3.3, -3.2),
-        "random": (-82.7, -58.0, -53.8, -46.8),
-        "oracle": (-2.3,),
-    },
-    "half-cheetah-vel-rllab": {
-        "maml": (-129.5, -78.6, -66.6, -60.8),
-        "pretrained": (-158.0, -135.4, -128.5, -133.6),
-        "oracle": (-54.5,),
-    },
-    "half-cheetah-dir-rllab": {
-        "maml": (-50.7, 293.2, 313.5, 315.7),
-        "pretrained": (-43.0, -24.8, -12.9, 19.6),
-        "oracle": (442.7,),
-    },
-    "ant-vel-rllab": {"maml": (30.6, 96.7, 100.1, 101.4), "oracle": (107.9,)},
-    "ant-dir-rllab": {"maml": (8.7, 499.2, 500.7, 499.1), "oracle": (524.8,)},
-}
 TEST_EPISODES = {"navigation-2d": 40, "ant-dir-rllab": 40}
 """Episodes before an inner step at test, where the paper takes other than in training."""
 
@@ -67,7 +49,7 @@ class Options:
     """The seed of each training."""
     total_timesteps: int | None = None
     """Env steps of each training; None takes the preset's."""
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    overrides: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")] = ()
     """Hyperparameters other than the preset's, as name=value; may be repeated."""
     threads: int = 1
     """Threads of torch."""
@@ -82,20 +64,21 @@ def trained(learner: str, seed: int, options: Options) -> tuple[MAML, dict[str, 
     """Return a learner after training, and the record of its training."""
     if learner == "random":
         chosen = dict(find_preset("maml", options.family).hyperparameters)
-        chosen |= parse_overrides(AGENTS["maml"], options.set)
+        chosen |= parse_overrides(AGENTS["maml"], options.overrides)
         untrained = MAML(envs.make(options.family), seed=seed, device="cpu", **chosen)
         started = {"commit": git_commit(), "versions": versions()}
         return untrained, {**started, "wall_seconds": 0.0, "curve": []}
     directory = Path("runs/study-maml") / options.family / f"{learner}-seed{seed}"
+    family = f"{options.family}-told" if learner == "oracle" else options.family
     if not directory.exists():
         train(
             "maml",
-            options.family + "-told" * (learner == "oracle"),
+            family,
             run_dir=directory,
             total_timesteps=options.total_timesteps,
             seed=seed,
             device="cpu",
-            overrides=[*options.set, *(UNADAPTED if learner != "maml" else [])],
+            overrides=[*options.overrides, *(UNADAPTED if learner != "maml" else [])],
         )
     elif not Run.open(directory).agent.exists():
         resume(directory)
@@ -103,7 +86,7 @@ def trained(learner: str, seed: int, options: Options) -> tuple[MAML, dict[str, 
     agent = load_agent(run)
     assert isinstance(agent, MAML)
     rows = run.progress()
-    rounds = [f"rollout/return_after_{step}_steps" for step in range(agent.inner_steps + 1)]
+    rounds = [f"rollout/return_after_{step}_steps" for step in range(agent.config.inner_steps + 1)]
     return agent, {
         "commit": run.config["git_commit"],
         "versions": run.config["versions"],
@@ -113,18 +96,18 @@ def trained(learner: str, seed: int, options: Options) -> tuple[MAML, dict[str, 
 
 
 def run(learner: str, seed: int, options: Options) -> None:
-    """Train and judge one learner, and write what came of it."""
+    """Train and judge one learner, and write its record."""
     path = options.results / f"{learner}-seed{seed}.json"
     if path.exists():
         return
     agent, training = trained(learner, seed, options)
     num_episodes = TEST_EPISODES.get(options.family, agent.episodes_per_adaptation)
-    agent.episodes_per_adaptation = num_episodes
     report = evaluate(
         agent,
         agent.tasks,
         num_tasks=NUM_TASKS,
         num_episodes=NUM_ROUNDS * num_episodes,
+        episodes_per_adaptation=num_episodes,
         seed=EVALUATION_SEED,
     )
     returns = report.returns.reshape(NUM_TASKS, NUM_ROUNDS, num_episodes)
@@ -144,7 +127,8 @@ def run(learner: str, seed: int, options: Options) -> None:
     }
     atomic_write(path, json.dumps(record, separators=(",", ":")) + "\n")
     if options.family == "navigation-2d" and learner == "maml" and seed == 0:
-        draw_adaptation(agent, agent.tasks, path=options.results / "paths.png")
+        picture = options.results / "paths.png"
+        draw_adaptation(agent, agent.tasks, episodes_per_adaptation=num_episodes, path=picture)
 
 
 def means(record: Mapping[str, Any]) -> Any:
@@ -156,7 +140,7 @@ def means(record: Mapping[str, Any]) -> Any:
     return curve[:1] if record["learner"] == "oracle" else curve
 
 
-def table(records: list[dict[str, Any]], published: Mapping[str, tuple[float, ...]]) -> str:
+def table(records: list[dict[str, Any]], beside: Mapping[str, tuple[float, ...]]) -> str:
     """Return a Markdown table of mean returns, every seed in a row of its own."""
     lines = [
         "| learner | seed | 0 steps | 1 step | 2 steps | 3 steps | env steps | training |",
@@ -166,7 +150,7 @@ def table(records: list[dict[str, Any]], published: Mapping[str, tuple[float, ..
         cost = f"{record['env_steps'] / 1e6:.1f}M | {record['wall_seconds'] / 60:.1f} min"
         cells = _cells(means(record), 2)
         lines.append(f"| {record['learner']} | {record['seed']} | {cells} | {cost} |")
-    for learner, values in published.items():
+    for learner, values in beside.items():
         lines.append(f"| {learner}, published | | {_cells(values, 1)} | | |")
     found = {
         learner: np.mean([means(record) for record in records if record["learner"] == learner], 0)
@@ -186,7 +170,7 @@ def _cells(values: Sequence[float], digits: int) -> str:
 
 def plot(
     records: list[dict[str, Any]],
-    published: Mapping[str, tuple[float, ...]],
+    beside: Mapping[str, tuple[float, ...]],
     family: str,
     path: Path,
 ) -> None:
@@ -200,9 +184,9 @@ def plot(
         for index, curve in enumerate(curves):
             label = None if index else learner
             _draw(axes, curve, marker="o", color=color, alpha=0.8, label=label)
-        if learner in published:
+        if learner in beside:
             text = f"{learner}, published"
-            _draw(axes, published[learner], marker="x", linestyle=":", color=color, label=text)
+            _draw(axes, beside[learner], marker="x", linestyle=":", color=color, label=text)
     axes.set(xlabel="inner steps", ylabel="return", title=f"{family}, {NUM_TASKS} held-out tasks")
     axes.set_xticks(range(NUM_ROUNDS))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -216,17 +200,17 @@ def _draw(axes: Any, curve: Sequence[float], **style: Any) -> None:
 
 
 def main() -> None:
-    """Do what is not done yet, then print the table."""
+    """Run what is missing, then print the table."""
     options = tyro.cli(Options)
     torch.set_num_threads(options.threads)
     for seed in options.seeds:
         for learner in options.learners:
             run(learner, seed, options)
     records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
-    published = PUBLISHED.get(options.family, {})
-    atomic_write(options.results / "table.md", table(records, published) + "\n")
-    plot(records, published, options.family, options.results / "returns.png")
-    print(table(records, published))
+    beside = published.MAML.get(options.family, {})
+    atomic_write(options.results / "table.md", table(records, beside) + "\n")
+    plot(records, beside, options.family, options.results / "returns.png")
+    print(table(records, beside))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,56 @@
 """What the simulator alone would take: the yardstick of the benchmarks on MuJoCo."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 from typing import Any
-from unittest import mock
+
+from numpy.typing import NDArray
 
 from metarl.envs.mujoco_engine import MujocoVectorEnv
+from metarl.seeding import Ids
+
+Array = NDArray[Any]
 
 
 class Tape:
-    """Records what a MuJoCo environment makes its simulator do, and repeats it without the rest."""
+    """Records what a MuJoCo environment makes its simulator do, and repeats it without the rest.
 
-    def __init__(self, env: MujocoVectorEnv, stack: ExitStack) -> None:
-        self._env = env
-        self._calls: list[tuple[Any, ...]] = []
-        self._controls = env.batch.bind("ctrl")
+    It records as long as the environment lives.
+    """
+
+    def __init__(self, env: MujocoVectorEnv) -> None:
+        self._frame_skip = env.body.frame_skip
+        self._batch = env.batch
+        self._controls, self._positions, self._velocities = map(
+            env.batch.bind, ("ctrl", "qpos", "qvel")
+        )
+        self._calls: list[Callable[[], None]] = []
         simulate, set_state = env._simulate, env.set_state
 
-        def recording_simulate(ids: Any) -> Any:
-            self._calls.append((self._controls.copy(),))
+        def recording_simulate(ids: Ids) -> Any:
+            self._calls.append(partial(self._step, self._controls.copy()))
             return simulate(ids)
 
-        def recording_set_state(ids: Any, qpos: Any, qvel: Any) -> Any:
-            self._calls.append((ids, qpos, qvel))
+        def recording_set_state(ids: Ids, qpos: Array, qvel: Array) -> Array:
+            self._calls.append(partial(self._reset, ids, qpos, qvel))
             return set_state(ids, qpos, qvel)
 
-        stack.enter_context(mock.patch.object(env, "_simulate", recording_simulate))
-        stack.enter_context(mock.patch.object(env, "set_state", recording_set_state))
+        env._simulate = recording_simulate  # type: ignore[method-assign]
+        env.set_state = recording_set_state  # type: ignore[method-assign]
 
     def repeat(self) -> float:
         """Let ``mujoco.batch`` do all of it once more; return the seconds, and forget it."""
-        batch, frame_skip = self._env.batch, self._env.body.frame_skip
-        positions, velocities = batch.bind("qpos"), batch.bind("qvel")
         started = time.perf_counter()
         for call in self._calls:
-            if len(call) == 1:
-                (self._controls[...],) = call
-                batch.step(nstep=frame_skip)
-            else:
-                ids, qpos, qvel = call
-                batch.reset(None if isinstance(ids, slice) else ids)
-                positions[ids], velocities[ids] = qpos, qvel
+            call()
         self._calls.clear()
         return time.perf_counter() - started
+
+    def _step(self, controls: Array) -> None:
+        self._controls[...] = controls
+        self._batch.step(nstep=self._frame_skip)
+
+    def _reset(self, ids: Ids, qpos: Array, qvel: Array) -> None:
+        self._batch.reset(None if isinstance(ids, slice) else ids)
+        self._positions[ids], self._velocities[ids] = qpos, qvel

@@ -1,52 +1,21 @@
 """A video of an agent that adapts: its first and its last episode in a task, side by side."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Agent, rollout
-from metarl.errors import check_at_least
+from metarl import Agent, Task, TaskDistribution, Tasks, TaskVectorEnv, Transition, play
+from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
 from metarl.seeding import stream, stream_seed
-from metarl.tasks import Task, TaskDistribution
-from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
 Picture = NDArray[np.uint8]
 
 _CAPTION = 32  # pixels; video codecs want multiples of 16
-
-
-@dataclass
-class _Recorder:
-    """An adaptation that keeps the actions of the first sub-environment, episode by episode."""
-
-    inner: Adaptation
-    episodes: list[list[Array]] = field(default_factory=lambda: [[]])
-
-    def act(self, observations: Array) -> Array:
-        return self.inner.act(observations)
-
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
-        self.inner.observe(
-            observations, actions, rewards, terminated, truncated, next_observations, active
-        )
-        if active[0]:
-            self.episodes[-1].append(np.array(actions[0]))
-            if terminated[0] or truncated[0]:
-                self.episodes.append([])
 
 
 def record_adaptation(
@@ -86,16 +55,16 @@ def record_adaptation(
     """
     path = Path(path)
     if path.suffix not in (".gif", ".mp4"):
-        raise ValueError(f"a video is a .gif or .mp4 file, got {path.name!r}")
+        raise InvalidValueError(f"a video is a .gif or .mp4 file, got {path.name!r}")
     _import_imageio()
     camera = _camera(tasks)
     try:
         if task is None:
             task = tasks.sample(split, 1, stream(seed, "video"))[0]
-        env_seed = stream_seed(seed, "video", "env")
-        episodes = _adapt(agent, tasks, task, num_episodes, seed, env_seed, deterministic)
+        episodes = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
         camera.set_tasks([task])
-        camera.reset(seed=env_seed)
+        # Where `play` seeds its environments: sub-environment 0 and the camera's live alike.
+        camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
         films = [list(_replay(camera, actions, n)) for n, actions in enumerate(episodes, start=1)]
         fps = camera.metadata["render_fps"]
     finally:
@@ -108,38 +77,44 @@ def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
     try:
         return tasks.make_vec(1, render_mode="rgb_array")
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise InvalidValueError(
             f"{tasks.name} cannot be filmed: it has no render_mode='rgb_array'"
         ) from error
 
 
-def _adapt(
+def _actions_of_episodes(
     agent: Agent,
     tasks: TaskDistribution,
     task: Task,
     num_episodes: int | None,
     seed: int,
-    env_seed: int,
     deterministic: bool,
 ) -> list[list[Array]]:
-    """Return the actions of the first sub-environment's episodes, one list for each."""
+    """Let the agent adapt; return the actions of the first sub-environment, by episode."""
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = max(tasks.episodes_per_trial, parallel + 1)
     check_at_least(1, num_episodes=num_episodes)
-    recorder = _Recorder(
-        agent.adaptation(1, seed=stream(seed, "video", "agent"), deterministic=deterministic)
+    episodes: list[list[Array]] = [[]]
+
+    def record(step: Transition) -> bool:
+        if step.active[0]:
+            episodes[-1].append(np.array(step.actions[0]))
+            if step.episode_end[0]:
+                episodes.append([])
+        return True
+
+    # Learners that adapt by K episodes get them side by side: the first of each round is kept.
+    play(
+        agent,
+        tasks,
+        Tasks.stack([task]),
+        parallel * math.ceil(num_episodes / parallel),
+        seed=stream(seed, "video"),
+        deterministic=deterministic,
+        on_step=record,
     )
-    env = tasks.make_vec(parallel)
-    try:
-        env.set_tasks([task] * parallel)
-        observations, _ = env.reset(seed=env_seed)
-        # Learners that adapt by K episodes get them side by side: the first of each round is kept.
-        for _ in range(-(-num_episodes // parallel)):
-            observations = rollout(env, observations, recorder, 1).observations
-    finally:
-        env.close()
-    return recorder.episodes[:-1]
+    return episodes[:-1]
 
 
 def _replay(env: TaskVectorEnv, actions: list[Array], number: int) -> Iterator[Picture]:
@@ -176,7 +151,9 @@ def _import_imageio() -> Any:
     try:
         import imageio.v3
     except ImportError as error:
-        raise ImportError("videos need imageio: pip install 'metarl-suite[video]'") from error
+        raise MissingPackageError(
+            "videos need imageio: pip install 'metarl-suite[video]'"
+        ) from error
     return imageio.v3
 
 

@@ -5,21 +5,27 @@ Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 """
 
 from metarl._version import __version__
-from metarl.adaptation import Adaptation, Agent, Rollout, rollout
+from metarl.adaptation import Adaptation, Agent, Rollout, Transition, rollout
 from metarl.checks import CheckResult, TaskCheck, check_tasks
-from metarl.evaluation import evaluate
+from metarl.distribution import TaskDistribution
+from metarl.errors import MetarlError
+from metarl.evaluation import evaluate, play
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
 from metarl.report import Report
-from metarl.tasks import Task, TaskDistribution, Tasks
+from metarl.splits import Independent, TaskLaw, TaskSet
+from metarl.tasks import Task, Tasks
+from metarl.told import ToldVectorEnv
 from metarl.trial import TrialEnv
-from metarl.vector import TaskEnv, TaskVectorEnv, ToldVectorEnv
+from metarl.vector import TaskEnv, TaskVectorEnv
 
 __all__ = [
     "Adaptation",
     "Agent",
     "CheckResult",
     "Choice",
+    "Independent",
     "LogUniform",
+    "MetarlError",
     "Parameter",
     "Report",
     "Rollout",
@@ -27,13 +33,17 @@ __all__ = [
     "TaskCheck",
     "TaskDistribution",
     "TaskEnv",
+    "TaskLaw",
+    "TaskSet",
     "TaskVectorEnv",
     "Tasks",
     "ToldVectorEnv",
+    "Transition",
     "TrialEnv",
     "Uniform",
     "__version__",
     "check_tasks",
     "evaluate",
+    "play",
     "rollout",
 ]

@@ -1,7 +1,8 @@
 """What an agent must offer to be evaluated, and the loop that lets it act."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,40 @@ from metarl.vector import TaskVectorEnv
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Transition:
+    """One step of all environments: what the actions were chosen from, and what they led to.
+
+    Attributes:
+        observations: What the actions were chosen from, of shape (num_envs, *observation_shape).
+        actions: The actions taken, of shape (num_envs, *action_shape).
+        rewards: Of shape (num_envs,).
+        terminated: Whether the episode reached a terminal state, of shape (num_envs,).
+        truncated: Whether the episode was cut by the time limit, of shape (num_envs,).
+        next_observations: What followed, the last observation where an episode ended.
+        active: Which environments took a step at all; the other rows mean nothing.
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    next_observations: Array
+    active: NDArray[np.bool_]
+
+    @property
+    def episode_end(self) -> NDArray[np.bool_]:
+        """Whether the step ended an episode, either way, of shape (num_envs,)."""
+        return self.terminated | self.truncated
+
+
+OnStep: TypeAlias = Callable[[Transition], bool]
+"""Is called after every step; false ends the rollout there."""
+
+
 class Adaptation(Protocol):
-    """A learner at work in several tasks at once: it acts, it observes, it gets better.
+    """A learner in several tasks at once: it acts, it observes, it gets better.
 
     It starts having seen nothing. Whatever it learns stays inside: the agent it came from is
     left untouched.
@@ -33,27 +66,8 @@ class Adaptation(Protocol):
         """
         ...
 
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
-        """Take in what the actions led to.
-
-        Args:
-            observations: What the actions were chosen from.
-            actions: The actions taken.
-            rewards: Of shape (num_envs,).
-            terminated: Whether the episode reached a terminal state, of shape (num_envs,).
-            truncated: Whether the episode was cut by the time limit, of shape (num_envs,).
-            next_observations: What followed, the last observation where an episode ended.
-            active: Which environments took a step at all; the other rows mean nothing.
-        """
+    def observe(self, transition: Transition) -> None:
+        """Take in what the actions led to."""
         ...
 
 
@@ -75,7 +89,8 @@ class Agent(Protocol):
     ) -> Adaptation:
         """Return a fresh learner for ``num_tasks`` tasks that has seen nothing.
 
-        Its batches have ``num_tasks * episodes_per_adaptation`` rows, task by task.
+        Its batches have ``num_tasks * episodes_per_adaptation`` rows, task by task. An agent whose
+        ``episodes_per_adaptation`` can be chosen for each adaptation takes it as a keyword.
         """
         ...
 
@@ -87,16 +102,20 @@ class Rollout:
     Attributes:
         returns: The sum of rewards of each episode, of shape (num_envs, num_episodes).
         lengths: The number of steps of each episode, of the same shape.
-        observations: The observation after the last step, of shape (num_envs, *observation_shape).
+        complete: Whether all episodes were played to their end.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
-    observations: Array
+    complete: bool = True
 
 
 def rollout(
-    env: TaskVectorEnv, observations: Array, adaptation: Adaptation, num_episodes: int
+    env: TaskVectorEnv,
+    observations: Array,
+    adaptation: Adaptation,
+    num_episodes: int,
+    on_step: OnStep | None = None,
 ) -> Rollout:
     """Run a fixed number of episodes in every sub-environment; all of them count.
 
@@ -108,6 +127,8 @@ def rollout(
         observations: Their present observations.
         adaptation: The learner.
         num_episodes: How many episodes to run in each sub-environment.
+        on_step: Is called after every step; if it returns false, the rollout ends there, and is
+            not ``complete``.
 
     Returns:
         The returns and lengths of all episodes.
@@ -121,21 +142,28 @@ def rollout(
     while active.any():
         actions = adaptation.act(observations)
         following, rewards, terminated, truncated, info = env.step(actions, active)
+        # Where an episode ended, `following` is the first observation of the next one. The learner
+        # gets the last of the ended one, or it would take the jump for a consequence of its action.
         successors = following
         if "final_obs" in info:
             ended = info["_final_obs"]
             successors = following.copy()
             successors[ended] = info["final_obs"][ended]
+        # Lanes that are done stay in the batch: their rewards are zero and fall on their last
+        # episode, so that every lane counts the same number of episodes.
         current = np.minimum(episode, num_episodes - 1)
-        returns[lanes, current] += rewards  # inactive rows are zero
+        returns[lanes, current] += rewards
         lengths[lanes, current] += active
-        adaptation.observe(
+        transition = Transition(
             observations, actions, rewards, terminated, truncated, successors, active
         )
+        adaptation.observe(transition)
+        if on_step is not None and not on_step(transition):
+            return Rollout(returns, lengths, complete=False)
         if not active.all():  # the rows of those that did not step are empty
             following = following.copy()
             following[~active] = observations[~active]
         observations = following
         episode += terminated | truncated
         active = episode < (min(episode.min() + 1, num_episodes) if lockstep else num_episodes)
-    return Rollout(returns, lengths, observations)
+    return Rollout(returns, lengths)

@@ -8,10 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import check_at_least
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
 from metarl.probe import NUM_DRAWS, NUM_TASKS, Probe
 from metarl.seeding import stream
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.splits import num_shared
+from metarl.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,13 @@ def check_tasks(
         ValueError: If a check failed, with every failure in a sentence; or if ``num_steps`` is
             below 2.
     """
+    if not isinstance(tasks, TaskDistribution):
+        raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
     check_at_least(2, num_steps=num_steps)
     report = TaskCheck(tasks.name, tuple(_results(Probe(tasks, num_steps, seed))))
     if raise_on_failure and not report.passed:
         failures = "".join(f"\n- {f.check}: {f.message}" for f in report.failures)
-        raise ValueError(
+        raise InvalidValueError(
             f"{tasks.name} fails {len(report.failures)} of {len(report.results)} checks:{failures}"
         )
     return report
@@ -114,7 +118,7 @@ class _NotCheckedError(Exception):
 
 def _results(probe: Probe) -> Iterator[CheckResult]:
     """Run all checks."""
-    # Where a check marked True fails, those after it would blame the innocent.
+    # Where a check marked True fails, those after it would fail for the same reason.
     checks: list[tuple[str, Callable[[Probe], str], bool]] = [
         ("tasks fit the environment", _fit, True),
         ("finite numbers", _finite, True),
@@ -132,7 +136,7 @@ def _results(probe: Probe) -> Iterator[CheckResult]:
     for check, run, essential in checks:
         try:
             if blocked:
-                raise _NotCheckedError(f"not checked, mend first: {blocked}")
+                raise _NotCheckedError(f"not checked, fix first: {blocked}")
             yield CheckResult(check, True, run(probe))
         except _NotCheckedError as reason:
             yield CheckResult(check, None, str(reason))
@@ -149,6 +153,7 @@ def _fit(probe: Probe) -> str:
         for split, draws in probe.draws.items():
             try:
                 env.set_tasks(draws[:NUM_TASKS])
+                env.reset(seed=0)  # a custom environment is given its task here
             except ValueError as error:
                 raise ValueError(
                     f"the environment refuses tasks of the split {split!r}: {error}"
@@ -172,7 +177,7 @@ def _spaces(probe: Probe) -> str:
         if not space.contains(observation):
             raise ValueError(
                 f"the observation {observation} ({observation.dtype}) is not in the "
-                f"observation space {space}; widen the space or mend the observation"
+                f"observation space {space}; widen the space or correct the observation"
             )
     for name, kind in (("reward", "f"), ("terminated", "b"), ("truncated", "b")):
         rows = probe.base.outcomes[name]
@@ -204,20 +209,26 @@ def _same_tasks(probe: Probe) -> str:
 
 
 def _disjoint(probe: Probe) -> str:
-    seen = set(probe.draws["train"])
+    family, seen = probe.family, set(probe.draws["train"])
     notes = []
     for split, draws in probe.draws.items():
-        note = probe.family.overlap(split)
         if split == "train":
             continue
-        if note:
-            notes.append(note)
-        elif not seen.isdisjoint(draws):
+        shared = num_shared(family.law(split), family.law("train"))
+        if shared and family.shares_tasks:
+            notes.append(family.overlap(split))
+        elif shared:
+            raise ValueError(
+                f"{shared:,} of the {family.num_tasks(split):,} tasks of {split!r} are tasks of "
+                "'train' too, so they are not unseen; divide a TaskSet with split(0.8, seed=0), "
+                "or declare shares_tasks=True if that is meant"
+            )
+        elif not seen.isdisjoint(draws):  # a law of the user's, which is no continuum after all
             raise ValueError(
                 f"{next(task for task in draws if task in seen)} is in 'train' and in "
                 f"{split!r}; splits must not share tasks: give them laws that do not overlap"
             )
-    return "; ".join(dict.fromkeys(notes)) or f"{NUM_DRAWS} tasks of each have none in common"
+    return "; ".join(dict.fromkeys(map(str, notes))) or "no split shares a task with train"
 
 
 def _hidden(probe: Probe) -> str:
@@ -295,12 +306,13 @@ def _survives(probe: Probe) -> str:
             "after some episodes, reset(seed) gave another trajectory than at first, until the "
             f"task was set again: it is lost at reset; {advice}"
         )
-    again.check_same(
-        other,
-        "after some episodes, reset(seed) gave another trajectory than at first: something of "
-        "the episodes before stays behind; reset must set back all state but the task",
+    raise ValueError(
+        again.explain(
+            other,
+            "after some episodes, reset(seed) gave another trajectory than at first: something of "
+            "the episodes before stays behind; reset must set back all state but the task",
+        )
     )
-    raise AssertionError("unreachable")
 
 
 def _replaces(probe: Probe) -> str:

@@ -1,7 +1,32 @@
-"""Small helpers for error messages that say the way out."""
+"""What users can fix: the classes of its errors, and helpers for messages that say how.
+
+Every error that a user can fix is a :class:`MetarlError` whose message is one sentence: the value
+that was given, what was expected, what to do. The command line prints that sentence. Anything else
+that is raised is a bug, of ours or of the user's environment, and keeps its traceback.
+"""
 
 import difflib
 from collections.abc import Iterable
+
+
+class MetarlError(Exception):
+    """An error that the user can fix; its message says how."""
+
+
+class InvalidValueError(MetarlError, ValueError):
+    """A value that is out of its range, unknown, or does not fit another."""
+
+
+class InvalidTypeError(MetarlError, TypeError):
+    """A value of the wrong type."""
+
+
+class MissingPackageError(MetarlError, ImportError):
+    """A package that is not installed, or too old."""
+
+
+class RenderingError(MetarlError, RuntimeError):
+    """There is nothing to draw with."""
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
@@ -22,7 +47,7 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            raise ValueError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
+            raise InvalidValueError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
 
 
 def check_at_least(minimum: float, **values: float) -> None:
@@ -33,4 +58,4 @@ def check_at_least(minimum: float, **values: float) -> None:
     """
     for name, value in values.items():
         if not value >= minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+            raise InvalidValueError(f"{name} must be at least {minimum}, got {value}")

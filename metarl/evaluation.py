@@ -1,14 +1,22 @@
 """Evaluation: return per adaptation episode on held-out tasks, with nothing averaged away."""
 
+import math
+from contextlib import closing
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from metarl.adaptation import Agent, rollout
-from metarl.errors import check_at_least, check_names
+from metarl.adaptation import Agent, OnStep, Rollout, rollout
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_names
 from metarl.report import Report
-from metarl.seeding import stream, stream_seed
-from metarl.tasks import TaskDistribution
+from metarl.seeding import Seed, stream, stream_seed
+from metarl.spaces import difference, to_json
+from metarl.tasks import Tasks
+
+MAX_ENVS = 4096
+"""How many environments an evaluation steps at once, so that memory does not grow with tasks."""
 
 
 def evaluate(
@@ -18,6 +26,7 @@ def evaluate(
     split: str = "held_out",
     num_tasks: int = 40,
     num_episodes: int | None = None,
+    episodes_per_adaptation: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
 ) -> Report:
@@ -34,7 +43,9 @@ def evaluate(
         split: The split to draw tasks from.
         num_tasks: How many tasks.
         num_episodes: Adaptation episodes of each task; None takes the family's, rounded up to a
-            multiple of the agent's ``episodes_per_adaptation``.
+            multiple of ``episodes_per_adaptation``.
+        episodes_per_adaptation: How many episodes the agent sees before each adaptation, where it
+            lets one choose (MAML); None takes the agent's.
         seed: The seed of everything.
         deterministic: Whether the agent takes its most likely actions instead of sampling.
 
@@ -48,55 +59,121 @@ def evaluate(
             are not the family's.
     """
     if not isinstance(tasks, TaskDistribution):
-        raise TypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
+        raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
     if not isinstance(agent, Agent):
-        raise TypeError(
+        raise InvalidTypeError(
             f"{agent!r} cannot be evaluated: it lacks `name`, `episodes_per_adaptation` or "
             "`adaptation(num_tasks)`"
         )
     check_names([split], tasks.splits, f"split of {tasks.name!r}:")
-    parallel = agent.episodes_per_adaptation
+    parallel = episodes_per_adaptation or agent.episodes_per_adaptation
     if num_episodes is None:
-        num_episodes = parallel * -(-tasks.episodes_per_trial // parallel)
+        num_episodes = parallel * math.ceil(tasks.episodes_per_trial / parallel)
     check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
-    if num_episodes % parallel:
-        raise ValueError(
-            f"{agent.name} adapts after every {parallel} episodes: num_episodes must be a "
-            f"multiple of {parallel}, got {num_episodes}"
-        )
     sampled = tasks.sample(split, num_tasks, seed)
-    env = tasks.make_vec(num_tasks * parallel)
-    try:
-        for what in ("observation_space", "action_space"):
-            expected, got = getattr(agent, what, None), getattr(env, f"single_{what}")
-            if expected is not None and expected != got:
-                raise ValueError(
-                    f"{agent.name} was made for the {what} {expected}, {tasks.name!r} has {got}"
-                )
-        env.set_tasks(sampled.repeat(parallel))
-        observations, _ = env.reset(seed=stream_seed(seed, "evaluation", "env"))
-        adaptation = agent.adaptation(
-            num_tasks, seed=stream(seed, "evaluation", "agent"), deterministic=deterministic
-        )
-        done = rollout(env, observations, adaptation, num_episodes // parallel)
-    finally:
-        env.close()
-
-    def by_task(values: NDArray[Any]) -> NDArray[Any]:
-        # Rows are tasks times episodes side by side, columns are rounds of these.
-        rounds = values.reshape(num_tasks, parallel, -1).swapaxes(1, 2)
-        return rounds.reshape(num_tasks, num_episodes)
-
+    played = play(
+        agent,
+        tasks,
+        sampled,
+        num_episodes,
+        episodes_per_adaptation=episodes_per_adaptation,
+        seed=stream(seed, "evaluation"),
+        deterministic=deterministic,
+    )
     overlap = tasks.overlap(split)
     return Report(
         agent=agent.name,
         family=tasks.name,
         split=split,
-        returns=by_task(done.returns),
-        lengths=by_task(done.lengths),
+        returns=played.returns,
+        lengths=played.lengths,
         tasks=sampled,
         episodes_per_adaptation=parallel,
         statistic=tasks.statistic,
         seed=seed,
         notes=(overlap,) if overlap else (),
     )
+
+
+def play(
+    agent: Agent,
+    tasks: TaskDistribution,
+    sampled: Tasks,
+    num_episodes: int,
+    *,
+    episodes_per_adaptation: int | None = None,
+    seed: Seed = 0,
+    deterministic: bool = False,
+    on_step: OnStep | None = None,
+    max_envs: int = MAX_ENVS,
+) -> Rollout:
+    """Let a fresh adaptation of an agent play episodes of given tasks.
+
+    The tasks are played in chunks of at most ``max_envs`` environments; each chunk has an
+    adaptation of its own. Starts and randomness of a task's environments do not depend on the
+    chunk it is in.
+
+    Args:
+        agent: The agent.
+        tasks: The family.
+        sampled: The tasks.
+        num_episodes: The episodes of each task.
+        episodes_per_adaptation: As in :func:`evaluate`.
+        seed: The seed of episodes and actions.
+        deterministic: As in :func:`evaluate`.
+        on_step: Sees every transition; rows are tasks, each ``episodes_per_adaptation`` times.
+        max_envs: The most environments at once.
+
+    Returns:
+        Returns and lengths, of shape (num_tasks, num_episodes), in the order in which the agent
+        learned from them.
+
+    Raises:
+        ValueError: If ``num_episodes`` is not a multiple of ``episodes_per_adaptation``, or the
+            agent has spaces and they are not the family's.
+    """
+    options = {}
+    if episodes_per_adaptation is not None:
+        options["episodes_per_adaptation"] = episodes_per_adaptation
+    parallel = episodes_per_adaptation or agent.episodes_per_adaptation
+    if num_episodes % parallel:
+        raise InvalidValueError(
+            f"{agent.name} adapts after every {parallel} episodes: num_episodes must be a "
+            f"multiple of {parallel}, got {num_episodes}"
+        )
+    chunk = max(1, max_envs // parallel)
+    returns = np.zeros((len(sampled), num_episodes))
+    lengths = np.zeros((len(sampled), num_episodes), dtype=np.int64)
+    for first in range(0, len(sampled), chunk):
+        present = sampled[first : first + chunk]
+        with closing(tasks.make_vec(len(present) * parallel)) as env:
+            _check_spaces(agent, tasks, env)
+            env.set_tasks(present.repeat(parallel))
+            # Sub-environment i has the seed + i, so a task's streams are the same in any chunk.
+            observations, _ = env.reset(seed=stream_seed(seed, "env") + first * parallel)
+            path = ("agent",) if first == 0 else ("agent", first)
+            adaptation = agent.adaptation(
+                len(present), seed=stream(seed, *path), deterministic=deterministic, **options
+            )
+            played = rollout(env, observations, adaptation, num_episodes // parallel, on_step)
+        rows = slice(first, first + len(present))
+        returns[rows] = _by_task(played.returns, parallel)
+        lengths[rows] = _by_task(played.lengths, parallel)
+    return Rollout(returns, lengths)
+
+
+def _by_task(values: NDArray[Any], parallel: int) -> NDArray[Any]:
+    """Reshape (tasks x episodes side by side, rounds) to (tasks, all episodes, round by round)."""
+    num_rounds = values.shape[1]
+    rounds = values.reshape(-1, parallel, num_rounds).swapaxes(1, 2)
+    return rounds.reshape(-1, num_rounds * parallel)
+
+
+def _check_spaces(agent: Agent, tasks: TaskDistribution, env: Any) -> None:
+    for what in ("observation_space", "action_space"):
+        expected, got = getattr(agent, what, None), getattr(env, f"single_{what}")
+        if expected is not None and (differs := difference(to_json(expected), got)):
+            raise InvalidValueError(
+                f"{agent.name} was made for the {what} {expected}, {tasks.name!r} has {got}: "
+                f"{differs}"
+            )

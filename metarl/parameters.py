@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.errors import InvalidValueError
+
 Scalar: TypeAlias = float | int | bool | str
 
 
@@ -26,9 +28,14 @@ class Parameter(ABC):
         """The nominal value."""
 
     @property
+    def finite_values(self) -> Sequence[Any] | None:
+        """All values, or None if they form a continuum."""
+        return None
+
+    @property
     def num_values(self) -> int | None:
         """How many values there are, or None if they form a continuum."""
-        return None
+        return None if self.finite_values is None else len(self.finite_values)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
@@ -65,20 +72,22 @@ class Uniform(Parameter):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{type(self).__name__} needs finite bounds with low <= high, "
                 f"got low={self.low}, high={self.high}"
             )
         if self.nominal is not None and not self.low <= self.nominal <= self.high:
-            raise ValueError(f"nominal value {self.nominal} is outside [{self.low}, {self.high}]")
+            raise InvalidValueError(
+                f"nominal value {self.nominal} is outside [{self.low}, {self.high}]"
+            )
 
     @property
     def default(self) -> Any:
         return self._fill(self._middle() if self.nominal is None else self.nominal)
 
     @property
-    def num_values(self) -> int | None:
-        return 1 if self.low == self.high else None
+    def finite_values(self) -> Sequence[Any] | None:
+        return [self.default] if self.low == self.high else None
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         return rng.uniform(self.low, self.high, (num_tasks, *self.shape))
@@ -110,7 +119,7 @@ class LogUniform(Uniform):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low <= 0:
-            raise ValueError(f"LogUniform needs low > 0, got {self.low}")
+            raise InvalidValueError(f"LogUniform needs low > 0, got {self.low}")
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         logs = rng.uniform(math.log(self.low), math.log(self.high), (num_tasks, *self.shape))
@@ -142,11 +151,13 @@ class Choice(Parameter):
 
     def __init__(self, values: Sequence[Scalar], nominal: Scalar | None = None):
         if len(values) == 0 or len(set(values)) != len(values):
-            raise ValueError(f"Choice needs at least one value, all different, got {values!r}")
+            raise InvalidValueError(
+                f"Choice needs at least one value, all different, got {values!r}"
+            )
         object.__setattr__(self, "values", tuple(values))
         object.__setattr__(self, "nominal", values[0] if nominal is None else nominal)
         if self.nominal not in self.values:
-            raise ValueError(f"nominal value {nominal!r} is not among {self.values}")
+            raise InvalidValueError(f"nominal value {nominal!r} is not among {self.values}")
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -157,8 +168,8 @@ class Choice(Parameter):
         return self.nominal
 
     @property
-    def num_values(self) -> int:
-        return len(self.values)
+    def finite_values(self) -> Sequence[Any]:
+        return self.values
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         return np.asarray(self.values)[rng.integers(len(self.values), size=num_tasks)]
@@ -187,7 +198,7 @@ def hull(laws: Sequence[Parameter]) -> Parameter:
     """
     first = laws[0]
     if len({law.shape for law in laws}) > 1:
-        raise ValueError(f"laws of one parameter must agree in shape, got {list(laws)}")
+        raise InvalidValueError(f"laws of one parameter must agree in shape, got {list(laws)}")
     if all(law == first for law in laws):
         return first
     choices = [value for law in laws if isinstance(law, Choice) for value in law.values]
@@ -200,6 +211,8 @@ def hull(laws: Sequence[Parameter]) -> Parameter:
         elif isinstance(law, Choice) and not any(isinstance(v, str) for v in law.values):
             bounds += [float(value) for value in law.values]
         else:
-            raise ValueError(f"laws of one parameter must be all ranges or all choices, got {law}")
+            raise InvalidValueError(
+                f"laws of one parameter must be all ranges or all choices, got {law}"
+            )
     nominal = float(np.ravel(first.default)[0])
     return Uniform(min(bounds), max(bounds), first.shape, nominal)

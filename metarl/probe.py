@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.seeding import stream, stream_seed
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import Tasks
 from metarl.vector import Array, TaskVectorEnv
 
 NUM_TASKS = 8
@@ -17,7 +18,7 @@ NUM_DRAWS = 64
 
 
 @dataclass(frozen=True)
-class Run:
+class Trajectories:
     """A run of several tasks side by side.
 
     Attributes:
@@ -30,12 +31,12 @@ class Run:
     outcomes: dict[str, Array]
     episode: NDArray[np.int64]
 
-    def lane(self, lane: int, steps: NDArray[np.bool_]) -> "Run":
+    def lane(self, lane: int, steps: NDArray[np.bool_]) -> "Trajectories":
         """Return the part of one task in some of the steps."""
         outcomes = {name: rows[steps][:, [lane]] for name, rows in self.outcomes.items()}
-        return Run(self.start[[lane]], outcomes, self.episode[steps][:, [lane]])
+        return Trajectories(self.start[[lane]], outcomes, self.episode[steps][:, [lane]])
 
-    def differs(self, other: "Run", tolerance: float = 0.0) -> NDArray[np.bool_]:
+    def differs(self, other: "Trajectories", tolerance: float = 0.0) -> NDArray[np.bool_]:
         """Tell for each step and task whether its outcome differs, of shape (steps, tasks)."""
         differences = np.zeros(self.episode.shape, dtype=np.bool_)
         for name, mine in self.outcomes.items():
@@ -47,25 +48,32 @@ class Run:
             differences |= ~close.reshape(*differences.shape, -1).all(axis=2)
         return differences
 
-    def check_same(self, other: "Run", message: str, tolerance: float = 0.0) -> None:
+    def check_same(self, other: "Trajectories", message: str, tolerance: float = 0.0) -> None:
         """Raise at the first difference.
 
         Raises:
             ValueError: With the message, and where the difference is.
         """
-        if not np.allclose(self.start * 1.0, other.start * 1.0, rtol=tolerance, atol=tolerance):
-            raise ValueError(f"{message} (they differ in the first observation)")
-        differences = self.differs(other, tolerance)
-        if differences.any():
-            step, lane = np.argwhere(differences)[0]
-            names = [
-                name
-                for name, mine in self.outcomes.items()
-                if np.any(mine[step, lane] != other.outcomes[name][step, lane])
-            ]
-            raise ValueError(f"{message} (they differ in step {step + 1}: {', '.join(names)})")
+        starts_agree = np.allclose(
+            self.start * 1.0, other.start * 1.0, rtol=tolerance, atol=tolerance
+        )
+        if not starts_agree or self.differs(other, tolerance).any():
+            raise ValueError(self.explain(other, message, tolerance))
 
-    def same_episode(self, other: "Run", lane: int, number: int) -> bool:
+    def explain(self, other: "Trajectories", message: str, tolerance: float = 0.0) -> str:
+        """Return the message, and where the first difference is."""
+        differences = self.differs(other, tolerance)
+        if not differences.any():
+            return f"{message} (they differ in the first observation)"
+        step, lane = np.argwhere(differences)[0]
+        names = [
+            name
+            for name, mine in self.outcomes.items()
+            if np.any(mine[step, lane] != other.outcomes[name][step, lane])
+        ]
+        return f"{message} (they differ in step {step + 1}: {', '.join(names)})"
+
+    def same_episode(self, other: "Trajectories", lane: int, number: int) -> bool:
         """Tell whether an episode of a task is the same as far as both runs go."""
         mine, theirs = (run.episode[:, lane] == number for run in (self, other))
         length = min(mine.sum(), theirs.sum())
@@ -137,7 +145,7 @@ class Probe:
         *,
         first: int = 0,
         active: NDArray[np.bool_] | None = None,
-    ) -> Run:
+    ) -> Trajectories:
         """Run random actions that depend only on the task's number, the episode and its step.
 
         Args:
@@ -150,7 +158,8 @@ class Probe:
             env.set_tasks(tasks)
         start, _ = env.reset(seed=stream_seed(self.seed, "envs") + first)
         lanes = np.arange(env.num_envs)
-        elapsed, episode = np.zeros((2, env.num_envs), dtype=np.int64)
+        elapsed = np.zeros(env.num_envs, dtype=np.int64)
+        episode = np.zeros(env.num_envs, dtype=np.int64)
         steps = []
         for mask in np.ones((self.num_steps, env.num_envs), bool) if active is None else active:
             if not mask.any():
@@ -164,19 +173,19 @@ class Probe:
             episode = episode + ended
         *columns, episodes = (np.array(column) for column in zip(*steps))
         names = ("observation", "reward", "terminated", "truncated", "observation after the step")
-        return Run(np.array(start), dict(zip(names, columns)), episodes)
+        return Trajectories(np.array(start), dict(zip(names, columns)), episodes)
 
-    def fresh_run(self, tasks: Tasks, short: bool = False) -> Run:
+    def fresh_run(self, tasks: Tasks, short: bool = False) -> Trajectories:
         """Run tasks in new environments."""
         with self.make(short=short) as env:
             return self.run(env, tasks)
 
     @cached_property
-    def base(self) -> Run:
+    def base(self) -> Trajectories:
         """The run that others are compared to."""
         return self.fresh_run(self.tasks)
 
     @cached_property
-    def short_base(self) -> Run:
+    def short_base(self) -> Trajectories:
         """The same with short episodes."""
         return self.fresh_run(self.tasks, short=True)

@@ -1,21 +1,21 @@
 """Reports: raw returns, what is needed to read them, and their summary over tasks."""
 
 import importlib.metadata
-import itertools
 import json
 import platform
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from metarl._version import __version__
-from metarl.checkpoint import atomic_write
-from metarl.seeding import stream
+from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer
+from metarl.errors import InvalidValueError
+from metarl.files import atomic_write
+from metarl.summary import Summary, bootstrap_interval, episode_groups, summarize
+from metarl.tables import interval, number, plain_table, range_of_episodes
 from metarl.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -83,15 +83,9 @@ class Report:
         Returns:
             Ranges (start, stop) of episode indices.
         """
-        step = self.episodes_per_adaptation
-        rounds = self.num_episodes // step
-        if rounds <= at_most:
-            edges = np.arange(rounds + 1)
-        else:
-            edges = np.unique(np.geomspace(1, rounds + 1, at_most + 1).astype(int)) - 1
-        return [(int(a) * step, int(b) * step) for a, b in itertools.pairwise(edges)]
+        return episode_groups(self.num_episodes, self.episodes_per_adaptation, at_most)
 
-    def summary(self, groups: list[tuple[int, int]], confidence: float = 0.95) -> "Summary":
+    def summary(self, groups: list[tuple[int, int]], confidence: float = 0.95) -> Summary:
         """Summarise over tasks: mean, interquartile mean, bootstrap interval of the statistic.
 
         Args:
@@ -101,17 +95,7 @@ class Report:
         Returns:
             The summary.
         """
-        values = np.stack([self.returns[:, a:b].mean(axis=1) for a, b in groups], axis=1)
-        low, high = _interval(values, self.statistic, confidence, self.seed)
-        return Summary(
-            groups=groups,
-            mean=values.mean(axis=0),
-            iqm=_iqm(values),
-            low=low,
-            high=high,
-            statistic=self.statistic,
-            confidence=confidence,
-        )
+        return summarize(self.returns, groups, self.statistic, confidence, self.seed)
 
     def improvement(self, confidence: float = 0.95) -> tuple[float, float, float]:
         """Return by how much the last round of episodes beats the first, task by task.
@@ -128,13 +112,59 @@ class Report:
         groups = self.groups(self.num_episodes)
         first, last = (self.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
         gain = (last - first)[:, None]
-        low, high = _interval(gain, "mean", confidence, self.seed)
+        low, high = bootstrap_interval(gain, "mean", confidence, self.seed)
         return float(gain.mean()), float(low[0]), float(high[0])
 
     def __str__(self) -> str:
-        from metarl.tables import report_table
+        """Return the report as a table: episode, mean, interquartile mean, interval."""
+        summary = self.summary(self.groups(12))
+        name = {"iqm": "IQM", "mean": "mean"}[self.statistic]
+        rows = [
+            (range_of_episodes(group), number(mean), number(iqm), interval(low, high))
+            for group, mean, iqm, low, high in zip(
+                summary.groups, summary.mean, summary.iqm, summary.low, summary.high
+            )
+        ]
+        heading = ("episode", "mean", "IQM", f"{summary.confidence:.0%} interval of the {name}")
+        lines = [
+            f"{self.agent} on {self.family}, {self.split}: {self.num_tasks} tasks",
+            plain_table(heading, rows),
+            f" all {self.num_episodes} episodes together: {self.trial_summary()} "
+            "(mean over tasks ± standard error)",
+        ]
+        if len(summary.groups) > 1:
+            gain, low, high = self.improvement()
+            lines.append(
+                f" last minus first, task by task: {number(gain)} "
+                f"({summary.confidence:.0%} interval {interval(low, high)})"
+            )
+            lines += self._by_task()
+        lines += [f" note: {note}" for note in self.notes]
+        return "\n".join(lines)
 
-        return report_table(self)
+    def trial_summary(self) -> str:
+        """Return the mean return of a whole trial, with its standard error over tasks, as text."""
+        totals = self.trial_returns
+        error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else 0.0
+        return f"{totals.mean():.2f} ± {error:.2f}"
+
+    def _by_task(self) -> list[str]:
+        """Return a line for each task of a family of few, whose differences widen no interval."""
+        ids = self.tasks.group_ids()
+        count = int(ids.max()) + 1
+        if not 1 < count <= min(4, self.num_tasks // 2):
+            return []
+        groups = self.groups(self.num_episodes)
+        lines = [" first and last in each task by itself:"]
+        for task in range(count):
+            part = self.select(ids == task)
+            summary = part.summary([groups[0], groups[-1]])
+            ends = [
+                f"{number(center)} ({interval(low, high)})"
+                for center, low, high in zip(summary.center, summary.low, summary.high)
+            ]
+            lines.append(f"   {part.tasks[0].describe()}: {' -> '.join(ends)}")
+        return lines
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """Draw the adaptation curve.
@@ -145,9 +175,15 @@ class Report:
         Returns:
             The matplotlib figure.
         """
-        from metarl.plotting import plot_reports
+        from metarl.plotting import plot_curves
 
-        return plot_reports([self], path)
+        return plot_curves(
+            [self.curve()], f"{self.family}, {self.split}: {self.num_tasks} tasks", path
+        )
+
+    def curve(self) -> tuple[str, Summary]:
+        """Return what is drawn of the report: its agent and its adaptation curve."""
+        return self.agent, self.summary(self.groups(30 if self.num_episodes >= 50 else 50))
 
     def save(self, directory: str | Path, name: str | None = None) -> Path:
         """Write the raw returns as JSON.
@@ -181,17 +217,33 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Report":
-        """Rebuild a report from what :meth:`to_json` gave."""
-        returns = np.array(data["returns"], dtype=np.float64)
-        lengths = np.array(data["lengths"], dtype=np.int64)
+    def from_json(cls, data: Any) -> "Report":
+        """Rebuild a report from what :meth:`to_json` gave.
+
+        Raises:
+            ValueError: If it is something else; the message names what does not fit.
+        """
+        check_entries(data, _ENTRIES)
+        returns = _matrix("returns", data["returns"]).astype(np.float64)
+        lengths = data["lengths"]
+        if isinstance(lengths, list):
+            lengths = _matrix("lengths", lengths)
+            if lengths.dtype.kind != "i" or lengths.min() < 1 or lengths.shape != returns.shape:
+                raise InvalidValueError("'lengths' must be integers of at least 1, as 'returns'")
+        tasks = Tasks.from_json(data["tasks"])
+        if len(tasks) != len(returns) or any(c.dtype == object for c in tasks.columns.values()):
+            raise InvalidValueError(
+                "'tasks.parameters' must have one value for each row of returns"
+            )
+        if returns.shape[1] % data["episodes_per_adaptation"]:
+            raise InvalidValueError("'episodes_per_adaptation' must divide the number of episodes")
         return cls(
             agent=data["agent"],
             family=data["family"],
             split=data["split"],
             returns=returns,
             lengths=np.broadcast_to(lengths, returns.shape),
-            tasks=Tasks.from_json(data["tasks"]),
+            tasks=tasks,
             episodes_per_adaptation=data["episodes_per_adaptation"],
             statistic=data["statistic"],
             seed=data["seed"],
@@ -204,42 +256,49 @@ class Report:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not such a file.
+            ValueError: If it is not such a file, or damaged.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no report {str(path)!r}")
         try:
             return cls.from_json(json.loads(path.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} is not a report: {error}") from None
+        except ValueError as error:
+            raise InvalidValueError(f"{str(path)!r} is not a report: {error}") from None
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A curve over adaptation episodes: one entry for each range of episodes.
+_ENTRIES = {
+    "agent": STRING,
+    "family": STRING,
+    "split": STRING,
+    "seed": integer(0),
+    "episodes_per_adaptation": COUNT,
+    "statistic": (lambda v: v in ("iqm", "mean"), "'iqm' or 'mean'"),
+    "notes": (
+        lambda v: isinstance(v, list) and all(isinstance(note, str) for note in v),
+        "a list of strings",
+    ),
+    "tasks": OBJECT,
+    "tasks.family": STRING,
+    "tasks.parameters": (
+        lambda v: isinstance(v, dict) and all(isinstance(column, list) for column in v.values()),
+        "an object of lists",
+    ),
+    "returns": (lambda v: isinstance(v, list), "a list of rows"),
+    "lengths": (lambda v: isinstance(v, list) or COUNT[0](v), f"a list of rows, or {COUNT[1]}"),
+}
 
-    Attributes:
-        groups: Ranges (start, stop) of episode indices.
-        mean: The mean over tasks.
-        iqm: The interquartile mean over tasks.
-        low, high: The bootstrap interval of the statistic.
-        statistic: ``"iqm"`` or ``"mean"``.
-        confidence: The level of the interval.
-    """
 
-    groups: list[tuple[int, int]]
-    mean: NDArray[np.float64]
-    iqm: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    statistic: str
-    confidence: float
-
-    @property
-    def center(self) -> NDArray[np.float64]:
-        """The statistic over tasks."""
-        return self.iqm if self.statistic == "iqm" else self.mean
+def _matrix(name: str, rows: list[Any]) -> NDArray[Any]:
+    try:
+        matrix = np.array(rows)
+    except ValueError:  # rows of unequal length
+        matrix = np.empty(0)
+    if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "if":
+        raise InvalidValueError(f"{name!r} must be rows of equally many numbers, one for each task")
+    if not np.isfinite(matrix).all():
+        raise InvalidValueError(f"{name!r} must be finite numbers")
+    return matrix
 
 
 def versions() -> dict[str, str]:
@@ -252,61 +311,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _iqm(values: NDArray[Any], axis: int = 0) -> NDArray[np.float64]:
-    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=axis))
-
-
-_STATISTICS: dict[str, Callable[..., Any]] = {"iqm": _iqm, "mean": np.mean}
-
-
-def _interval(
-    values: NDArray[np.float64], statistic: str, confidence: float, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap over tasks, for each column."""
-    if len(values) < 2:
-        return values[0], values[0]
-    result = scipy.stats.bootstrap(
-        (values,),
-        _STATISTICS[statistic],
-        axis=0,
-        vectorized=True,
-        n_resamples=1000,
-        batch=max(1, 10_000_000 // values.size),
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(stream(seed, "bootstrap")),
-    )
-    return result.confidence_interval.low, result.confidence_interval.high
-
-
 def _whole(values: NDArray[np.float64]) -> NDArray[Any]:
     """Return integers where all values are whole: a third of the file."""
     exact = (values == np.rint(values)) & (np.abs(values) < 2**53)
     return values.astype(np.int64) if exact.all() else values
-
-
-def check_comparable(reports: Sequence[Report]) -> None:
-    """Raise unless reports are of the same tasks.
-
-    Raises:
-        ValueError: If there are none, or families, splits or tasks differ.
-    """
-    if not reports:
-        raise ValueError("expected at least one report, got none")
-    first = reports[0]
-    for other in reports[1:]:
-        if _basis(other) != _basis(first) or (
-            Tasks(first.tasks.family, other.tasks.columns) != first.tasks
-        ):
-            raise ValueError(
-                f"{first.agent!r} and {other.agent!r} were not evaluated on the same tasks: "
-                f"{first.family}/{first.split}, {first.num_tasks} tasks, seed {first.seed} against "
-                f"{other.family}/{other.split}, {other.num_tasks} tasks, seed {other.seed}; "
-                "evaluate both with the same split, num_tasks and seed"
-            )
-
-
-def _basis(report: Report) -> tuple[str, str, int, int]:
-    # An oracle's family differs in what it tells, not in its tasks.
-    family = report.family.removesuffix("-told")
-    return family, report.split, report.num_tasks, report.seed

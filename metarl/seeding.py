@@ -6,6 +6,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.errors import InvalidTypeError, InvalidValueError
+
 Seed: TypeAlias = int | np.random.SeedSequence
 Ids: TypeAlias = slice | NDArray[np.intp]
 """Which sub-environments of a batch: ``slice(None)`` for all, or an array of indices."""
@@ -24,9 +26,9 @@ def check_seed(seed: object) -> None:
     if isinstance(seed, np.random.SeedSequence):
         return
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"seed must be an integer of at least 0, got {seed!r}")
+        raise InvalidTypeError(f"seed must be an integer of at least 0, got {seed!r}")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+        raise InvalidValueError(f"seed must be at least 0, got {seed}")
 
 
 def stream(seed: Seed, *path: str | int) -> np.random.SeedSequence:
@@ -56,7 +58,7 @@ def stream_seed(seed: Seed, *path: str | int) -> int:
     return int(stream(seed, *path).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014), element by element."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -79,14 +81,14 @@ class BatchedRandom:
     def __init__(self, seed: int, num_envs: int):
         check_seed(seed)
         seeds = np.arange(num_envs, dtype=np.uint64) + np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        self._state = _mix(_mix(seeds + np.uint64(_GOLDEN)) ^ np.uint64(_GOLDEN))
+        self._state = mix(mix(seeds + np.uint64(_GOLDEN)) ^ np.uint64(_GOLDEN))
 
     def uniform(self, ids: Ids = slice(None), size: int = 1) -> NDArray[np.float64]:
         """Draw from U[0, 1) in the streams ``ids``. Returns an array of shape (len(ids), size)."""
         start = self._state[ids].copy()  # a slice would be a view of what is about to change
         steps = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
         self._state[ids] = start + steps[-1]
-        bits = _mix(start[:, None] + steps) >> np.uint64(11)
+        bits = mix(start[:, None] + steps) >> np.uint64(11)
         draws: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
         return draws
 

@@ -9,10 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream, stream_seed
-from metarl.tasks import Task, TaskDistribution
-from metarl.vector import flatten_observations, one_hot
+from metarl.spaces import check_space, flatten
+from metarl.tasks import Task
 
 Array = NDArray[Any]
 
@@ -37,10 +38,8 @@ class TrialInput:
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
-        if not isinstance(observation_space, (spaces.Box, spaces.Discrete)):
-            flatten_observations(observation_space, np.empty(0))  # raises, saying the way out
-        if not isinstance(action_space, (spaces.Box, spaces.Discrete)):
-            raise ValueError(f"action spaces must be Box or Discrete, got {action_space}")
+        check_space("observation", observation_space)
+        check_space("action", action_space)
         self.observation_space = observation_space
         self.action_space = action_space
         bounds = np.cumsum(
@@ -54,7 +53,7 @@ class TrialInput:
     def start(self, observations: Array) -> NDArray[np.float32]:
         """Return the rows at the start of a trial, of shape (n, size)."""
         rows = np.zeros((len(observations), self.size), dtype=np.float32)
-        rows[:, self.observation] = flatten_observations(self.observation_space, observations)
+        rows[:, self.observation] = flatten(self.observation_space, observations)
         return rows
 
     def follow(
@@ -69,10 +68,7 @@ class TrialInput:
             episode_end: Whether that step ended an episode.
         """
         rows = self.start(observations)
-        if isinstance(self.action_space, spaces.Discrete):
-            rows[:, self.action] = one_hot(self.action_space, actions)
-        else:
-            rows[:, self.action] = actions.reshape(len(actions), -1)
+        rows[:, self.action] = flatten(self.action_space, actions)
         rows[:, self.reward.start] = rewards
         rows[:, self.episode_end.start] = episode_end
         return rows
@@ -98,7 +94,7 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         episodes_per_trial: int | None = None,
         seed: Seed = 0,
     ):
-        tasks.laws(split)  # raises if there is no such split
+        tasks.law(split)  # raises if there is no such split
         self._tasks = tasks
         self._split = split
         self._seed = seed

@@ -1,7 +1,7 @@
 """Batched environments that hold a task in every sub-environment, and single ones made of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metarl.errors import check_at_least, check_names
+from metarl.errors import InvalidValueError, check_at_least, check_names
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
 from metarl.tasks import Task, Tasks
@@ -29,7 +29,9 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
 
     A family implements three methods, all batched: ``_set_parameters``, ``_reset``, ``_step``.
     Seeds, time limits, autoreset and all checks are done here. Randomness comes from
-    ``self.random``, where every sub-environment has a stream of its own.
+    ``self.random``, where every sub-environment has a stream of its own. The constructor ends with
+    a call of ``_set_parameters`` for the default tasks, so a family makes what that method needs
+    before it calls ``super().__init__``.
 
     Args:
         num_envs: The number of sub-environments.
@@ -118,20 +120,22 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
         """
         tasks = Tasks.stack(tasks)
         if len(tasks) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} tasks, one for each env, got {len(tasks)}")
+            raise InvalidValueError(
+                f"expected {self.num_envs} tasks, one for each env, got {len(tasks)}"
+            )
         check_names(tasks.columns, self.parameters, "task parameter")
         for name, law in self.parameters.items():
             if name not in tasks.columns:
-                raise ValueError(f"the tasks lack the parameter {name!r}")
+                raise InvalidValueError(f"the tasks lack the parameter {name!r}")
             column = tasks.columns[name]
             if column.shape[1:] != law.shape:
-                raise ValueError(
+                raise InvalidValueError(
                     f"task parameter {name!r} must have shape {law.shape}, got {column.shape[1:]}"
                 )
             allowed = law.contains(column)
             if not allowed.all():
                 first = int(np.argmin(allowed))
-                raise ValueError(
+                raise InvalidValueError(
                     f"task {first}: {name}={column[first].tolist()} is not allowed by {law}"
                 )
         self._tasks = tasks
@@ -151,9 +155,11 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             ValueError: If ``options`` holds a task, or ``seed`` is negative or a sequence.
         """
         if options and not {"task", "tasks"}.isdisjoint(options):
-            raise ValueError("tasks are set with set_tasks(tasks), not through reset options")
+            raise InvalidValueError(
+                "tasks are set with set_tasks(tasks), not through reset options"
+            )
         if isinstance(seed, (list, tuple)):
-            raise ValueError(f"seed must be one integer (env i gets seed + i), got {seed}")
+            raise InvalidValueError(f"seed must be one integer (env i gets seed + i), got {seed}")
         if seed is not None or not self._seeded:
             if seed is None:
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -190,7 +196,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             raise RuntimeError("call reset() before step(), and again after set_tasks()")
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
-            raise ValueError(
+            raise InvalidValueError(
                 f"actions must have shape {self.action_space.shape}, got {actions.shape}"
             )
         if active is None or active.all():
@@ -232,7 +238,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             bad = ~np.isfinite(values).reshape(self.num_envs, -1).all(axis=1)
             if bad.any():
                 first = int(np.argmax(bad))
-                raise ValueError(
+                raise InvalidValueError(
                     f"the environment returned the {what} {values[first].tolist()} in step "
                     f"{self._elapsed[first] + 1} of an episode of {self.tasks[first]}; "
                     f"{what}s must be finite"
@@ -251,7 +257,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def __init__(self, vector_env: TaskVectorEnv):
         if vector_env.num_envs != 1:
-            raise ValueError(f"TaskEnv needs a batch of 1 environment, got {vector_env.num_envs}")
+            raise InvalidValueError(
+                f"TaskEnv needs a batch of 1 environment, got {vector_env.num_envs}"
+            )
         self.vector_env = vector_env
         self.metadata = {
             key: v for key, v in vector_env.metadata.items() if key != "autoreset_mode"
@@ -293,82 +301,3 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Free what the environment holds."""
         self.vector_env.close()
-
-
-class ToldVectorEnv(TaskVectorEnv):
-    """A batch whose observations end with the encoded task: what an oracle sees.
-
-    Args:
-        env: The batch to wrap. Its observation space must be a Box or Discrete.
-        encode: Turns tasks into features of shape (num_tasks, num_features).
-    """
-
-    def __init__(self, env: TaskVectorEnv, encode: Callable[[Tasks], NDArray[np.float32]]):
-        self.env = env
-        self.metadata = env.metadata
-        self._encode = encode
-        self._told = encode(env.tasks)
-        size = spaces.flatdim(env.single_observation_space) + self._told.shape[1]
-        super().__init__(
-            env.num_envs,
-            parameters=env.parameters,
-            observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
-            action_space=env.single_action_space,
-            horizon=env.horizon,
-            render_mode=env.render_mode,
-        )
-
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
-        self.env._set_parameters(columns)
-        self._told = self._encode(Tasks("told", columns))
-
-    def _reseed(self, seed: int) -> None:
-        self.env._reseed(seed)
-
-    def _reset(self, ids: Ids) -> Array:
-        return self._tell(ids, self.env._reset(ids))
-
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, ...]:
-        observations, *others = self.env._step(ids, actions)
-        return (self._tell(ids, observations), *others)
-
-    def _tell(self, ids: Ids, observations: Array) -> Array:
-        flat = flatten_observations(self.env.single_observation_space, observations)
-        return np.concatenate([flat, self._told[ids]], axis=1)
-
-    def render(self) -> Any:
-        """Return the wrapped batch's pictures."""
-        return self.env.render()
-
-    def close(self, **kwargs: Any) -> None:
-        """Close the wrapped batch."""
-        self.env.close(**kwargs)
-
-
-def flatten_observations(space: spaces.Space[Any], observations: Array) -> NDArray[np.float32]:
-    """Return a batch of observations as float32 rows; discrete ones become one-hot.
-
-    Args:
-        space: The space of one observation, a Box or Discrete.
-        observations: The batch, of shape (n, *observation_shape).
-
-    Returns:
-        An array of shape (n, size).
-
-    Raises:
-        ValueError: If the space is of another kind.
-    """
-    if isinstance(space, spaces.Discrete):
-        return one_hot(space, observations)
-    if isinstance(space, spaces.Box):
-        return observations.reshape(len(observations), -1).astype(np.float32, copy=False)
-    raise ValueError(
-        f"observation spaces must be Box or Discrete, got {space}; "
-        "wrap the environment in gymnasium.wrappers.FlattenObservation"
-    )
-
-
-def one_hot(space: spaces.Discrete, values: Array) -> NDArray[np.float32]:
-    """Return values of a Discrete space as one-hot rows, of shape (n, space.n)."""
-    rows: NDArray[np.float32] = np.equal.outer(values, np.arange(space.n) + space.start)
-    return rows.astype(np.float32)

@@ -19,22 +19,25 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metarl import Report, envs, evaluate, runs
-from metarl.agents import RL2, MetaAgent
-from metarl.agents.classical import classical_learners
-from metarl.experiments import cli
-from metarl.experiments import train as actions
-from metarl.tables import comparison_table
+from metarl import Report, envs, evaluate
+from metarl.agents import MAML, RL2, MetaAgent, reference
+from metarl.comparison import comparison_table
+from metarl.experiments import cli, commands, runs
 
 
 def make_small(put=setattr):
     """Evaluations of a few tasks, empty plots, and a checkpoint before every third iteration."""
     torch.set_num_threads(1)
-    find = actions.find_preset
-    put(actions, "find_preset", lambda *names: replace(find(*names), num_eval_tasks=8))
-    put(actions, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
-    put(actions, "CHECKPOINT_SECONDS", 3)
-    put(actions, "plot_reports", lambda reports, path: path.write_bytes(b""))
+    find = commands.find_preset
+
+    def find_small(agent, family):
+        few = {"num_eval_tasks": 8} | ({"num_eval_episodes": 4} if agent == "maml" else {})
+        return replace(find(agent, family), **few)
+
+    put(commands, "find_preset", find_small)
+    put(commands, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
+    put(commands, "CHECKPOINT_SECONDS", 3)
+    put(commands, "plot_reports", lambda reports, path: path.write_bytes(b""))
     put(Report, "plot", lambda self: empty_figure())
 
 
@@ -49,8 +52,8 @@ def warm_up():
     import torch._dynamo  # noqa: F401  (optimisers import it at their first step)
 
     bandits = envs.make("bandit-10x5")
-    reports = [evaluate(each, bandits, num_tasks=2) for each in classical_learners(bandits)]
-    comparison_table(reports)
+    pairs = [reference(name, bandits) for name in bandits.references]
+    comparison_table([evaluate(agent, view, num_tasks=2) for agent, view in pairs])
 
 
 def at(number, owner, name, act, after=False):
@@ -94,22 +97,29 @@ def kill_if_checkpoint(_, target):
 # checkpoints.
 MOMENTS = {
     "": [],
-    "first step": [(1, MetaAgent, "_after_step", kill)],
+    "first step": [(1, MetaAgent, "_on_step", kill)],
     "before any checkpoint": [(2, MetaAgent, "_iterate", kill)],
-    "in a rollout": [(33, MetaAgent, "_after_step", kill)],
-    "in a later rollout": [(55, MetaAgent, "_after_step", kill)],
+    "in a rollout": [(33, MetaAgent, "_on_step", kill)],
+    "in a later rollout": [(55, MetaAgent, "_on_step", kill)],
     "after the log, before the checkpoint": [(5, MetaAgent, "_iterate", kill, True)],
     "in a row of the log": [(6, runs._ProgressCsv, "write", cut_row)],
     "between the logs": [(6, runs._TensorBoard, "write", kill)],
     "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
     "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "last iteration": [(9, RL2, "_update", kill)],
-    "before the evaluation": [(1, actions, "evaluate_with_references", kill)],
-    "evaluation written": [(1, actions, "_show", kill, True)],
-    "curve written": [(1, actions, "_log_curve", kill, True)],
-    "ctrl-c": [(33, MetaAgent, "_after_step", interrupt)],
-    "ctrl-c twice": [(n, MetaAgent, "_after_step", interrupt) for n in (33, 34)],
-    "ctrl-c in the evaluation": [(1, actions, "evaluate_with_references", interrupt)],
+    "before the evaluation": [(1, commands, "evaluate_with_references", kill)],
+    "evaluation written": [(1, commands, "_show", kill, True)],
+    "curve written": [(1, commands, "_log_curve", kill, True)],
+    "ctrl-c": [(33, MetaAgent, "_on_step", interrupt)],
+    "ctrl-c twice": [(n, MetaAgent, "_on_step", interrupt) for n in (33, 34)],
+    "ctrl-c in the evaluation": [(1, commands, "evaluate_with_references", interrupt)],
+    # An iteration of MAML is two rounds of 100 steps.
+    "maml, first step": [(1, MetaAgent, "_on_step", kill)],
+    "maml, after the inner step of a later iteration": [(750, MetaAgent, "_on_step", kill)],
+    "maml, checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
+    "maml, last iteration": [(6, MAML, "_update", kill)],
+    "maml, before the evaluation": [(1, commands, "evaluate_with_references", kill)],
+    "maml, ctrl-c": [(750, MetaAgent, "_on_step", interrupt)],
 }
 
 

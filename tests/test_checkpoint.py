@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from toys import BOX, aim, risk, spaces, strolls
 
 from metarl import evaluate
 from metarl.agents import AGENTS, RL2
-from metarl.checkpoint import atomic_write, load_checkpoint, save_checkpoint
+from metarl.agents.checkpoint import (
+    FORMAT,
+    check_tensors,
+    gather_tensors,
+    load_checkpoint,
+    save_checkpoint,
+)
+from metarl.files import atomic_write
 
 OPTIONS = {
     "trials_per_iteration": 4,
@@ -57,11 +65,11 @@ def saved(tmp_path_factory):
     return path
 
 
-# The way out and back.
+# Saving and loading.
 
 
 @pytest.mark.parametrize(
-    "network", [{}, {"cell": "lstm", "separate_critic": True, "encoder": (5, 4)}]
+    "network", [{}, {"memory": "lstm", "separate_critic": True, "encoder": (5, 4)}]
 )
 def test_load_gives_back_all_that_was_saved(tmp_path, network):
     agent = trained(policy_kwargs=network)
@@ -72,7 +80,7 @@ def test_load_gives_back_all_that_was_saved(tmp_path, network):
     np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_loaded_agent_goes_on_as_if_it_had_never_been_saved(tmp_path):
+def test_a_loaded_agent_continues_as_if_it_had_never_been_saved(tmp_path):
     agent = trained(num_timesteps=60)
     agent.save(tmp_path / "agent")
     loaded = RL2.load(tmp_path / "agent", strolls())
@@ -171,11 +179,22 @@ DAMAGED = {
     ),
     "state no object": (
         lambda data, tensors, state: save(tensors, {"metarl": "[1]"}),
-        "its state is no JSON object",
+        "its state is not a JSON object",
     ),
     "other agent": (with_state(agent="PEARL"), "an agent of kind 'PEARL', not 'RL2'"),
     "no agent": (with_state(agent=None), "an agent of kind None"),
-    "other actions": (with_state(action_space="Discrete(5)"), "action_space Discrete"),
+    "newer format": (
+        with_state(format=FORMAT + 1, metarl="9.9"),
+        f"has format {FORMAT + 1} .* reads format {FORMAT}; it was written by metarl 9.9: install",
+    ),
+    "older format": (with_state(format=1), f"has format 1 and .* reads format {FORMAT};"),
+    "no format": (with_state(format=None), "has format None and"),
+    "other actions": (
+        with_state(action_space={"type": "Discrete", "n": 5, "start": 0}),
+        "another action_space than that of 'strolls': Discrete, not Box",
+    ),
+    "no observations": (with_state(observation_space=None), "another observation_space .*: None,"),
+    "old way of writing spaces": (with_state(action_space="Discrete(5)"), "another action_space"),
     "bad counter": (with_state(iteration=-1), r"damaged counters: \[-1"),
     "counter no number": (with_state(num_timesteps="many"), "damaged counters"),
     "wrong shape": (with_tensors(grow), r"'network.value.weight' has shape \(1, 9\)"),
@@ -246,8 +265,13 @@ def test_the_bomb_is_live(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("family", "message"),
     [
-        (aim(), r"trained with observation_space Box\(-inf, inf, \(2,\).* 'aim' has Discrete\(1\)"),
-        (strolls(spaces.Discrete(2)), r"action_space Box.* 'strolls' has Discrete\(2\)"),
+        (aim(), "another observation_space than that of 'aim': Box, not Discrete"),
+        (strolls(spaces.Discrete(2)), "another action_space .* 'strolls': Box, not Discrete"),
+        (strolls(spaces.Box(-1.0, 1.0, (3,))), r"action_space .*: shape \[2\], not \[3\]"),
+        (
+            strolls(spaces.Box(BOX.low, np.array([1.0, 5.0]), dtype=np.float64)),
+            r"action_space .*: high\[1\] 4.0, not 5.0",
+        ),
     ],
 )
 def test_other_spaces_are_refused(saved, family, message):
@@ -256,7 +280,7 @@ def test_other_spaces_are_refused(saved, family, message):
 
 
 def test_other_networks_are_refused(saved):
-    agent = trained(policy_kwargs={"cell": "lstm"})
+    agent = trained(policy_kwargs={"memory": "lstm"})
     before = everything(agent)
     with pytest.raises(ValueError, match="has shape"):
         agent.restore(saved)
@@ -278,6 +302,133 @@ def test_agents_refuse_each_others_files(tmp_path):
 def test_a_file_that_is_not_there(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         RL2.load(tmp_path / name, strolls())
+
+
+# Agents that keep more than modules and Adam.
+
+
+class Rehearsing(RL2):
+    """Keeps the last returns, and lets them decide on what it learns."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.buffer = torch.zeros(0)
+        self.num_seen = 0
+
+    def _update(self, experience):
+        super()._update(experience)
+        returns = experience.trials().rewards.sum(0)
+        self.num_seen += len(returns)
+        self.buffer = torch.cat([self.buffer, returns])[-10:]
+        with torch.no_grad():
+            self.network.policy.bias += 1e-2 * self.buffer.mean() / self.num_seen
+
+    def _extra_state(self):
+        return {"buffer": self.buffer}, {"num_seen": self.num_seen}
+
+    def _restore_extra_state(self, tensors, data):
+        if tensors.keys() != {"buffer"} or data["num_seen"] < len(tensors["buffer"]):
+            raise ValueError("the buffer is damaged")
+        self.buffer, self.num_seen = tensors["buffer"], data["num_seen"]
+
+
+class Forgetful(Rehearsing):
+    """Takes over nothing."""
+
+    def _restore_extra_state(self, tensors, data):
+        pass
+
+
+Forgetful.__name__ = "Rehearsing"
+
+
+def rehearsing():
+    return Rehearsing(strolls(), seed=0, policy_kwargs={"hidden_size": 8}, **OPTIONS).learn(100)
+
+
+def test_an_agent_with_a_buffer_continues_as_if_it_had_never_been_saved(tmp_path):
+    agent = rehearsing()
+    agent.save(tmp_path / "agent")
+    loaded = Rehearsing.load(tmp_path / "agent", strolls())
+    forgetful = Forgetful.load(tmp_path / "agent", strolls())
+    assert torch.equal(loaded.buffer, agent.buffer)
+    assert_same(everything(agent), everything(forgetful))
+    for each in (agent, loaded, forgetful):
+        each.learn(60, reset_num_timesteps=False)
+    assert_same(everything(agent), everything(loaded))
+    assert torch.equal(loaded.buffer, agent.buffer)
+    assert loaded.num_seen == agent.num_seen
+    # The buffer matters: an agent that starts with an empty one learns something else.
+    assert not torch.equal(agent.network.policy.bias, forgetful.network.policy.bias)
+
+
+def test_a_damaged_buffer_changes_nothing(tmp_path):
+    rehearsing().save(tmp_path / "agent")
+    path = tmp_path / "agent.safetensors"
+    write(path, path, with_state(extra={"num_seen": 0}))
+    agent = Rehearsing(strolls(), seed=5, policy_kwargs={"hidden_size": 8}, **OPTIONS).learn(1)
+    before = everything(agent)
+    with pytest.raises(ValueError, match="the buffer is damaged"):
+        agent.restore(path)
+    assert_same(before, everything(agent))
+
+
+OPTIMIZERS = {
+    "rmsprop": partial(torch.optim.RMSprop, lr=0.01, momentum=0.9, centered=True),
+    "sgd": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+    "plain sgd": partial(torch.optim.SGD, lr=0.01),
+    "adagrad": partial(torch.optim.Adagrad, lr=0.01),
+}
+
+
+def optimized(make, seed):
+    """A module after three steps of an optimiser, which never sees one of its parameters."""
+    modules = torch.nn.ModuleDict({"used": torch.nn.Linear(3, 2), "unused": torch.nn.Linear(1, 1)})
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in modules.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    optimizer = make(modules.parameters())
+    for step in range(3):
+        descend(modules, optimizer, step + seed)
+    return {"net": modules}, {"optimizer": optimizer}
+
+
+def descend(modules, optimizer, seed):
+    inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+    optimizer.zero_grad()
+    modules["used"](inputs).square().mean().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimiser_continues_as_if_it_had_never_been_saved(tmp_path, name):
+    modules, optimizers = optimized(OPTIMIZERS[name], seed=0)
+    save_checkpoint(tmp_path / "file", gather_tensors(modules, optimizers), {})
+    others = optimized(OPTIMIZERS[name], seed=1)
+    check_tensors("'file'", load_checkpoint(tmp_path / "file")[0], *others)()
+    for each_modules, each_optimizers in ((modules, optimizers), others):
+        for step in range(3):
+            descend(each_modules["net"], each_optimizers["optimizer"], 100 + step)
+    ours, theirs = gather_tensors(modules, optimizers), gather_tensors(*others)
+    assert ours.keys() == theirs.keys()
+    for key, tensor in ours.items():
+        assert torch.equal(tensor, theirs[key]), key
+    num_slots = sum(key.startswith("optimizer.") for key in ours)
+    assert num_slots == {"rmsprop": 2 * 4, "sgd": 2 * 1, "plain sgd": 0, "adagrad": 4 * 2}[name]
+
+
+def test_a_missing_slot_of_any_optimiser_is_refused():
+    tensors = gather_tensors(*optimized(OPTIMIZERS["rmsprop"], seed=0))
+    modules, optimizers = optimized(OPTIMIZERS["rmsprop"], seed=1)
+    before = {key: value.clone() for key, value in gather_tensors(modules, optimizers).items()}
+    slots = [key for key in tensors if key.startswith("optimizer.")]
+    assert "optimizer.0.momentum_buffer" in slots
+    for slot in slots:
+        fewer = {key: value for key, value in tensors.items() if key != slot}
+        with pytest.raises(ValueError, match=f"'file' lacks the tensor '{slot}'"):
+            check_tensors("'file'", fewer, modules, optimizers)()
+    after = gather_tensors(modules, optimizers)
+    assert all(torch.equal(before[key], after[key]) for key in before | after)
 
 
 # Writing.
@@ -306,6 +457,6 @@ def test_tensors_and_state_come_back(tmp_path):
     state = {"text": 'quotes " and ü', "list": [1, None, 0.1]}
     save_checkpoint(tmp_path / "file", tensors, state)
     loaded, loaded_state = load_checkpoint(tmp_path / "file")
-    assert loaded_state == state
+    assert loaded_state == {"format": FORMAT, **state}
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)

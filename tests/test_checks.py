@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from metarl import Choice, TaskDistribution, Uniform, check_tasks
+from metarl import Choice, TaskDistribution, TaskSet, Uniform, check_tasks
 from metarl.envs import from_gymnasium, make
 
 LAWS = {"goal": Uniform(-1.0, 1.0), "gain": Uniform(0.5, 1.5)}
@@ -219,22 +219,43 @@ def test_failures_are_raised_together():
 def test_after_an_essential_failure_the_rest_is_not_checked():
     report = check_tasks(family(NaNAtReset), num_steps=20, raise_on_failure=False)
     assert [result.passed for result in report.results] == [True, False] + [None] * 10
-    assert "mend first: finite numbers" in report.results[-1].message
+    assert "fix first: finite numbers" in report.results[-1].message
 
 
-def test_a_finite_family_says_so():
-    laws = {"goal": Choice((-1.0, 1.0)), "gain": Choice((1.0,))}
-    results = {r.check: r for r in check_tasks(family(Walk, laws), num_steps=30).results}
-    assert "only 2 different tasks" in results["splits are disjoint"].message
+FEW = {"goal": Choice((-1.0, 1.0)), "gain": Choice((1.0,))}
+
+
+def test_few_tasks_are_not_unseen():
+    with pytest.raises(
+        ValueError, match=r"walk fails 1 of 12 checks:\n- splits are disjoint: 2 of"
+    ):
+        check_tasks(family(Walk, FEW), num_steps=30)
+
+
+def test_sharing_tasks_passes_where_it_is_declared():
+    report = check_tasks(family(Walk, FEW, shares_tasks=True), num_steps=30)
+    results = {result.check: result for result in report.results}
+    assert results["splits are disjoint"].passed
+    assert "judged on the 2 tasks that it trains on" in results["splits are disjoint"].message
     assert results["gain matters"].passed is None
+
+
+def test_a_set_of_tasks_that_is_divided_shares_none():
+    every = TaskSet.product({"goal": Choice((-1.0, -0.5, 0.5, 1.0)), "gain": Choice((0.5, 1.5))})
+    train, held_out = every.split(0.75, seed=0)
+    report = check_tasks(
+        family(Walk, None, splits={"train": train, "held_out": held_out}), num_steps=30
+    )
+    results = {result.check: result.message for result in report.results}
+    assert results["splits are disjoint"] == "no split shares a task with train"
 
 
 def test_a_parameter_that_varies_only_in_a_shifted_split_is_checked():
     laws = {**LAWS, "gain": Uniform(1.0, 1.0)}
     splits = {"strong": {"gain": Uniform(1.5, 2.0)}}
     with pytest.raises(ValueError, match="- gain matters"):
-        check_tasks(family(DeadParameter, laws, shifted_splits=splits), num_steps=20)
-    assert check_tasks(family(Walk, laws, shifted_splits=splits), num_steps=20).passed
+        check_tasks(family(DeadParameter, laws, splits=splits), num_steps=20)
+    assert check_tasks(family(Walk, laws, splits=splits), num_steps=20).passed
 
 
 def test_the_report_is_a_table():

@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from metarl import TaskDistribution, TaskVectorEnv, Uniform, envs, rollout
-from metarl.agents import classical
-from metarl.agents.classical import (
+from metarl import TaskDistribution, TaskVectorEnv, Transition, Uniform, envs, rollout
+from metarl.agents import bandit_learners, reference
+from metarl.agents.bandit_learners import (
     UCB1,
     EpsilonGreedy,
     GittinsIndex,
     Greedy,
     KnownBestArm,
-    RandomActions,
     ThompsonSampling,
-    classical_learners,
-    gittins_table,
-    table_place,
 )
-from metarl.experiments.study_classical import PUBLISHED, play, scores
+from metarl.agents.baselines import RandomActions
+from metarl.agents.gittins import gittins_table, table_place
+from metarl.experiments.study_classical import play, scores
 
 # The published table. Both means are over 1000 tasks, so their difference varies by sqrt(2) of our
 # standard error, and the published one is rounded to 0.1. What broken learners score for n = 100,
@@ -51,11 +49,6 @@ def test_published_scores(num_pulls, num_arms):
 def test_published_scores_of_long_trials(num_pulls, num_arms):
     # Of these 30 comparisons one or two lie beyond two standard errors by chance.
     check_published(num_pulls, num_arms, standard_errors=3)
-
-
-def test_the_published_table_is_whole():
-    assert len(PUBLISHED) == 9
-    assert all(len(row) == 6 for row in PUBLISHED.values())
 
 
 def test_the_better_learner_earns_more_on_the_same_tasks():
@@ -227,7 +220,7 @@ def test_gittins_index_is_monotone():
 def test_a_finer_grid_does_not_change_the_score(monkeypatch):
     tasks = envs.make("bandit-100x5")
     coarse = play(tasks, GittinsIndex(tasks))
-    monkeypatch.setattr(classical, "gittins_table", lambda n: gittins_table(n, 800))
+    monkeypatch.setattr(bandit_learners, "gittins_table", lambda n: gittins_table(n, 800))
     fine = play(tasks, GittinsIndex(tasks))
     assert abs(coarse.mean() - fine.mean()) < 0.1  # Gittins leads UCB1 by 0.3
 
@@ -276,30 +269,33 @@ def constant(action_space):
     return TaskDistribution(
         name="constant",
         parameters={"reward": Uniform(0.0, 1.0)},
-        env_factory=lambda num_envs: ConstantVectorEnv(num_envs, action_space),
+        env_factory=functools.partial(ConstantVectorEnv, action_space=action_space),
         episodes_per_trial=3,
     )
 
 
-def test_the_standard_company():
+def test_what_bandits_are_compared_with():
     tasks = envs.make("bandit-10x5")
-    names = [learner.name for learner in classical_learners(tasks)]
-    assert names == [
+    built = [reference(name, tasks) for name in tasks.references]
+    assert [agent.name for agent, _ in built] == [
         "random",
         "Thompson sampling",
         "greedy",
         "epsilon-greedy",
         "UCB1",
         "Gittins index",
+        "known best arm",
     ]
-    assert "Gittins index" not in [a.name for a in classical_learners(envs.bandit(2000, 5))]
+    assert [view.told_from for _, view in built] == [None] * 6 + ["bandit-10x5"]
+    assert "gittins-index" not in envs.bandit(2000, 5).references
+    with pytest.raises(ValueError, match="unknown reference 'ucb'; did you mean 'ucb1'"):
+        reference("ucb", tasks)
 
 
-@pytest.mark.parametrize("index", range(6))
-def test_same_seed_same_choices_and_a_fresh_learner_each_time(index):
-    tasks = envs.make("bandit-10x5")
-    learner = classical_learners(tasks)[index]
-    first, again = play(tasks, learner, 200, seed=3), play(tasks, learner, 200, seed=3)
+@pytest.mark.parametrize("name", envs.make("bandit-10x5").references)
+def test_same_seed_same_choices_and_a_fresh_learner_each_time(name):
+    learner, view = reference(name, envs.make("bandit-10x5"))
+    first, again = play(view, learner, 200, seed=3), play(view, learner, 200, seed=3)
     np.testing.assert_array_equal(first, again)
 
 
@@ -309,13 +305,15 @@ def test_learners_count_only_active_rows():
     observations = np.zeros(3, dtype=np.int64)
     ended = np.ones(3, dtype=np.bool_)
     adaptation.observe(
-        observations,
-        np.array([0, 1, 4]),
-        np.array([1.0, 0.5, 0.0]),  # what stands in an inactive row means nothing
-        ended,
-        ~ended,
-        observations,
-        np.array([True, False, True]),
+        Transition(
+            observations,
+            np.array([0, 1, 4]),
+            np.array([1.0, 0.5, 0.0]),  # what stands in an inactive row means nothing
+            ended,
+            ~ended,
+            observations,
+            np.array([True, False, True]),
+        )
     )
     expected = np.zeros((2, 3, 5))
     expected[0, 0, 0] = expected[1, 2, 4] = 1
@@ -331,7 +329,10 @@ def test_arms_may_be_numbered_from_any_number():
     assert counts[:7].sum() == 0
     assert (np.abs(counts[7:] - 250) < 60).all()  # 4 standard deviations
     ended = np.ones(1000, dtype=np.bool_)
-    adaptation.observe(observations, actions, np.ones(1000), ended, ~ended, observations, ended)
+    rewards = np.ones(1000)
+    adaptation.observe(
+        Transition(observations, actions, rewards, ended, ~ended, observations, ended)
+    )
     np.testing.assert_array_equal(adaptation.successes.sum(axis=0), counts[7:])
 
 

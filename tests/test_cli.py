@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tyro
+import torch
 
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
-from metarl.experiments import cli
-from metarl.experiments import train as actions
+from metarl.agents.config import describe
+from metarl.errors import InvalidValueError, MissingPackageError
+from metarl.experiments import cli, commands
 from metarl.experiments.cli import main
 from metarl.experiments.presets import PRESETS, find_preset
-from metarl.runs import Run
+from metarl.experiments.runs import Run
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -31,7 +32,7 @@ SMALL = [
 def _small_evaluations():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            actions, "find_preset", lambda *names: replace(find_preset(*names), num_eval_tasks=8)
+            commands, "find_preset", lambda *names: replace(find_preset(*names), num_eval_tasks=8)
         )
         yield
 
@@ -60,6 +61,13 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained[0], tmp_path / "run"))
 
 
+def edit(run, change):
+    """Change a run's config.json."""
+    config = json.loads((run / "config.json").read_text())
+    change(config)
+    (run / "config.json").write_text(json.dumps(config))
+
+
 def contents(directory):
     return {path: path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()}
 
@@ -76,12 +84,30 @@ def refusal(arguments, capsys):
 # What it does.
 
 
-def test_list_names_all_families_agents_and_hyperparameters(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    for name in [*envs.names(), *AGENTS, *RL2.hyperparameter_names()]:
-        assert re.search(rf"\b{re.escape(name)}\b", shown), name
+    splits = {split for name in envs.names() for split in envs.make(name).splits}
+    hyperparameters = {name for agent in AGENTS.values() for name in agent.hyperparameter_names()}
+    for name in {*envs.names(), *AGENTS, *splits, *hyperparameters}:
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_list_explains_the_hyperparameters_of_an_agent(agent, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", agent]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    starts = [i for i, line in enumerate(lines) if re.match(r" \S", line)]
+    described = describe(AGENTS[agent].config_class)
+    for field, start, end in zip(described, starts[1:], [*starts[2:], -2], strict=True):
+        assert lines[start].split()[0] == field.name
+        assert f" {json.dumps(field.default)} " in lines[start]
+        column = lines[start].index(field.doc.split()[0])
+        shown = " ".join(line[column:].strip() for line in lines[start:end])
+        assert shown.startswith(re.split("`|:class:", field.doc)[0].strip())
 
 
 def test_train_leaves_all_that_is_needed(trained, capsys):
@@ -90,6 +116,7 @@ def test_train_leaves_all_that_is_needed(trained, capsys):
     assert (config["agent"], config["tasks"], config["seed"]) == ("rl2", "bandit-10x5", 0)
     assert config["total_timesteps"] == 160
     assert config["threads"] == 1
+    assert config["device"] == str(RL2(envs.make("bandit-10x5")).device)
     assert config["hyperparameters"]["trials_per_iteration"] == 8
     assert config["hyperparameters"]["policy_kwargs"] == {"hidden_size": 8}
     preset = find_preset("rl2", "bandit-10x5").hyperparameters
@@ -131,6 +158,38 @@ def test_train_on_a_family_of_ones_own(capsys):
     assert returns.tolist() == [[5.0, 5.0]] * 3
 
 
+def test_maml_trains_and_adapts_by_whole_rounds_of_episodes(capsys):
+    small = ["--threads", "1", "--total-timesteps", "1", "--set", "meta_batch_size=2"]
+    adapts = ["--set", "episodes_per_adaptation=3", "--run-dir", "here"]
+    assert main(["train", "maml", "bandit-10x2", *small, *adapts]) == 0
+    assert "MAML on bandit-10x2, held_out: 8 tasks" in capsys.readouterr().out
+    # The preset's 80 episodes are no whole number of rounds.
+    assert json.loads(Path("here/config.json").read_text())["evaluation"]["num_episodes"] == 81
+    assert Report.load("here/evaluation/held_out.json").returns.shape == (8, 81)
+
+
+def write_family(name, family, *, references=()):
+    """Write a module ``mine`` with a bandit-like family whose rewards are not 0 or 1."""
+    Path(f"{name}.py").write_text(
+        "from dataclasses import replace\n"
+        "import toys\n"
+        f"tasks = replace(toys.risk(), name={family!r}, references={tuple(references)!r})\n"
+    )
+
+
+def test_a_familys_name_says_nothing_about_its_rewards(capsys):
+    write_family("ads", "bandit-ads")
+    assert main(["train", "rl2", "ads:tasks", *SMALL, "--run-dir", "here"]) == 0
+    assert "RL2 on bandit-ads, held_out: 8 tasks" in capsys.readouterr().out
+    assert main(["evaluate", "here"]) == 0
+
+
+def test_what_a_family_is_compared_with_is_its_declaration(capsys):
+    write_family("compared", "risk", references=["random"])
+    assert main(["train", "rl2", "compared:tasks", *SMALL, "--run-dir", "here"]) == 0
+    assert re.search(r"^ random ", capsys.readouterr().out, re.M)
+
+
 def test_evaluate_repeats_the_runs_own_evaluation(run, capsys):
     before = contents(run)
     assert main(["evaluate", str(run)]) == 0
@@ -139,6 +198,26 @@ def test_evaluate_repeats_the_runs_own_evaluation(run, capsys):
     assert {path: data for path, data in after.items() if path.suffix == ".json"} == {
         path: data for path, data in before.items() if path.suffix == ".json"
     }
+
+
+@pytest.mark.parametrize("command", ["evaluate", "resume"])
+def test_a_run_keeps_its_number_of_threads(run, command, monkeypatch):
+    used = []
+    judge = commands.evaluate_with_references
+
+    def watched(*args, **settings):
+        used.append(torch.get_num_threads())
+        return judge(*args, **settings)
+
+    monkeypatch.setattr(commands, "evaluate_with_references", watched)
+    edit(run, lambda config: config.update(threads=2))
+    if command == "resume":
+        (run / "agent.safetensors").rename(run / "checkpoint.safetensors")
+    try:
+        assert main([command, str(run)]) == 0
+    finally:
+        torch.set_num_threads(1)
+    assert used == [2]
 
 
 @pytest.mark.parametrize(
@@ -195,12 +274,18 @@ def test_the_console_script_is_this():
         ([*SMALL, "--total-timesteps", "-5"], "total_timesteps must be at least 1, got -5"),
         ([*SMALL, "--threads", "0"], "threads must be at least 1, got 0"),
         ([*SMALL, "--seed", "-1"], "seed must be at least 0, got -1"),
-        ([*SMALL, "--set", "learning_rat=1"], "no hyperparameter 'learning_rat'; did you mean"),
+        (
+            [*SMALL, "--set", "learning_rat=1"],
+            "unknown hyperparameter of RL2: 'learning_rat'; did you mean",
+        ),
         ([*SMALL, "--set", "learning_rate"], "expected name=value, got 'learning_rate'"),
         ([*SMALL, "--set", "learning_rate=fast"], "learning_rate must be a number, got 'fast'"),
-        ([*SMALL, "--set", "learning_rate=-1"], "learning_rate must be in"),
+        (
+            [*SMALL, "--set", "learning_rate=-1"],
+            "learning_rate must be above 0, got -1",
+        ),
         ([*SMALL, "--set", "n_epochs=1.5"], "n_epochs must be an integer, got 1.5"),
-        ([*SMALL, "--set", 'policy_kwargs={"cel": "gru"}'], "'cel'; did you mean 'cell'"),
+        ([*SMALL, "--set", 'policy_kwargs={"memry": "gru"}'], "'memry'; did you mean 'memory'"),
         ([*SMALL, "--set", "trials_per_minibatch=9"], "(9) must not exceed trials_per_iteration"),
     ],
 )
@@ -209,6 +294,30 @@ def test_train_refuses(arguments, message, capsys):
         arguments = ["train", "rl2", "bandit-10x5", *arguments]
     assert message in refusal(arguments, capsys)
     assert contents(".") == {}
+
+
+def test_what_would_fail_after_training_fails_before(run, capsys, monkeypatch):
+    def never(*args, **settings):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(RL2, "learn", never)
+    write_family("told", "risk", references=["known-best-arm"])
+    message = refusal(["train", "rl2", "told:tasks", *SMALL, "--run-dir", "here"], capsys)
+    assert "one task feature for each action" in message
+    (run / "agent.safetensors").unlink()
+    monkeypatch.setattr(RL2, "episodes_per_adaptation", 4)
+    edit(run, lambda config: config["evaluation"].update(num_episodes=10))
+    assert "num_episodes must be a multiple of 4, got 10" in refusal(["resume", str(run)], capsys)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, RuntimeError, ImportError])
+def test_a_bug_keeps_its_traceback(error, monkeypatch):
+    def broken(run):
+        raise error("a bug")
+
+    monkeypatch.setattr(commands, "resume", broken)
+    with pytest.raises(error, match="a bug"):
+        main(["resume", "run"])
 
 
 @pytest.mark.parametrize("what", ["run", "other"])
@@ -226,9 +335,9 @@ def test_what_exists_is_left_as_it_is(run, what, capsys):
 
 def test_without_a_preset_an_agent_needs_a_number_of_steps(capsys, monkeypatch):
     def none(agent, tasks):
-        raise ValueError("there is no preset; pass --total-timesteps")
+        raise InvalidValueError("there is no preset; pass --total-timesteps")
 
-    monkeypatch.setattr(actions, "find_preset", none)
+    monkeypatch.setattr(commands, "find_preset", none)
     command = ["train", "rl2", "bandit-2x2", "--run-dir", "mine", "--threads", "1"]
     assert "pass --total-timesteps" in refusal(command, capsys)
     assert not Path("mine").exists()
@@ -259,16 +368,52 @@ def test_a_run_that_is_being_trained_is_not_resumed(run, capsys):
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "compare", "watch"])
-def test_what_is_no_run(command, run, capsys):
+def test_what_is_not_a_run_directory(command, run, capsys):
     message = refusal([command, "nothing"], capsys)
-    assert "'nothing' is no run: it has no config.json; runs there: run" in message
+    assert "'nothing' is not a run directory: it has no config.json; runs there: run" in message
     assert not Path("nothing").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
-def test_a_damaged_configuration(run, text, capsys):
-    (run / "config.json").write_text(text)
-    assert "config.json' is damaged" in refusal(["resume", str(run)], capsys)
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+@pytest.mark.parametrize("command", ["resume", "evaluate", "compare", "watch"])
+def test_a_damaged_configuration(run, text, command, capsys):
+    (run / "config.json").write_bytes(text.encode("latin1"))
+    assert "config.json' is damaged: " in refusal([command, str(run)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "expected"),
+    [
+        ("agent", 1, "a string, got 1"),
+        ("tasks", None, "a string, got None"),
+        ("seed", -1, "an integer of at least 0, got -1"),
+        ("device", ..., "a string, it is missing"),
+        ("threads", ..., "an integer of at least 1, it is missing"),
+        ("threads", True, "an integer of at least 1, got True"),
+        ("total_timesteps", 1.5, "an integer of at least 1, got 1.5"),
+        ("hyperparameters", [], "an object, got []"),
+        ("evaluation", ..., "an object, it is missing"),
+        ("evaluation.num_tasks", 0, "an integer of at least 1, got 0"),
+        ("evaluation.num_episodes", ..., "an integer of at least 1 or null, it is missing"),
+        ("evaluation.seed", "0", "an integer of at least 0, got '0'"),
+    ],
+)
+def test_a_configuration_with_a_damaged_entry(run, entry, value, expected, capsys):
+    *path, name = entry.split(".")
+
+    def damage(config):
+        for part in path:
+            config = config[part]
+        if value is ...:
+            del config[name]
+        else:
+            config[name] = value
+
+    edit(run, damage)
+    before = contents(run)
+    message = f"config.json' is damaged: {entry!r} must be {expected}"
+    assert message in refusal(["evaluate", str(run)], capsys)
+    assert contents(run) == before
 
 
 def test_a_run_without_a_checkpoint_is_not_evaluated(run, capsys):
@@ -313,6 +458,35 @@ def test_compare_refuses_what_was_not_evaluated_alike(run, trained, capsys):
     assert not Path("comparison.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"returns": ...}, "'returns' must be a list of rows, it is missing"),
+        ({"returns": [[1, 2], [3]]}, "'returns' must be rows of equally many numbers"),
+        ({"returns": [["1"] * 10] * 8}, "'returns' must be rows of equally many numbers"),
+        ({"returns": [[float("nan")] * 10] * 8}, "'returns' must be finite numbers"),
+        ({"returns": [[1.0] * 10] * 7}, "one value for each row of returns"),
+        ({"lengths": [[1] * 9] * 8}, "'lengths' must be integers of at least 1, as 'returns'"),
+        ({"lengths": 0}, "'lengths' must be a list of rows, or an integer of at least 1, got 0"),
+        ({"statistic": "median"}, "'statistic' must be 'iqm' or 'mean', got 'median'"),
+        ({"agent": 7}, "'agent' must be a string, got 7"),
+        ({"seed": None}, "'seed' must be an integer of at least 0, got None"),
+        ({"notes": "a note"}, "'notes' must be a list of strings, got 'a note'"),
+        ({"episodes_per_adaptation": 3}, "'episodes_per_adaptation' must divide the number"),
+        ({"tasks": {"family": "x"}}, "'tasks.parameters' must be an object of lists"),
+        ({"tasks": {"family": "x", "parameters": {"a": 1}}}, "must be an object of lists, got"),
+        ({"tasks": {"family": "x", "parameters": {"a": [{}] * 8}}}, "one value for each row"),
+    ],
+)
+def test_a_damaged_report(run, change, message, capsys):
+    path = run / "evaluation" / "held_out.json"
+    data = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in data.items() if value is not ...}))
+    shown = refusal(["compare", str(run)], capsys)
+    assert "held_out.json' is not a report: " in shown
+    assert message in shown
+
+
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["list", "--colour"]])
 def test_the_parser_refuses(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -322,12 +496,17 @@ def test_the_parser_refuses(arguments, capsys):
 
 
 def test_values_of_set_are_json_and_bare_words_are_strings():
-    pairs = ["gamma=1", "target_kl=null", "normalize-reward=true", 'policy_kwargs={"cell": "lstm"}']
-    assert actions.parse_overrides(RL2, pairs) == {
+    pairs = [
+        "gamma=1",
+        "target_kl=null",
+        "normalize-reward=true",
+        'policy_kwargs={"memory": "lstm"}',
+    ]
+    assert commands.parse_overrides(RL2, pairs) == {
         "gamma": 1,
         "target_kl": None,
         "normalize_reward": True,
-        "policy_kwargs": {"cell": "lstm"},
+        "policy_kwargs": {"memory": "lstm"},
     }
 
 
@@ -343,9 +522,12 @@ def test_presets_are_of_known_agents_with_known_hyperparameters(preset):
     matched = [name for name in names if fnmatch.fnmatchcase(name, preset.pattern)]
     left = [n for n in matched if not any(fnmatch.fnmatchcase(n, o.pattern) for o in earlier)]
     assert left, "no family meets this preset, or earlier ones take them all"
-    for name in left:
-        if name.startswith("bandit-"):  # the cheap ones; presets must not contradict the family
+    # What it is made for, and all bandits, which are cheap: presets must not contradict a family.
+    for name in [left[0], *(n for n in left[1:] if n.startswith("bandit-"))]:
+        try:
             agent(envs.make(name), **preset.hyperparameters)
+        except MissingPackageError as error:
+            pytest.skip(str(error))
 
 
 def commands_of(text):
@@ -369,19 +551,21 @@ def test_the_readme_has_commands():
 def test_commands_of_the_readme_parse(words, monkeypatch):
     called = []
     for name in ("train", "resume", "evaluate_run", "compare", "watch"):
-        monkeypatch.setattr(actions, name, lambda *a, **k: called.append((a, k)))
+        monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
     assert main(list(words)) == 0
     if words[0] == "train":
         ((agent, tasks), options) = called[0]
         preset = find_preset(agent, tasks)
-        actions.parse_overrides(AGENTS[agent], options["overrides"])
+        commands.parse_overrides(AGENTS[agent], options["overrides"])
         if ":" not in tasks:
             assert envs.make(tasks).name
         assert preset.total_timesteps > 0
 
 
-def test_tyro_sees_every_command():
-    with pytest.raises(SystemExit) as stop:
-        tyro.extras.subcommand_cli_from_dict(cli.COMMANDS, prog="metarl", args=["--help"])
-    assert stop.value.code == 0
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for command in ("list", "train", "resume", "evaluate", "compare", "watch"):
+        assert re.search(rf"^\W*{command}\b", shown, re.M), command

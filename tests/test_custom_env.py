@@ -1,4 +1,4 @@
-"""Your own gymnasium environment, in each of the three ways."""
+"""Your own gymnasium environment, in each of the three ways, and how often it is built."""
 
 import pickle
 import sys
@@ -12,7 +12,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import TimeLimit
 from numpy.testing import assert_array_equal
 
-from metarl import Choice, LogUniform, Task, TaskEnv, Uniform, check_tasks
+from metarl import Choice, LogUniform, Task, TaskEnv, Tasks, TaskSet, Uniform, check_tasks
 from metarl.envs import from_gymnasium, make
 from metarl.parameters import hull
 
@@ -127,9 +127,9 @@ def test_readme_example_passes_the_check():
     tasks = from_gymnasium(
         make_env,
         {"length": Uniform(0.25, 1.5), **GRAVITY},
-        shifted_splits={"long": {"length": Uniform(1.5, 2.5)}},
+        splits={"long": {"length": Uniform(1.5, 2.5)}},
     )
-    assert tasks.splits == ("train", "held_out", "long")
+    assert list(tasks.splits) == ["train", "held_out", "long"]
     assert all(result.passed for result in check_tasks(tasks, num_steps=40).results)
 
 
@@ -141,6 +141,7 @@ def test_attributes_that_are_arrays_stay_arrays():
     try:
         env = from_gymnasium("test/Arms-v0", {"p": Uniform(0.0, 1.0, (2,))}).make_vec(1)
         env.set_tasks([Task("arms", {"p": (0.25, 0.75)})])
+        env.reset(seed=0)
         assert_array_equal(env._envs[0].unwrapped.p * 2, [0.5, 1.5])
     finally:
         del gymnasium.registry["test/Arms-v0"]
@@ -158,13 +159,166 @@ def test_a_rebuilt_environment_needs_no_new_seed():
     assert not np.array_equal(starts[0][0], starts[0][1])
 
 
-def test_environments_can_be_sent_to_a_worker():
-    factory = pickle.loads(pickle.dumps(from_gymnasium(make_env, _laws()).env_factory))
-    assert factory(2).horizon == 500
+@pytest.mark.parametrize("env", ["CartPole-v1", by_set_task, by_factory])
+def test_families_can_be_sent_to_a_worker(env):
+    tasks = from_gymnasium(env, GRAVITY, splits={"moon": {"gravity": Uniform(1.0, 2.0)}})
+    copy = pickle.loads(pickle.dumps(tasks))
+    drawn = tasks.sample("moon", 2, seed=0)
+    assert copy.sample("moon", 2, seed=0) == drawn
+    for told in (False, True):
+        for mine, theirs in zip(
+            trajectory(tasks, drawn, 9, told), trajectory(copy, drawn, 9, told)
+        ):
+            assert_array_equal(mine, theirs)
 
 
-def _laws():
-    return {"length": Uniform(0.25, 1.5), **GRAVITY}
+# How often environments are built.
+
+
+class Counted:
+    """A factory that counts what it builds, and what of that is closed."""
+
+    __name__ = "counted"
+
+    def __init__(self):
+        self.built = self.closed = 0
+
+    def __call__(self, end, cut):
+        self.built += 1
+        env = Stub(end, cut)
+        env.close = self._close
+        return env
+
+    def _close(self):
+        self.closed += 1
+
+
+class CountedReusable(Counted):
+    def __call__(self):
+        env = super().__call__(99, 99)
+        env.set_task = lambda task: env.__dict__.update(task)
+        return env
+
+
+def tasks_ending_after(*ends):
+    return [Task("stub", {"end": end, "cut": 99}) for end in ends]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_environments_are_built_once_for_a_task(told):
+    make_env = Counted()
+    ends = {"end": Choice(range(2, 9)), "cut": Choice((99,))}
+    tasks = from_gymnasium(make_env, ends, horizon=9)
+    assert (make_env.built, make_env.closed) == (1, 1)  # to find mistakes
+    env = (tasks.told() if told else tasks).make_vec(3)
+    assert make_env.built == 2  # the first tells the spaces, with the default task
+    env.set_tasks(tasks_ending_after(3, 3, 4))
+    env.set_tasks(tasks_ending_after(2, 3, 4))
+    env.reset(seed=0)
+    assert make_env.built == 4
+    env.reset()
+    env.set_tasks(tasks_ending_after(2, 3, 4))
+    env.reset()
+    assert make_env.built == 4
+    env.set_tasks(tasks_ending_after(2, 5, 4))
+    env.reset()
+    ends = np.array([env.step(np.zeros((3, 1)))[2] for _ in range(5)])
+    assert ends.argmax(axis=0).tolist() == [1, 4, 3]
+    assert make_env.built == 5
+    env.close()
+    assert make_env.closed == make_env.built
+
+
+def test_an_environment_with_set_task_is_built_once():
+    make_env = CountedReusable()
+    tasks = from_gymnasium(make_env, {"end": Choice(range(2, 9)), "cut": Choice((99,))}, horizon=9)
+    env = tasks.make_vec(3)
+    for drawn in (tasks_ending_after(2, 3, 4), tasks_ending_after(4, 3, 2)):
+        env.set_tasks(drawn)
+        env.reset(seed=0)
+        ends = np.array([env.step(np.zeros((3, 1)))[2] for _ in range(5)])
+        assert ends.argmax(axis=0).tolist() == [task["end"] - 1 for task in drawn]
+    env.close()
+    assert (make_env.built, make_env.closed) == (1 + 3, 1 + 3)
+
+
+def test_a_task_goes_the_same_way_whichever_was_there_before():
+    tasks = from_gymnasium(by_factory, GRAVITY)
+    first, second = (tasks.sample("train", 3, seed) for seed in (1, 2))
+    starts = []
+    for before in (first, second):  # set again, which builds nothing, or for the first time
+        env = tasks.make_vec(3)
+        env.set_tasks(before)
+        env.reset(seed=0)
+        env.set_tasks(second)
+        starts.append(env.reset()[0])
+    assert_array_equal(*starts)
+
+
+def test_an_environment_that_cannot_be_built_is_not_taken_for_the_one_before():
+    def moody(end):
+        if end == 3:
+            raise OSError("no such level")
+        return Stub(end)
+
+    env = from_gymnasium(moody, {"end": Choice((2, 3))}, horizon=9).make_vec(1)
+    env.reset(seed=0)
+    env.set_tasks([Task("stub", {"end": 3})])
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such level"):
+            env.reset()
+
+
+def test_pictures_need_a_reset():
+    env = stubs().make_vec(2, render_mode="rgb_array")
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before render\(\)"):
+        env.render()
+
+
+# Sets of tasks.
+
+
+def test_sets_of_tasks_need_no_parameters():
+    every = TaskSet.product({"gravity": Choice((5.0, 9.8, 15.0)), "force_mag": Choice((-9, 9))})
+    train, held_out = every.split(0.7, seed=0)
+    splits = {"held_out": held_out, "train": train, "moon": {"gravity": Uniform(1.0, 2.0)}}
+    tasks = from_gymnasium(by_factory, splits=splits, name="pole")
+    assert list(tasks.parameters) == ["gravity", "force_mag"]
+    first = {name: column[0] for name, column in train.columns.items()}
+    assert tasks.make_vec(1).tasks[0] == Task("default", first)
+    drawn = tasks.sample("train", 4, seed=0)
+    assert len({*drawn, *tasks.sample("held_out", 2, seed=0)}) == 6
+    env = tasks.make_vec(7)
+    env.set_tasks(
+        Tasks.stack([*drawn, *tasks.sample("held_out", 2, 0), *tasks.sample("moon", 1, 0)])
+    )
+    assert all(result.passed for result in check_tasks(tasks, num_steps=40).results)
+
+
+def test_values_of_a_set_that_are_declared_are_not_guessed():
+    cells = {"cell": np.array([[0, 0], [0, 1], [1, 0], [1, 1]])}
+
+    class Cell(Stub):
+        def set_task(self, task):
+            self.cell = task["cell"]
+
+    train, held_out = TaskSet(cells).split(0.5, seed=0)
+    splits = {"train": train, "held_out": held_out}
+    with pytest.raises(ValueError, match="declare which values it may have with parameters="):
+        from_gymnasium(Cell, splits=splits, horizon=5)
+    tasks = from_gymnasium(Cell, {"cell": Uniform(0.0, 1.0, (2,))}, splits=splits, horizon=5)
+    env = tasks.make_vec(2)
+    env.set_tasks(tasks.sample("held_out", 2, seed=0))
+    env.reset(seed=0)
+    assert tasks.overlap("held_out") is None
+
+
+def test_training_and_judging_on_the_same_tasks_is_declared():
+    both = TaskSet.product(ENDS)
+    tasks = from_gymnasium(
+        Stub, splits={"train": both, "held_out": both}, shares_tasks=True, horizon=5
+    )
+    assert tasks.overlap("held_out") == "Stub is judged on the 4 tasks that it trains on"
 
 
 # Ends of episodes.
@@ -258,10 +412,13 @@ def test_rendering():
         (lambda gravity: None, {"gravity": Uniform(5.0, 15.0)}, {}, TypeError, "got None"),
         (TaskCartPole, GRAVITY, {}, ValueError, "no time limit: pass horizon="),
         (by_set_task, GRAVITY, {"horizon": 900}, ValueError, "beyond the time limit .* 500 steps"),
-        (Pair, ENDS, {"horizon": 9}, ValueError, "use gymnasium.wrappers.FlattenObservation"),
-        (by_factory, GRAVITY, {"shifted_splits": {"up": {"gravit": Uniform(1, 2)}}}, ValueError,
+        (Pair, ENDS, {"horizon": 9}, ValueError, "in gymnasium.wrappers.FlattenObservation"),
+        (by_factory, GRAVITY, {"splits": {"up": {"gravit": Uniform(1, 2)}}}, ValueError,
          "mean 'gravity'"),
         (by_factory, GRAVITY, {"episodes_per_trial": 0}, ValueError, "at least 1, got 0"),
+        (by_factory, None, {}, ValueError, "parameters, or a TaskSet for each of the splits"),
+        (by_factory, TaskSet.product({"gravity": Choice((1.0, 2.0))}), {}, TypeError,
+         "pass sets of tasks as splits="),
     ],
 )  # fmt: skip
 def test_mistakes_are_found_before_anything_runs(env, laws, options, error, match):
@@ -277,7 +434,7 @@ def test_observations_of_the_wrong_shape():
 
 def test_tasks_of_every_split_are_allowed_and_no_others():
     splits = {"moon": {"gravity": Uniform(1.0, 2.0)}, "weak": {"force_mag": Choice((5.0,))}}
-    env = from_gymnasium("CartPole-v1", GRAVITY, shifted_splits=splits).make_vec(1)
+    env = from_gymnasium("CartPole-v1", GRAVITY, splits=splits).make_vec(1)
     for gravity, force in ((1.0, 5.0), (15.0, -10.0), (3.0, 10.0)):
         env.set_tasks([Task("pole", {"gravity": gravity, "force_mag": force})])
     for gravity, force in ((0.9, 5.0), (15.0, 6.0)):
@@ -327,6 +484,7 @@ def my_family(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("my_family")
 def test_a_family_is_loaded_from_a_module():
     assert make("my_package.poles:tasks").name == "pole"
+    assert make("my_package.poles:tasks-told").told_from == "pole"
     assert make("my_package.poles:build").make_vec(2).num_envs == 2
 
 

@@ -4,42 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from toys import StrollVectorEnv, aim, risk, spaces, strolls
+from toys import Counting, Fixed, StrollVectorEnv, Toy, aim, risk, spaces, strolls
 
-from metarl import Agent, Choice, Report, TaskDistribution, envs, evaluate, rollout
-from metarl.report import check_comparable
-from metarl.tables import comparison_table
-
-
-class Toy:
-    """A learner whose every adaptation is one of ``kind``, made with the toy's options."""
-
-    episodes_per_adaptation = 1
-
-    def __init__(self, kind, name="toy", **options):
-        self.name = name
-        self.kind = kind
-        self.options = options
-        self.made = []
-
-    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
-        rows = num_tasks * self.episodes_per_adaptation
-        self.made.append(self.kind(rows, seed, **self.options))
-        self.made[-1].deterministic = deterministic
-        return self.made[-1]
-
-
-class Fixed:
-    """Always takes the same action."""
-
-    def __init__(self, rows, seed, action=0):
-        self.actions = np.full(rows, action)
-
-    def act(self, observations):
-        return self.actions
-
-    def observe(self, *transition):
-        pass
+from metarl import Agent, Choice, Report, TaskDistribution, TaskSet, envs, evaluate, play, rollout
+from metarl.comparison import check_comparable, comparison_table
 
 
 class Random(Fixed):
@@ -59,21 +27,8 @@ class Improving(Fixed):
     def __init__(self, rows, seed):
         self.actions = np.full((rows, 1), -1.0)
 
-    def observe(self, observations, actions, rewards, terminated, truncated, following, active):
+    def observe(self, transition):
         self.actions = self.actions + 0.5 * (1.0 - self.actions)
-
-
-class Counting(Fixed):
-    """Writes down every call."""
-
-    def __init__(self, rows, seed, size=1):
-        self.actions = np.zeros((rows, size))
-        self.calls = []
-
-    def observe(self, observations, actions, rewards, terminated, truncated, following, active):
-        self.calls.append(
-            (observations.copy(), rewards, terminated | truncated, following, active.copy())
-        )
 
 
 STROLL = {"kind": Counting, "size": 2}
@@ -136,6 +91,7 @@ def one_long_many_short():
             "stop": Choice((0.0,)),
             "worth": Choice((1.0,)),
         },
+        shares_tasks=True,
         env_factory=lambda num_envs: StrollVectorEnv(num_envs, spaces.Discrete(2)),
         episodes_per_trial=4,
     )
@@ -218,7 +174,7 @@ def test_episodes_side_by_side_stand_in_order():
             self.actions[:, 0] = self.round / 10
             return self.actions
 
-        def observe(self, *transition):
+        def observe(self, transition):
             self.round += 1
 
     family = TaskDistribution(
@@ -244,7 +200,7 @@ def test_episodes_side_by_side_stand_in_order():
 
 
 def test_splits_of_a_continuum_are_disjoint():
-    family = strolls(shifted_splits={"rich": {"worth": envs.make("bandit-2x2").parameters["p"]}})
+    family = strolls(splits={"rich": {"worth": envs.make("bandit-2x2").parameters["p"]}})
     tasks = {
         split: {tuple(task.items()) for task in family.sample(split, 200, seed=0)}
         for split in family.splits
@@ -259,9 +215,9 @@ def test_splits_of_a_continuum_are_disjoint():
 
 def test_finite_families_say_that_there_is_nothing_unseen():
     report = evaluate(Toy(Fixed), risk(), num_tasks=4)
-    assert report.notes == ("risk has only 2 different tasks: these were seen in training",)
-    assert "these were seen in training" in str(report)
-    assert "these were seen in training" in comparison_table([report])
+    assert report.notes == ("risk is judged on the 2 tasks that it trains on",)
+    assert "judged on the 2 tasks" in str(report)
+    assert "judged on the 2 tasks" in comparison_table([report])
     seen = evaluate(Toy(**STROLL), strolls(), split="train", num_tasks=4)
     assert seen.notes == ("these are training tasks",)
 
@@ -271,10 +227,23 @@ def test_a_finite_split_of_other_tasks_is_unseen():
         name="finite",
         parameters={"pays": Choice((0, 1))},
         env_factory=lambda num_envs: None,
-        shifted_splits={"other": {"pays": Choice((2, 3))}, "part": {"pays": Choice((1, 2))}},
+        splits={"other": {"pays": Choice((2, 3))}, "part": {"pays": Choice((1, 2))}},
     )
     assert family.overlap("other") is None
-    assert "seen in training" in family.overlap("part")
+    assert family.overlap("part") == (
+        "1 of the 2 tasks of part are tasks of train: some may have been seen in training"
+    )
+
+
+def test_a_report_on_a_divided_set_claims_nothing_and_a_large_shared_one_no_more_than_is_true():
+    grid = {name: Choice(range(20)) for name in ("x", "y", "z")}
+    train, held_out = TaskSet.product(grid).split(0.8, seed=0)
+    divided = TaskDistribution("grid", grid, None, {"train": train, "held_out": held_out})
+    assert divided.overlap("held_out") is None
+    assert divided.num_tasks("held_out") == 1600
+    shared = TaskDistribution("grid", grid, None)
+    assert "8,000 of the 8,000 tasks" in shared.overlap("held_out")
+    assert "may have been seen" in shared.overlap("held_out")
 
 
 # What comes of it.
@@ -325,3 +294,57 @@ def test_rollout_asks_for_as_many_episodes_as_it_is_told():
     observations, _ = env.reset(seed=0)
     done = rollout(env, observations, Fixed(3, 0), 4)
     assert done.returns.shape == done.lengths.shape == (3, 4)
+
+
+def test_a_rollout_ends_where_on_step_says_so():
+    env = strolls().make_vec(3)
+    observations, _ = env.reset(seed=0)
+    seen = []
+
+    def on_step(transition):
+        seen.append(transition)
+        return len(seen) < 2
+
+    done = rollout(env, observations, Counting(3, 0, size=2), 4, on_step)
+    assert not done.complete
+    assert len(seen) == 2
+    assert done.lengths.sum() == 6
+
+
+# Chunks.
+
+
+@pytest.mark.parametrize("max_envs", [1, 4, 7, 8, 100])
+def test_tasks_are_played_in_chunks_of_few_environments(max_envs):
+    family = strolls(episodes_per_trial=3)
+    sampled = family.sample("held_out", 8, seed=0)
+    whole = play(Toy(**STROLL), family, sampled, 3, seed=1)
+    toy = Toy(**STROLL)
+    sizes = []
+    played = play(
+        toy,
+        family,
+        sampled,
+        3,
+        seed=1,
+        max_envs=max_envs,
+        on_step=lambda step: not sizes.append(len(step.rewards)),
+    )
+    # Starts and chances of a task's environments do not depend on the chunk that it is in.
+    np.testing.assert_array_equal(played.returns, whole.returns)
+    np.testing.assert_array_equal(played.lengths, whole.lengths)
+    assert max(sizes) <= max_envs
+    assert len(toy.made) == -(-8 // max_envs)
+
+
+def test_agents_that_can_choose_their_rounds_are_told_how_long():
+    class Choosy(Toy):
+        def adaptation(self, num_tasks, *, episodes_per_adaptation=1, **options):
+            self.rounds = episodes_per_adaptation
+            return Fixed(num_tasks * episodes_per_adaptation, 0)
+
+    toy = Choosy(Fixed)
+    report = evaluate(toy, risk(4), num_tasks=2, num_episodes=6, episodes_per_adaptation=3)
+    assert toy.rounds == report.episodes_per_adaptation == 3
+    assert report.returns.shape == (2, 6)
+    assert toy.episodes_per_adaptation == 1

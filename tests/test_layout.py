@@ -15,6 +15,9 @@ FOLDERS = {
     "metarl.agents": "agents",
     "metarl.experiments": "experiments",
 }
+"""The layers."""
+INNER = {"metarl.agents.rl2": "agents/rl2", "metarl.agents.maml": "agents/maml"}
+"""One folder for each agent of more than one file."""
 MAY_IMPORT = {
     "metarl": {"metarl"},
     "metarl.envs": {"metarl", "metarl.envs"},
@@ -23,8 +26,8 @@ MAY_IMPORT = {
 }
 SOURCES = [
     (package, path)
-    for package, folder in FOLDERS.items()
-    for path in sorted((ROOT / folder).glob("**/*.py"))
+    for package, folder in (FOLDERS | INNER).items()
+    for path in sorted((ROOT / folder).glob("*.py"))
 ]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()  # tomllib is not in Python 3.10
 
@@ -52,16 +55,16 @@ def imports(source, package):
 def test_every_folder_is_listed_and_every_listed_package_is_there():
     listed = re.search(r"^packages = \[(.*?)\]", PYPROJECT, re.M | re.S)[1]
     mapped = re.search(r"^\[tool.setuptools.package-dir\]\n(.*?)\n\n", PYPROJECT, re.M | re.S)[1]
-    assert sorted(re.findall(r'"([\w.]+)"', listed)) == sorted(FOLDERS)
+    assert sorted(re.findall(r'"([\w.]+)"', listed)) == sorted(FOLDERS | INNER)
     assert dict(re.findall(r'^"?([\w.]+)"? = "(\w+)"', mapped, re.M)) == FOLDERS
-    for package, folder in FOLDERS.items():
+    for package, folder in (FOLDERS | INNER).items():
         assert (ROOT / folder / "__init__.py").is_file(), package
     # A package inside one of these, or a fifth folder, would be missing from the wheel.
     tracked = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split()
     inits = {str(Path(path).parent) for path in tracked if path.endswith("__init__.py")}
-    assert inits <= set(FOLDERS.values())
+    assert inits <= {*FOLDERS.values(), *INNER.values()}
 
 
 @pytest.mark.parametrize(("package", "path"), SOURCES, ids=lambda value: getattr(value, "name", ""))
@@ -70,7 +73,9 @@ def test_imports_point_upward_only(package, path):
         root = module.split(".")[0]
         assert root not in ("envs", "agents", "experiments"), f"{module}: a second copy of a class"
         if root == "metarl":
-            assert layer_of(module) in MAY_IMPORT[package], f"{path.name} imports {module}"
+            assert layer_of(module) in MAY_IMPORT[layer_of(package)], (
+                f"{path.name} imports {module}"
+            )
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,43 @@ def test_the_import_test_finds_imports(source, found):
     assert found in {layer_of(module) for module in imports(source, "metarl.envs")}
 
 
+def graph():
+    """Return which module imports which, wherever in the file and for whatever purpose."""
+    names = {
+        ".".join([package, *([] if path.stem == "__init__" else [path.stem])]): (package, path)
+        for package, path in SOURCES
+    }
+    return {
+        name: {module for module in imports(path.read_text(), package) if module in names} - {name}
+        for name, (package, path) in names.items()
+    }
+
+
+def test_no_import_circle():
+    # A package's __init__ gathers names for users; inside the house nobody goes through it.
+    todo = {name: set(others) for name, others in graph().items()}
+    while free := [name for name, others in todo.items() if not others]:
+        for name in free:
+            del todo[name]
+        for others in todo.values():
+            others.difference_update(free)
+    assert not todo
+
+
+@pytest.mark.parametrize("agent", ["rl2", "maml"])
+def test_an_agents_algorithm_is_read_in_five_files_none_of_them_twice(agent):
+    package = f"metarl.agents.{agent}"
+    files = {name for name in graph() if name.startswith(f"{package}.")}
+    assert len(files) <= 5
+    # One agent's reader needs nothing of another agent, and imports make one reading order.
+    for name in files:
+        for other in graph()[name]:
+            assert not other.startswith("metarl.agents.") or (
+                other.startswith(package) or other.count(".") == 2
+            ), f"{name} imports {other}"
+    assert all(package not in graph()[name] for name in files)
+
+
 def test_tests_do_not_import_the_bare_names():
     for path in (ROOT / "tests").glob("*.py"):
         roots = {module.split(".")[0] for module in imports(path.read_text(), "tests")}
@@ -97,7 +139,7 @@ def test_importing_is_cheap_and_public_names_are_there():
     # What a simulator, a plot or a log needs is imported where it is used.
     code = """
 import sys, metarl, metarl.envs
-heavy = {"mujoco", "matplotlib", "tensorboard", "scipy.stats", "stable_baselines3", "rich"}
+heavy = {"mujoco", "matplotlib", "tensorboard", "scipy.stats", "stable_baselines3", "rich", "torch"}
 print(sorted(heavy & sys.modules.keys()))
 print([name for name in metarl.__all__ if not hasattr(metarl, name)])
 import metarl.agents

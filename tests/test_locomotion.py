@@ -59,7 +59,7 @@ def test_an_old_mujoco_is_named_with_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco.batch", None)
     family = envs.make("half-cheetah-dir")
     assert family.sample("train", 3, 0)
-    with pytest.raises(ImportError, match=r"MuJoCo 4\.0 or newer.*pip install 'mujoco>=4\.0'"):
+    with pytest.raises(ImportError, match=r"MuJoCo 3\.17 or newer.*pip install 'mujoco>=3\.17'"):
         family.make_vec(1)
 
 
@@ -106,6 +106,14 @@ def test_variants_are_arguments():
     assert one("ant-vel-rllab").dt == pytest.approx(0.02)
     with pytest.raises(ValueError, match="unknown variant 'rlab'; did you mean 'rllab'"):
         half_cheetah_vel(variant="rlab")
+
+
+def test_two_directions_are_trained_and_judged_on_which_is_declared():
+    for name in ("half-cheetah-dir", "half-cheetah-dir-rllab", "ant-dir", "ant-dir-rllab"):
+        family = envs.make(name)
+        assert family.num_tasks("held_out") == 2
+        assert family.overlap("held_out") == f"{name} is judged on the 2 tasks that it trains on"
+    assert envs.make("ant-dir-2d").overlap("held_out") is None
 
 
 # Dynamics.
@@ -215,8 +223,8 @@ def test_flat_ground_is_for_training_and_slopes_for_judging():
     for split in ("train", "held_out"):
         assert not flat.sample(split, 50, 0).columns["degrees"].any()
     for split in ("uphill", "downhill", "steep"):
-        assert flat.laws(split) == slope.laws(split)
-    assert flat.laws("gentle") == slope.laws("train")
+        assert flat.law(split).parameters == slope.law(split).parameters
+    assert flat.law("gentle").parameters == slope.law("train").parameters
     assert flat.overlap("held_out") == "hopper-flat has a single task: it was seen in training"
     assert flat.overlap("uphill") is None
     env = flat.make_vec(3)

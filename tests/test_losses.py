@@ -7,14 +7,14 @@ import pytest
 import torch
 from toys import BOX, spaces
 
+from metarl.agents.actions import LOG_STD_MAX, ActionHead
 from metarl.agents.losses import (
     generalized_advantages,
     masked_mean,
     ppo_surrogate,
     standardize,
 )
-from metarl.agents.normalize import Normalizer, RunningMoments
-from metarl.agents.policies import LOG_STD_MAX, ActionHead
+from metarl.agents.normalization import Normalizer, RunningMoments
 
 LENGTHS = [7, 1, 4, 6]
 RNG = np.random.default_rng(0)

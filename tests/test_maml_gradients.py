@@ -1,35 +1,50 @@
 """The mathematics of MAML against slow and independent versions of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.distributions import kl_divergence
 from walk import collected, make
 
-from metarl.agents.inner_loop import Batch, task_mean
 from metarl.agents.linear_baseline import RIDGE, linear_baseline
-from metarl.agents.losses import discounted_returns
-from metarl.agents.outer_loop import fisher_of, outer_loss
-from metarl.agents.trpo import conjugate_gradient, fisher_product, flatten, line_search
+from metarl.agents.losses import discounted_returns, task_mean
+from metarl.agents.maml.inner import Batch, InnerLoop
+from metarl.agents.maml.outer import MetaProblem, fisher_of, trpo_step
+from metarl.agents.trust_region import conjugate_gradient, fisher_product, flatten, line_search
 
 
-def doubled(agent, batches):
+def problem_of(agent):
+    """What the outer update of one iteration is to improve."""
+    *supports, query = collected(agent)
+    return MetaProblem(agent.inner, supports, query, agent.config.exploration_coef)
+
+
+def doubled(problem):
     """The same in double precision, for finite differences."""
-    agent.policy.double()
-    agent.rates.double()
-    return [Batch(**{name: value.double() for name, value in vars(b).items()}) for b in batches]
-
-
-def surrogate(agent, batches):
-    *supports, query = batches
-    adapted = agent.adapt(supports, differentiable=True)
-    return outer_loss(agent, supports, query, agent.policy(query.observations, adapted))
-
-
-def meta_gradient(agent, batches):
-    return flatten(
-        torch.autograd.grad(surrogate(agent, batches), agent.theta(), materialize_grads=True)
+    problem.inner.policy.double()
+    problem.inner.rates.double()
+    *supports, query = (
+        Batch(**{name: value.double() for name, value in vars(batch).items()})
+        for batch in [*problem.supports, problem.query]
     )
+    return replace(problem, supports=supports, query=query)
+
+
+def with_inner(problem, **options):
+    """The same with other inner steps."""
+    inner = InnerLoop(problem.inner.policy, replace(problem.inner.options, **options))
+    return replace(problem, inner=inner)
+
+
+def surrogate(problem):
+    return problem.loss(problem.policies(problem.adapt(differentiable=True)))
+
+
+def meta_gradient(problem):
+    theta = problem.inner.theta()
+    return flatten(torch.autograd.grad(surrogate(problem), theta, materialize_grads=True))
 
 
 @pytest.mark.parametrize(
@@ -46,17 +61,16 @@ def meta_gradient(agent, batches):
     ],
 )
 def test_meta_gradient_against_finite_differences(options):
-    agent = make(inner_lr=0.5, **options)
-    batches = doubled(agent, collected(agent))
-    gradient = meta_gradient(agent, batches)
-    theta = agent.theta()
+    problem = doubled(problem_of(make(inner_lr=0.5, **options)))
+    gradient = meta_gradient(problem)
+    theta = problem.inner.theta()
     slow = []
     for parameter, index in ((p, i) for p in theta for i in range(p.numel())):
         values = []
         for change in (1e-5, -1e-5):
             with torch.no_grad():
                 parameter.view(-1)[index] += change
-            values.append(surrogate(agent, batches).item())
+            values.append(surrogate(problem).item())
             with torch.no_grad():
                 parameter.view(-1)[index] -= change
         slow.append((values[0] - values[1]) / 2e-5)
@@ -65,9 +79,9 @@ def test_meta_gradient_against_finite_differences(options):
 
 
 def test_meta_gradient_against_a_loop_over_tasks():
-    agent = make(inner_lr=0.5, inner_steps=2)
-    batches = doubled(agent, collected(agent))
-    theta = {name: p.detach().clone() for name, p in agent.policy.named_parameters()}
+    problem = doubled(problem_of(make(inner_lr=0.5, inner_steps=2)))
+    named = problem.inner.policy.named_parameters()
+    theta = {name: p.detach().clone() for name, p in named}
     leaves = {name: p.requires_grad_() for name, p in theta.items()}
 
     def log_probs(parameters, batch, task):
@@ -83,77 +97,71 @@ def test_meta_gradient_against_a_loop_over_tasks():
     losses = []
     for task in range(3):
         parameters = leaves
-        for batch in batches[:-1]:
+        for batch in problem.supports:
             chosen, advantages, _ = log_probs(parameters, batch, task)
             loss = -(chosen * advantages).mean()
             slopes = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
             parameters = {n: p - 0.5 * g for (n, p), g in zip(parameters.items(), slopes)}
-        chosen, advantages, before = log_probs(parameters, batches[-1], task)
+        chosen, advantages, before = log_probs(parameters, problem.query, task)
         losses.append(-((chosen - before).exp() * advantages).mean())
     loss = torch.stack(losses).mean()
     slow = flatten(torch.autograd.grad(loss, list(leaves.values())))
-    assert surrogate(agent, batches).item() == pytest.approx(loss.item(), abs=1e-12)
-    assert torch.allclose(meta_gradient(agent, batches), slow, atol=1e-12)
+    assert surrogate(problem).item() == pytest.approx(loss.item(), abs=1e-12)
+    assert torch.allclose(meta_gradient(problem), slow, atol=1e-12)
 
 
 def test_second_order_differs_from_first_order():
-    agent = make(inner_lr=0.5)
-    batches = doubled(agent, collected(agent))
-    second = meta_gradient(agent, batches)
-    agent.first_order = True
-    first = meta_gradient(agent, batches)
+    problem = doubled(problem_of(make(inner_lr=0.5)))
+    second = meta_gradient(problem)
+    first = meta_gradient(with_inner(problem, first_order=True))
     # First order is the mean of the query gradients at the adapted parameters.
-    adapted = {n: p.detach().requires_grad_() for n, p in agent.adapt(batches[:1], False).items()}
-    loss = outer_loss(
-        agent, batches[:1], batches[1], agent.policy(batches[1].observations, adapted)
-    )
+    after = problem.adapt(differentiable=False)
+    adapted = {name: tensor.detach().requires_grad_() for name, tensor in after.items()}
+    loss = problem.loss(problem.policies(adapted))
     direct = flatten([g.sum(0) for g in torch.autograd.grad(loss, list(adapted.values()))])
     assert torch.allclose(first, direct, atol=1e-12)
     assert (first - second).norm() > 0.01 * second.norm()
 
 
 def test_ratio_has_the_gradient_of_log_prob_but_another_hessian():
-    agent = make(inner_lr=0.5)
-    batches = doubled(agent, collected(agent))
+    problem = doubled(problem_of(make(inner_lr=0.5)))
     # Exactly the policy that acted: sampling was in single precision.
-    first = batches[0]
+    (support,) = problem.supports
+    policy = problem.inner.policy
     with torch.no_grad():
-        log_probs = agent.policy(first.observations, agent.policy.stacked(3)).log_prob(
-            first.actions
-        )
-    batches[0] = Batch(**{**vars(first), "log_probs": log_probs})
+        acted = policy(support.observations, policy.stacked(3))
+    support = replace(support, log_probs=acted.log_prob(support.actions))
+    problem = replace(problem, supports=[support])
     outcomes = []
     for objective in ("log_prob", "ratio"):
-        agent.inner_objective = objective
-        adapted = flatten(list(agent.adapt(batches[:1], False).values()))
-        outcomes.append((adapted, meta_gradient(agent, batches)))
+        present = with_inner(problem, inner_objective=objective)
+        adapted = flatten(list(present.adapt(differentiable=False).values()))
+        outcomes.append((adapted, meta_gradient(present)))
     assert torch.allclose(outcomes[0][0], outcomes[1][0], atol=1e-12)
     assert (outcomes[0][1] - outcomes[1][1]).norm() > 1e-3 * outcomes[0][1].norm()
 
 
 def test_anil_adapts_nothing_but_the_last_layer():
-    agent = make(adapt_only_last_layer=True)
-    (batch, _) = collected(agent)
-    before = agent.policy.stacked(3)
-    after = agent.adapt([batch], differentiable=False)
+    problem = problem_of(make(adapt_only_last_layer=True))
+    before = problem.inner.policy.stacked(3)
+    after = problem.adapt(differentiable=False)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"weight1", "bias1"}
 
 
 def test_fisher_product_is_the_hessian_of_the_divergence():
-    agent = make(inner_lr=0.5, inner_steps=2, fisher_stride=1, cg_damping=0.25)
-    *supports, query = doubled(agent, collected(agent))
-    theta = agent.theta()
-    adapted = agent.adapt(supports, differentiable=False)
+    problem = doubled(problem_of(make(inner_lr=0.5, inner_steps=2)))
+    theta = problem.inner.theta()
+    adapted = problem.adapt(differentiable=False)
     with torch.no_grad():
-        old = agent.policy(query.observations, adapted)
-    after = agent.policy(query.observations, agent.adapt(supports, differentiable=True))
-    divergence = task_mean(kl_divergence(old, after), query.mask).mean()
+        old = problem.policies(adapted)
+    after = problem.policies(problem.adapt(differentiable=True))
+    divergence = task_mean(kl_divergence(old, after), problem.query.mask).mean()
     slopes = flatten(torch.autograd.grad(divergence, theta, create_graph=True))
     hessian = torch.stack(
         [flatten(torch.autograd.grad(slope, theta, retain_graph=True)) for slope in slopes]
     )
-    product = fisher_of(agent, supports, query, adapted)
+    product = fisher_of(problem, adapted, damping=0.25, stride=1)
     eye = torch.eye(len(hessian), dtype=torch.float64)
     ours = torch.stack([product(row) for row in eye])
     assert torch.allclose(ours, hessian + 0.25 * eye, atol=1e-9)
@@ -204,20 +212,24 @@ def test_line_search_shortens_until_both_conditions_hold():
 
 
 def test_no_second_order_graph_and_a_fixed_old_policy_in_the_line_search(monkeypatch):
-    agent = make()
+    problem = problem_of(make(meta_batch_size=10, episodes_per_adaptation=10))
+    step = problem.inner.step
     graphs = []
-    inner_step = agent.inner_step
 
     def spy(*args, differentiable=False, **kwargs):
         graphs.append(differentiable)
-        return inner_step(*args, differentiable=differentiable, **kwargs)
+        return step(*args, differentiable=differentiable, **kwargs)
 
-    monkeypatch.setattr(agent, "inner_step", spy)
-    agent.learn(1)
-    # Sampling; outer gradient; Fisher products; then the line search without a graph.
-    assert graphs[:3] == [False, True, True]
-    assert graphs[3:]
-    assert not any(graphs[3:])
+    old = problem.policies(problem.adapt(differentiable=False))
+    monkeypatch.setattr(problem.inner, "step", spy)
+    measures = trpo_step(problem, max_kl=0.01, cg_iterations=10, cg_damping=1e-5, fisher_stride=1)
+    # One graph for the gradient, one for the Fisher products, none in the line search.
+    assert sorted(graphs) == [False] * measures["line_search_tries"] + [True] * 2
+    # A divergence from the policy as it is now, not as it was, would be zero.
+    after = problem.policies(problem.adapt(differentiable=False))
+    divergence = task_mean(kl_divergence(old, after), problem.query.mask).mean()
+    assert measures["kl"] == pytest.approx(divergence.item(), rel=1e-4)
+    assert measures["kl"] > 0.0
 
 
 def test_linear_baseline_against_a_fit_for_each_task():

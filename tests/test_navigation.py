@@ -1,4 +1,4 @@
-"""Dense 2D navigation: the rules of the game, batched and single, and its pictures."""
+"""Dense 2D navigation: the rules of the game, batched and single."""
 
 import gymnasium
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from metarl import Task, Tasks
-from metarl.envs.navigation import NavigationVectorEnv, draw_adaptation, navigation_2d
+from metarl.envs.navigation import NavigationVectorEnv, navigation_2d
 
 
 def goals(*points):
@@ -95,35 +95,3 @@ def test_gymnasium_takes_it():
     assert batch.reset(seed=0)[0].shape == (3, 2)
     assert batch.render() is None
     batch.close()
-
-
-class Straight:
-    """Walks towards (1, 1) in the first round, away from it later."""
-
-    name = "straight"
-    episodes_per_adaptation = 2
-
-    def __init__(self):
-        self.rounds = 0
-
-    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
-        return self
-
-    def act(self, observations):
-        return np.full((len(observations), 2), 0.01 if self.rounds < 7 else -0.01)
-
-    def observe(self, *args):
-        self.rounds += 1
-
-
-def test_paths_before_and_after_adaptation(tmp_path):
-    path = tmp_path / "paths.png"
-    tasks = navigation_2d(horizon=7)
-    figure = draw_adaptation(Straight(), tasks, num_tasks=3, num_rounds=2, path=path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert len(figure.axes) == 3
-    before, after, _ = figure.axes[0].lines
-    assert before.get_xdata()[-1] == pytest.approx(0.07)
-    assert after.get_xdata()[-1] == pytest.approx(-0.07)
-    with pytest.raises(ValueError, match="num_tasks must be at least 1"):
-        draw_adaptation(Straight(), tasks, num_tasks=0)

@@ -8,8 +8,10 @@ import pytest
 
 from metarl import check_tasks, evaluate
 from metarl.agents import RL2
+from metarl.experiments import publish
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def python_block(after: str) -> str:
@@ -48,7 +50,19 @@ def test_the_environment_example_is_ten_lines_or_fewer():
 
 
 def test_files_to_read_exist():
-    listed = re.findall(r"`((?:metarl|agents|envs|experiments)/\w+\.py)`", README)
+    listed = re.findall(r"`((?:metarl|agents|envs|experiments)/[\w/]+\.py)`", README)
     assert len(listed) >= 5
     for name in listed:
-        assert (Path(__file__).parents[1] / name).is_file(), name
+        assert (ROOT / name).is_file(), name
+
+
+def test_tables_equal_the_stored_results(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = publish.README.read_text()
+    names = re.findall("<!-- (.*): begin -->", page)
+    assert "results" in names
+    spoilt = page
+    for name in names:  # a marker without stored results would stay so
+        begin = f"<!-- {name}: begin -->\n"
+        spoilt = spoilt.replace(begin, f"{begin}spoilt")
+    assert publish.with_tables(spoilt) == page

@@ -1,4 +1,6 @@
-"""gymnasium's own checker, on every environment registered with it."""
+"""Every family by its name: with gymnasium's own checker, in batches, and sent by pickle."""
+
+import pickle
 
 import gymnasium
 import numpy as np
@@ -39,6 +41,27 @@ def test_batches_are_made(name):
     assert observations.shape == following.shape == env.observation_space.shape
     assert rewards.shape == (3,)
     env.close()
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("name", envs.names())
+def test_families_can_be_sent_to_a_worker(name, told):
+    tasks = envs.make(f"{name}-told" if told else name)
+    copy = pickle.loads(pickle.dumps(tasks))
+    assert copy.name == tasks.name
+    for split in tasks.splits:
+        assert copy.sample(split, 3, seed=0) == tasks.sample(split, 3, seed=0)
+    build(copy.make_vec, 2).close()
+
+
+def test_what_bandits_are_compared_with():
+    assert "gittins-index" in envs.make("bandit-500x5").references
+    # Its table grows with the cube of the pulls.
+    assert envs.make("bandit-601x5").references == tuple(
+        name for name in envs.make("bandit-10x5").references if name != "gittins-index"
+    )
+    assert envs.make("bandit-10x5-told").references == ()
+    assert envs.make("navigation-2d").references == ()
 
 
 def test_the_told_variant_of_any_family_has_a_name():

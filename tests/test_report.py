@@ -7,13 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from test_evaluation import Fixed, Toy
-from toys import risk, strolls
+from toys import Fixed, Toy, risk, strolls
 
 from metarl import Report, Tasks, evaluate
-from metarl.plotting import plot_reports
-from metarl.report import check_comparable
-from metarl.tables import comparison_table, report_table
+from metarl.comparison import check_comparable, comparison_table, plot_reports
 
 # The summary over tasks.
 
@@ -149,11 +146,11 @@ def test_a_file_that_is_no_report(tmp_path, text):
 @pytest.mark.parametrize("num_tasks", [1, 6])
 def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
     report = made_up(np.random.default_rng(0).normal(size=(num_tasks, num_episodes)))
-    lines = report_table(report).splitlines()
+    lines = str(report).splitlines()
     assert lines[0] == f"toy on strolls, held_out: {num_tasks} tasks"
     *lines, total = lines[: len(lines) - (num_episodes > 1)]  # the last line is the improvement
     assert len(lines) <= 12 + 2
-    assert all(len(line) <= 110 for line in report_table(report).splitlines())
+    assert all(len(line) <= 110 for line in str(report).splitlines())
     assert lines[2].split()[0] == "1"
     assert lines[-1].split()[0].endswith(str(num_episodes))
     assert f"{report.trial_returns.mean():.2f} ±" in total
@@ -161,7 +158,7 @@ def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     axes = figure.axes[0]
     x, y = axes.lines[0].get_data()
-    assert len(x) == min(num_episodes, len(x)) <= 30
+    assert len(x) == len(report.groups(30)) <= 30
     assert axes.get_xscale() == ("log" if num_episodes == 500 else "linear")
     assert x[0] == 1.0
     if num_episodes == 3:
@@ -180,13 +177,13 @@ def test_comparison_names_the_better_first():
 
 def test_only_what_was_done_on_the_same_tasks_is_compared():
     report = evaluate(Toy(Fixed), risk(), num_tasks=6)
-    check_comparable([report, replace(report, agent="other", family="risk-told")])
+    check_comparable([report, evaluate(Toy(Fixed, "other"), risk().told(), num_tasks=6)])
     shuffled = Tasks("risk", {"pays": 1 - report.tasks.columns["pays"]})
     for other in (
         evaluate(Toy(Fixed), risk(), num_tasks=7),
         evaluate(Toy(Fixed), risk(), num_tasks=6, seed=1),
         evaluate(Toy(Fixed), risk(), num_tasks=6, split="train"),
-        replace(report, family="safe"),
+        replace(report, tasks=Tasks("safe", report.tasks.columns)),
         replace(report, tasks=shuffled),
         replace(report, tasks=Tasks("risk", {"paid": report.tasks.columns["pays"]})),
     ):
@@ -222,7 +219,7 @@ def test_few_tasks_are_shown_one_by_one():
 
 def test_different_tasks_are_numbered():
     tasks = Tasks("family", {"a": np.array([0, 1, 0, 0]), "b": np.array([[1, 2]] * 3 + [[2, 1]])})
-    kinds = tasks.kinds()
+    kinds = tasks.group_ids()
     assert [[k == other for other in kinds] for k in kinds] == [
         [a == b for b in tasks] for a in tasks
     ]

@@ -2,22 +2,26 @@
 
 import itertools
 import math
+from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
+import metarl.agents.rl2.agent
 from metarl import TaskDistribution, evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2_gradients import STEPS_PER_PIECE
+from metarl.agents.rl2.memory import GRU
+from metarl.agents.rl2.update import PPO, make_batch, ppo_update, trial_values
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
 NETWORKS = {
     "gru": {},
-    "lstm": {"cell": "lstm"},
+    "lstm": {"memory": "lstm"},
     "separate": {"separate_critic": True, "encoder": [5]},
-    "lstm-separate": {"cell": "lstm", "separate_critic": True},
+    "lstm-separate": {"memory": "lstm", "separate_critic": True},
 }
 SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
@@ -47,7 +51,11 @@ class Spy(StrollVectorEnv):
 
 
 class Witness:
-    """An agent in training, with what its environments did and what it was fitted to."""
+    """An agent in training, with what its environments did and what it learned from.
+
+    For each iteration there are the ``trials`` that the environments went through, what was
+    ``recorded`` of them, the ``batches`` made of that, and the critic's ``values`` in them.
+    """
 
     def __init__(self, space="box", policy_kwargs=None, num_iterations=1, **options):
         self.env = None
@@ -62,29 +70,26 @@ class Witness:
         )
         network = {"hidden_size": 8, **(policy_kwargs or {})}
         self.agent = RL2(family, seed=3, policy_kwargs=network, **{**SMALL, **options})
-        self.fits, self.values, self.checks = [], [], []
-        fit = self.agent._fit
-
-        def spy_on_fit(batch):
-            names = ("inputs", "actions", "log_probs", "advantages", "targets", "mask")
-            seen = [batch[name] for name in names]
-            self.fits.append([part.clone() for part in seen])
-            self.batch = {name: part.clone() for name, part in batch.items()}
-            self.values.append(batch["values"] * batch["episodes_left"])
-            for check in self.checks:
-                check(*seen)
-            return fit(batch)
-
-        self.agent._fit = spy_on_fit
+        self.recorded, self.batches, self.values, self.checks = [], [], [], []
         self.num_iterations = num_iterations
 
     def learn(self):
         def stop(locals_, globals_):
             return self.agent.iteration < self.num_iterations
 
-        self.agent.learn(10**9, callback=stop)
+        with patch.object(metarl.agents.rl2.agent, "make_batch", self._make_batch):
+            self.agent.learn(10**9, callback=stop)
         self.trials = self.env.trials[: self.num_iterations]
         return self
+
+    def _make_batch(self, network, trials, *arguments):
+        batch, explained_variance = make_batch(network, trials, *arguments)
+        self.recorded.append(trials)
+        self.batches.append(batch)
+        self.values.append(trial_values(network, batch.inputs) * trials.episodes_left)
+        for check in self.checks:
+            check(batch)
+        return batch, explained_variance
 
     def steps(self, iteration, part):
         return np.stack([step[part] for step in self.trials[iteration]])
@@ -96,7 +101,8 @@ class Witness:
 @pytest.mark.parametrize("space", SPACES)
 def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
     witness = Witness(space).learn()
-    inputs, mask = witness.fits[0][0].numpy(), witness.fits[0][-1].numpy()
+    (batch,) = witness.batches
+    inputs, mask = batch.inputs.numpy(), batch.mask.numpy()
     ends = 0
     for n in range(6):
         last = None
@@ -158,7 +164,7 @@ def test_episodes_of_the_data_are_of_unequal_lengths():
     lengths = witness.agent.last_rollout.lengths
     assert lengths.min() == 1
     assert lengths.max() == 8
-    assert lengths.sum() == active.sum() == witness.fits[0][-1].sum()
+    assert lengths.sum() == active.sum() == witness.batches[0].mask.sum()
 
 
 # What it is trained on.
@@ -171,16 +177,16 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
     witness = Witness(space, NETWORKS[network], num_iterations=2, **options)
     seen = []
 
-    def check(inputs, actions, log_probs, advantages, targets, mask):
-        agent, real = witness.agent, mask.bool()
+    def check(batch):
+        real = batch.mask.bool()
         with torch.no_grad():
-            distribution, values = agent.network(inputs)
-        recorded = witness.batch["values"]
-        torch.testing.assert_close(
-            distribution.log_prob(actions)[real], log_probs[real], atol=1e-5, rtol=0.0
-        )
-        torch.testing.assert_close(values[real], recorded[real], atol=1e-5, rtol=0.0)
-        seen.append(len(mask))
+            distribution, values = witness.agent.network(batch.inputs)
+        log_probs = distribution.log_prob(batch.actions)
+        torch.testing.assert_close(log_probs[real], batch.log_probs[real], atol=1e-5, rtol=0.0)
+        values = values * batch.episodes_left
+        expected = witness.values[-1]
+        torch.testing.assert_close(values[real], expected[real], atol=1e-5, rtol=0.0)
+        seen.append(len(real))
 
     witness.checks.append(check)
     witness.learn()
@@ -200,7 +206,7 @@ def trial_advantages(rewards, values, gamma, gae_lambda):
 
 def test_returns_run_across_episode_ends_and_stop_at_the_trials_end():
     witness = Witness(gamma=0.95, gae_lambda=0.9).learn()
-    _, _, _, advantages, targets, mask = witness.fits[0]
+    (batch,) = witness.batches
     values = witness.values[0].double().numpy()
     rewards, active = witness.steps(0, 2), witness.steps(0, 4)
     expected = np.zeros(rewards.shape)
@@ -209,10 +215,10 @@ def test_returns_run_across_episode_ends_and_stop_at_the_trials_end():
         expected[:length, n] = trial_advantages(rewards[:length, n], values[:length, n], 0.95, 0.9)
         # The end of the trial is terminal.
         assert expected[length - 1, n] == rewards[length - 1, n] - values[length - 1, n]
-    real = mask.bool().numpy()
-    np.testing.assert_allclose(targets.numpy()[real], (expected + values)[real], atol=1e-4)
+    real = batch.mask.bool().numpy()
+    np.testing.assert_allclose(batch.targets.numpy()[real], (expected + values)[real], atol=1e-4)
     standard = (expected[real] - expected[real].mean()) / expected[real].std()
-    np.testing.assert_allclose(advantages.numpy()[real], standard, atol=1e-4)
+    np.testing.assert_allclose(batch.advantages.numpy()[real], standard, atol=1e-4)
 
 
 def test_minibatches_are_whole_trials():
@@ -221,7 +227,7 @@ def test_minibatches_are_whole_trials():
     witness.agent.network.register_forward_pre_hook(
         lambda _, given: batches.append(given[0]) if len(given[0]) > 1 else None
     )
-    inputs = witness.learn().fits[0][0]
+    inputs = witness.learn().batches[0].inputs
     assert [batch.shape[:2] for batch in batches] == [(len(inputs), n) for n in (4, 4, 2)] * 3
     orders = []
     for epoch in range(3):
@@ -241,7 +247,7 @@ def test_pieces_of_a_minibatch_in_threads_learn_what_the_whole_learns(num_thread
     try:
         parameters = []
         for steps in (6400, 40):
-            monkeypatch.setitem(STEPS_PER_PIECE, "gru", steps)
+            monkeypatch.setattr(GRU, "steps_per_piece", steps)
             parameters.append(list(Witness().learn().agent.network.parameters()))
         assert torch.get_num_threads() == num_threads  # the workers' own count stays theirs
     finally:
@@ -252,11 +258,11 @@ def test_pieces_of_a_minibatch_in_threads_learn_what_the_whole_learns(num_thread
 
 def test_the_critic_predicts_the_return_of_each_episode_left():
     # A critic of the whole trial would be recorded with a constant here.
-    witness = Witness()
-    witness.learn()
-    left = witness.batch["episodes_left"]
-    ends = witness.batch["rows"][..., witness.agent.trial_input.episode_end].squeeze(-1)
-    real = witness.batch["mask"].bool()
+    witness = Witness().learn()
+    (trials,), (batch,) = witness.recorded, witness.batches
+    left = batch.episodes_left
+    ends = trials.rows[..., witness.agent.trial_input.episode_end].squeeze(-1)
+    real = batch.mask.bool()
     expected = witness.agent.episodes_per_trial - ends.cumsum(0)
     assert torch.equal(left[real], expected[real])
     assert left[real].min() == 1
@@ -264,17 +270,26 @@ def test_the_critic_predicts_the_return_of_each_episode_left():
 
 
 def test_the_gradient_ignores_padding():
-    witness = Witness()
-    witness.learn()
-    inputs, *_, targets, mask = witness.fits[0]
+    (batch,) = Witness().learn().batches
+    options = PPO(
+        learning_rate=1e-3,
+        n_epochs=2,
+        trials_per_minibatch=4,
+        clip_range=0.2,
+        ent_coef=0.01,
+        vf_coef=0.5,
+        max_grad_norm=0.5,
+        target_kl=None,
+    )
     results = []
     for garbage in (0.0, 50.0):
         agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
-        agent.set_logger(witness.agent.logger)
-        agent._total_timesteps = 1
-        noise = garbage * (1.0 - mask)
-        padded = {"inputs": inputs + noise[..., None], "targets": targets + noise}
-        agent._fit(witness.batch | padded)
+        noise = garbage * (1.0 - batch.mask)
+        padded = replace(
+            batch, inputs=batch.inputs + noise[..., None], targets=batch.targets + noise
+        )
+        generator = torch.Generator().manual_seed(0)
+        ppo_update(agent.network, agent.optimizer, padded, options, generator)
         results.append(agent.network.state_dict())
     for name, tensor in results[0].items():
         torch.testing.assert_close(results[1][name], tensor)
@@ -306,7 +321,7 @@ def test_normalised_inputs_use_the_moments_before_the_iteration():
     witness = Witness(num_iterations=2, **NORMAL).learn()
     active = witness.steps(0, 4)
     seen, rewards = witness.steps(0, 0)[active], witness.steps(0, 2)[active]
-    inputs = witness.fits[1][0].numpy()
+    inputs = witness.batches[1].inputs.numpy()
     present = witness.steps(1, 0)
     real = witness.steps(1, 4)
     expected = (present - seen.mean(0)) / seen.std(0)

@@ -31,14 +31,18 @@ def play_by_adaptation(agent, family, trial, seed=0):
     observations, _ = env.reset(seed=stream_seed(trial_seed, "env"))
     adaptation = agent.adaptation(1, deterministic=True)
     actions = []
-    observe = adaptation.observe
-    adaptation.observe = lambda *step: (actions.append(step[1][0]), observe(*step))
-    return rollout(env, observations, adaptation, family.episodes_per_trial), actions
+
+    def write_down(transition):
+        actions.append(transition.actions[0])
+        return True
+
+    num_episodes = family.episodes_per_trial
+    return rollout(env, observations, adaptation, num_episodes, write_down), actions
 
 
 @pytest.mark.parametrize("space", [BOX, spaces.Discrete(3, start=2)], ids=["box", "discrete"])
 @pytest.mark.parametrize(
-    "network", [{}, {"cell": "lstm"}, {"separate_critic": True}], ids=["gru", "lstm", "separate"]
+    "network", [{}, {"memory": "lstm"}, {"separate_critic": True}], ids=["gru", "lstm", "separate"]
 )
 def test_predict_agrees_with_adaptation_step_by_step(space, network):
     family = strolls(space)
@@ -70,10 +74,10 @@ def test_predict_clears_the_memory_of_those_that_start():
     kept = memory.copy()
     _, (after,) = agent.predict(rows, (memory,), np.array([True, False, True]))
     _, (fresh,) = agent.predict(rows)
-    _, (going_on,) = agent.predict(rows, (memory,))
+    _, (continued,) = agent.predict(rows, (memory,))
     np.testing.assert_array_equal(after[:, [0, 2]], fresh[:, [0, 2]])
-    np.testing.assert_array_equal(after[:, 1], going_on[:, 1])
-    assert not np.allclose(going_on, fresh)
+    np.testing.assert_array_equal(after[:, 1], continued[:, 1])
+    assert not np.allclose(continued, fresh)
     np.testing.assert_array_equal(memory, kept)  # the caller's own
 
 
@@ -290,7 +294,7 @@ def test_a_callback_may_write_the_log(tmp_path):
     assert len(rows) == 3  # when the first was due, nothing was recorded yet
 
 
-def test_counting_starts_anew_or_goes_on():
+def test_counting_starts_again_or_continues():
     agent = small()
     agent.learn(STEPS)
     agent.learn(STEPS)

@@ -15,6 +15,7 @@ from metarl import envs
 from metarl.envs.bodies import HALF_CHEETAH
 from metarl.envs.terrain import slope
 from metarl.experiments import video
+from metarl.seeding import stream, stream_seed
 
 
 class Restless:
@@ -38,7 +39,7 @@ class RestlessAdaptation:
         assert len(observations) == self.rows
         return self.rng.uniform(-1.0, 1.0, (self.rows, 6))
 
-    def observe(self, *transition):
+    def observe(self, transition):
         pass
 
 
@@ -77,13 +78,13 @@ def test_mp4_is_written_too(tasks, tmp_path):
 def test_the_replay_is_what_the_agent_lived_through(tasks):
     task = tasks.sample("train", 1, 0)[0]
     agent = Restless(3)
-    episodes = video._adapt(agent, tasks, task, 9, seed=5, env_seed=11, deterministic=False)
+    episodes = video._actions_of_episodes(agent, tasks, task, 9, seed=5, deterministic=False)
     assert [len(actions) for actions in episodes] == [4, 4, 4]
     batch, single = tasks.make_vec(3), tasks.make_vec(1)
     for env in (batch, single):
         env.set_tasks([task] * env.num_envs)
-        env.reset(seed=11)
-    rows = agent.adaptation(1, seed=video.stream(5, "video", "agent"))
+        env.reset(seed=stream_seed(5, "video", "env"))
+    rows = agent.adaptation(1, seed=stream(5, "video", "agent"))
     for actions in episodes:
         for action in actions:
             lived = batch.step(rows.act(np.zeros(3)))

@@ -1,5 +1,7 @@
 """Families small enough that what a learner must score on them is known by hand."""
 
+from functools import partial
+
 import numpy as np
 from gymnasium import spaces
 
@@ -96,6 +98,7 @@ def risk(episodes_per_trial=5):
         name="risk",
         parameters={"pays": Choice((0, 1))},
         env_factory=RiskVectorEnv,
+        shares_tasks=True,
         episodes_per_trial=episodes_per_trial,
         statistic="mean",
     )
@@ -106,6 +109,7 @@ def aim(episodes_per_trial=4):
         name="aim",
         parameters={"target": Choice((-1.0, 1.0))},
         env_factory=AimVectorEnv,
+        shares_tasks=True,
         episodes_per_trial=episodes_per_trial,
     )
 
@@ -122,7 +126,100 @@ def strolls(action_space=BOX, *, stop=0.3, worth=(0.0, 1.0), episodes_per_trial=
             "stop": Uniform(0.0, stop),
             "worth": Uniform(*worth),
         },
-        env_factory=lambda num_envs: StrollVectorEnv(num_envs, action_space),
+        env_factory=partial(StrollVectorEnv, action_space=action_space),
         episodes_per_trial=episodes_per_trial,
         **options,
     )
+
+
+class SignpostVectorEnv(TaskVectorEnv):
+    """A walk on the line from -3 to 3, one end of which pays 1; every step costs 0.02.
+
+    Walks start at -1, 0 or 1 and end at either end. Which action leads where changes in every
+    step, and the observation (place / 3, sign of action 1) tells.
+    """
+
+    def __init__(self, num_envs):
+        self._places = np.zeros(num_envs, dtype=np.int64)
+        self._signs = np.ones(num_envs, dtype=np.int64)
+        super().__init__(
+            num_envs,
+            parameters={"pays": Choice((-3, 3))},
+            observation_space=spaces.Box(-1.0, 1.0, (2,), np.float32),
+            action_space=spaces.Discrete(2),
+            horizon=30,
+        )
+
+    def _set_parameters(self, columns):
+        self._pays = columns["pays"]
+
+    def _reset(self, ids):
+        self._places[ids] = np.floor(3 * self.random.uniform(ids)[:, 0]) - 1
+        return self._see(ids)
+
+    def _see(self, ids):
+        self._signs[ids] = np.where(self.random.uniform(ids)[:, 0] < 0.5, -1, 1)
+        return np.stack([self._places[ids] / 3, self._signs[ids]], axis=1).astype(np.float32)
+
+    def _step(self, ids, actions):
+        self._places[ids] += (2 * actions - 1) * self._signs[ids]
+        places = self._places[ids]
+        return self._see(ids), (places == self._pays[ids]) - 0.02, np.abs(places) == 3
+
+
+def signposts(episodes_per_trial=3):
+    return TaskDistribution(
+        name="signposts",
+        parameters={"pays": Choice((-3, 3))},
+        env_factory=SignpostVectorEnv,
+        shares_tasks=True,
+        episodes_per_trial=episodes_per_trial,
+    )
+
+
+# Learners whose value is known.
+
+
+class Toy:
+    """A learner whose every adaptation is one of ``kind``, made with the toy's options."""
+
+    episodes_per_adaptation = 1
+
+    def __init__(self, kind, name="toy", **options):
+        self.name = name
+        self.kind = kind
+        self.options = options
+        self.made = []
+
+    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+        rows = num_tasks * self.episodes_per_adaptation
+        self.made.append(self.kind(rows, seed, **self.options))
+        self.made[-1].deterministic = deterministic
+        return self.made[-1]
+
+
+class Fixed:
+    """Always takes the same action."""
+
+    def __init__(self, rows, seed, action=0):
+        self.actions = np.full(rows, action)
+
+    def act(self, observations):
+        return self.actions
+
+    def observe(self, transition):
+        pass
+
+
+class Counting(Fixed):
+    """Writes down every call."""
+
+    def __init__(self, rows, seed, size=1):
+        self.actions = np.zeros((rows, size))
+        self.calls = []
+
+    def observe(self, transition):
+        t = transition
+        self.calls.append(
+            (t.observations.copy(), t.rewards, t.episode_end, t.next_observations, t.active.copy())
+        )

@@ -1,5 +1,7 @@
 """A tiny family on which MAML is examined, and what one iteration of it collects."""
 
+from functools import partial
+
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
@@ -47,7 +49,7 @@ def walk(discrete=False, length=None):
             "direction": Uniform(-1.0, 1.0),
             "length": Uniform(1.0, 9.0) if length is None else Uniform(length, length),
         },
-        env_factory=lambda num_envs: WalkEnv(num_envs, discrete),
+        env_factory=partial(WalkEnv, discrete=discrete),
     )
 
 
@@ -65,10 +67,11 @@ def make(tasks=None, **options):
 
 
 def collected(agent):
-    """The rounds of one iteration, and the agent as it was when they were collected."""
-    seen = []
-    agent._update = lambda: seen.append(agent._recorder)
+    """The rounds of one iteration; the agent is left as it was when they were collected."""
+    experiences = []
+    agent._update = experiences.append
     agent.learn(1)
     del agent._update
-    seen[0].take_batch()
-    return seen[0].batches
+    (recorder,) = experiences
+    recorder.take_batch()
+    return recorder.batches

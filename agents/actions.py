@@ -9,6 +9,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
+from metarl.spaces import check_space
+
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
@@ -32,6 +34,7 @@ class ActionHead:
     """
 
     def __init__(self, space: spaces.Space[Any]):
+        check_space("action", space)
         self.space = space
         self.num_outputs = spaces.flatdim(space)
         self.has_log_std = isinstance(space, spaces.Box)
@@ -39,8 +42,6 @@ class ActionHead:
             bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
             self._center = 0.5 * (space.low + space.high) if bounded else 0.0
             self._half_range = 0.5 * (space.high - space.low) if bounded else 1.0
-        elif not isinstance(space, spaces.Discrete):
-            raise ValueError(f"action spaces must be Box or Discrete, got {space}")
 
     def distribution(
         self, outputs: torch.Tensor, log_std: torch.Tensor | None = None

@@ -1,20 +1,19 @@
-"""The classical bandit learners: what a learned learner must be measured against."""
+"""Classical bandit algorithms: what a learned learner must be measured against."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Agent
+from metarl.adaptation import Adaptation, Transition
+from metarl.agents.baselines import NoAdaptation
 from metarl.agents.gittins import gittins_table, posterior_mean, table_place
-from metarl.errors import check_at_least
-from metarl.seeding import Seed, stream, stream_seed
-from metarl.tasks import TaskDistribution
-from metarl.vector import ToldVectorEnv
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.seeding import Seed, stream
+from metarl.told import ToldVectorEnv
 
 Array = NDArray[Any]
 Counts = NDArray[np.int64]
@@ -43,7 +42,7 @@ class BanditLearner(ABC):
         env.close()
         space = env.single_action_space
         if not isinstance(space, spaces.Discrete):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{type(self).__name__} needs a Discrete action space, one action for each arm; "
                 f"{tasks.name!r} has {space}. RandomActions works with any action space"
             )
@@ -83,7 +82,7 @@ class BanditLearner(ABC):
 
 
 class BanditAdaptation:
-    """A :class:`BanditLearner` at work.
+    """What a :class:`BanditLearner` has counted in each task, and its choices.
 
     Attributes:
         successes: The successes seen of each arm, of shape (num_tasks, num_arms).
@@ -104,25 +103,17 @@ class BanditAdaptation:
         arms: Array = np.argmax(scores, axis=1)
         return arms + self.learner.first_arm
 
-    def observe(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-        next_observations: Array,
-        active: NDArray[np.bool_],
-    ) -> None:
+    def observe(self, transition: Transition) -> None:
+        rewards, active = transition.rewards, transition.active
         won = rewards == 1
         bernoulli = won | (rewards == 0) | ~active
         if not bernoulli.all():
-            raise ValueError(
+            raise InvalidValueError(
                 f"{self.learner.name} expects rewards of 0 or 1, as Bernoulli arms give, "
                 f"got {rewards[~bernoulli][0]}"
             )
         rows = np.flatnonzero(active)
-        arms = actions[rows] - self.learner.first_arm
+        arms = transition.actions[rows] - self.learner.first_arm
         self.successes[rows, arms] += won[rows]
         self.failures[rows, arms] += ~won[rows]
 
@@ -158,7 +149,7 @@ class EpsilonGreedy(Greedy):
     def __init__(self, tasks: TaskDistribution, *, epsilon: float = 0.03, random_ties: bool = True):
         super().__init__(tasks, random_ties=random_ties)
         if not 0.0 <= epsilon <= 1.0:
-            raise ValueError(f"epsilon is a probability in [0, 1], got {epsilon}")
+            raise InvalidValueError(f"epsilon is a probability in [0, 1], got {epsilon}")
         self.epsilon = epsilon
 
     def scores(self, successes: Counts, failures: Counts, rng: np.random.Generator) -> Scores:
@@ -236,7 +227,7 @@ class GittinsIndex(BanditLearner):
         self.num_pulls = tasks.episodes_per_trial if num_pulls is None else num_pulls
         check_at_least(1, num_pulls=self.num_pulls)
         if self.num_pulls > self.MAX_PULLS:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the table of Gittins indices grows with the cube of the number of pulls, so "
                 f"num_pulls must be at most {self.MAX_PULLS}, got {self.num_pulls}"
             )
@@ -270,10 +261,12 @@ class KnownBestArm:
         env.close()
         space = env.single_action_space
         if not isinstance(env, ToldVectorEnv):
-            raise ValueError(f"the oracle reads the task: give it tasks.told(), got {tasks.name!r}")
+            raise InvalidValueError(
+                f"the oracle reads the task: give it tasks.told(), got {tasks.name!r}"
+            )
         told = tasks.encode(env.tasks).shape[1]
         if not isinstance(space, spaces.Discrete) or told != space.n:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the oracle needs a Discrete action space and one task feature for each action; "
                 f"{tasks.name!r} has {space} and {told} features"
             )
@@ -284,67 +277,8 @@ class KnownBestArm:
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
         """Return a player of ``num_tasks`` tasks; it uses neither ``seed`` nor anything it sees."""
-        return _Unlearning(self._best_arms)
+        return NoAdaptation(self._best_arms)
 
     def _best_arms(self, observations: Array) -> Array:
         arms: Array = np.argmax(observations[:, -self.num_arms :], axis=1)
         return arms + self.first_arm
-
-
-class RandomActions:
-    """Draw every action from the action space, whatever happens. Works with any action space."""
-
-    name = "random"
-    episodes_per_adaptation = 1
-
-    def __init__(self, tasks: TaskDistribution):
-        env = tasks.make_vec(1)
-        env.close()
-        self.action_space = env.single_action_space
-
-    def adaptation(
-        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
-    ) -> Adaptation:
-        """Return a player of ``num_tasks`` tasks; ``deterministic`` has no effect."""
-        space = batch_space(self.action_space, num_tasks)
-        space.seed(stream_seed(seed, "actions"))
-        return _Unlearning(lambda observations: space.sample())
-
-
-class _Unlearning:
-    """The adaptation of an agent that does not adapt.
-
-    Args:
-        act: Maps observations to actions.
-    """
-
-    def __init__(self, act: Callable[[Array], Array]):
-        self.act = act
-
-    def observe(self, *transition: Array) -> None:
-        pass
-
-
-def classical_learners(tasks: TaskDistribution) -> list[Agent]:
-    """Return the standard company of a learned bandit learner, for tables.
-
-    These are all that are not told the task: random, Thompson sampling, greedy, epsilon-greedy,
-    UCB1 and, for trials of at most ``GittinsIndex.MAX_PULLS`` pulls, the Gittins index. They have
-    their default hyperparameters, which nothing tunes on the tasks at hand.
-
-    Args:
-        tasks: The bandits.
-
-    Raises:
-        ValueError: If the action space is not Discrete.
-    """
-    learners: list[Agent] = [
-        RandomActions(tasks),
-        ThompsonSampling(tasks),
-        Greedy(tasks),
-        EpsilonGreedy(tasks),
-        UCB1(tasks),
-    ]
-    if tasks.episodes_per_trial <= GittinsIndex.MAX_PULLS:
-        learners.append(GittinsIndex(tasks))
-    return learners

@@ -2,15 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from gymnasium import spaces
 from torch import nn
 from torch.distributions import Distribution
 
-from metarl.agents.policies import ActionHead
-from metarl.errors import check_at_least, check_names
+from metarl.agents.actions import ActionHead
+from metarl.agents.config import Config, Count, Range
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
 """Parameters of M tasks: for each name a tensor of shape (M, *shape)."""
@@ -19,6 +20,21 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
 }
+
+
+@dataclass(frozen=True)
+class PolicyConfig(Config):
+    """The ``policy_kwargs`` of MAML."""
+
+    hidden_sizes: Sequence[Count] = (100, 100)
+    """The number of units of each hidden layer."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """The nonlinearity of hidden layers."""
+    log_std_init: Annotated[float, Range(-100, 100)] = 0.0
+    """The initial log standard deviation of Box actions, in units of half the action range."""
+    output_gain: Annotated[float, Range(0, 1e6)] = 1.0
+    """A factor on the last layer's initial weights. Where observations are large, 1 has the first
+    actions beyond their bounds, and there is nothing to explore there."""
 
 
 class StackedPolicy(nn.Module):
@@ -30,19 +46,11 @@ class StackedPolicy(nn.Module):
         observation_size: The length of an observation.
         action_space: The action space.
         generator: The source of the initial weights.
-        hidden_sizes: The number of units of each hidden layer.
-        activation: ``"relu"`` or ``"tanh"``.
-        log_std_init: The initial log standard deviation of Box actions, in units of half the
-            action range.
-        output_gain: A factor on the last layer's initial weights. Where observations are large,
-            1 has the first actions beyond their bounds, and there is nothing to explore there.
+        config: Sizes and kinds.
 
     Attributes:
         head: From outputs to action distributions.
         last_layer: The names of the last layer's parameters.
-
-    Raises:
-        ValueError: If a size is below 1 or the activation is unknown.
     """
 
     def __init__(
@@ -50,26 +58,21 @@ class StackedPolicy(nn.Module):
         observation_size: int,
         action_space: spaces.Space[Any],
         generator: torch.Generator,
-        hidden_sizes: Sequence[int] = (100, 100),
-        activation: str = "relu",
-        log_std_init: float = 0.0,
-        output_gain: float = 1.0,
+        config: PolicyConfig,
     ):
         super().__init__()
-        check_at_least(1, **{f"hidden_sizes[{i}]": n for i, n in enumerate(hidden_sizes)})
-        check_names([activation], _ACTIVATIONS, "activation")
         self.head = ActionHead(action_space)
-        self._activation = _ACTIVATIONS[activation]
-        sizes = [observation_size, *hidden_sizes, self.head.num_outputs]
+        self._activation = _ACTIVATIONS[config.activation]
+        sizes = [observation_size, *config.hidden_sizes, self.head.num_outputs]
         self.num_layers = len(sizes) - 1
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             weight = torch.empty(fan_in, fan_out)
-            gain = output_gain if index == self.num_layers - 1 else 1.0
+            gain = config.output_gain if index == self.num_layers - 1 else 1.0
             nn.init.xavier_uniform_(weight, gain, generator=generator)
             self.register_parameter(f"weight{index}", nn.Parameter(weight))
             self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(fan_out)))
         if self.head.has_log_std:
-            log_std = torch.full((self.head.num_outputs,), log_std_init)
+            log_std = torch.full((self.head.num_outputs,), config.log_std_init)
             self.log_std = nn.Parameter(log_std)
         self.last_layer = (f"weight{self.num_layers - 1}", f"bias{self.num_layers - 1}")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import time
@@ -15,14 +16,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
 from metarl import Report, envs, evaluate
-from metarl.agents import AGENTS, MetaAgent
-from metarl.agents.classical import KnownBestArm, classical_learners
-from metarl.errors import check_at_least, check_names, did_you_mean
+from metarl.agents import AGENTS, MetaAgent, reference
+from metarl.comparison import comparison_table, plot_reports
+from metarl.errors import InvalidValueError, check_at_least, check_names
 from metarl.experiments.presets import Preset, find_preset
+from metarl.experiments.runs import Run
 from metarl.experiments.video import record_adaptation
-from metarl.plotting import plot_reports
-from metarl.runs import Run
-from metarl.tables import comparison_table
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -67,7 +66,7 @@ def train(
 
     Args:
         agent: The agent's name.
-        tasks: The family's name, or ``module:attribute`` of your own.
+        tasks: The family's name, or ``module:attribute`` of your own family.
         run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
         total_timesteps: Env steps of training; None takes the preset's.
         seed: The seed of everything.
@@ -77,6 +76,11 @@ def train(
 
     Returns:
         The reports of the final evaluation, the agent's first.
+
+    Raises:
+        FileExistsError: If the run directory is not empty.
+        TypeError: If a hyperparameter is of the wrong type.
+        ValueError: If a name is unknown or a value out of range.
     """
     check_names([agent], AGENTS, "agent")
     family = envs.make(tasks)
@@ -91,6 +95,10 @@ def train(
     check_at_least(1, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
     learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
+    num_episodes = preset.num_eval_episodes
+    if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
+        parallel = learner.episodes_per_adaptation
+        num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = tasks.replace(":", "-").replace("/", "-")
     run = Run.create(
         run_dir or Path("runs") / f"{agent}-{label}-seed{seed}",
@@ -98,13 +106,13 @@ def train(
             "agent": agent,
             "tasks": tasks,
             "seed": seed,
-            "device": device,
+            "device": str(learner.device),
             "threads": torch.get_num_threads(),
             "total_timesteps": total_timesteps,
             "hyperparameters": hyperparameters,
             "evaluation": {
                 "num_tasks": preset.num_eval_tasks,
-                "num_episodes": preset.num_eval_episodes,
+                "num_episodes": num_episodes,
                 "seed": EVALUATION_SEED,
             },
             "command": command,
@@ -115,31 +123,31 @@ def train(
 
 
 def resume(run_dir: Path) -> list[Report]:
-    """Go on with a run from its newest checkpoint; it ends as if it had never stopped.
+    """Continue a run from its newest checkpoint; it ends as if it had never stopped.
 
     Raises:
         FileNotFoundError: If there is no such run.
-        ValueError: If the run is complete.
-        BlockingIOError: If another process is at it.
+        ValueError: If the run is complete, or damaged.
+        BlockingIOError: If another process is training it.
     """
     run = Run.open(run_dir)
     if run.agent.exists():
-        raise ValueError(
+        raise InvalidValueError(
             f"{str(run_dir)!r} is complete; evaluate it with: metarl evaluate {run_dir}"
         )
     with run.exclusive():
         for unfinished in run.directory.glob(".*.safetensors.*"):  # a kill in the middle of a write
             unfinished.unlink()
-        torch.set_num_threads(run.config["threads"])  # other thread counts round differently
         learner = build_agent(run)
         if run.checkpoint.exists():
             learner.restore(run.checkpoint)
         return _train(run, learner)
 
 
-def build_agent(run: Run) -> MetaAgent:
-    """Return the untrained agent of a run's configuration."""
+def build_agent(run: Run) -> MetaAgent[Any]:
+    """Return the untrained agent of a run's configuration, and set its number of threads."""
     config = run.config
+    torch.set_num_threads(config["threads"])  # other thread counts round differently
     check_names([config["agent"]], AGENTS, "agent")
     family = envs.make(config["tasks"])
     agent_class = AGENTS[config["agent"]]
@@ -148,7 +156,7 @@ def build_agent(run: Run) -> MetaAgent:
     )
 
 
-def load_agent(run: Run) -> MetaAgent:
+def load_agent(run: Run) -> MetaAgent[Any]:
     """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
 
     Raises:
@@ -165,7 +173,12 @@ def load_agent(run: Run) -> MetaAgent:
     return learner
 
 
-def _train(run: Run, learner: MetaAgent) -> list[Report]:
+def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
+    settings = run.config["evaluation"]
+    # What would fail after the training fails now.
+    check_num_episodes(learner, settings["num_episodes"])
+    for name in learner.tasks.references:
+        reference(name, learner.tasks)
     remaining = run.config["total_timesteps"] - learner.num_timesteps
     print(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
     if remaining > 0:
@@ -185,7 +198,6 @@ def _train(run: Run, learner: MetaAgent) -> list[Report]:
             )
         seconds = time.monotonic() - started
         print(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
-    settings = run.config["evaluation"]
     print(f"evaluating on {settings['num_tasks']} held-out tasks")
     reports = evaluate_with_references(learner, split="held_out", **settings)
     _show(run, reports)
@@ -197,13 +209,13 @@ def _train(run: Run, learner: MetaAgent) -> list[Report]:
 
 @contextlib.contextmanager
 def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
-    """Turn the first Ctrl-C (or SIGTERM) into a stop between iterations, the second into an end."""
+    """Let the first Ctrl-C (or SIGTERM) stop training after the step, the second at once."""
 
     def handle(signum: int, frame: Any) -> None:
         if checkpointer.stop:
             raise KeyboardInterrupt
         checkpointer.stop = True
-        print("\nstopping after the present step; Ctrl-C again ends at once", file=sys.stderr)
+        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -213,15 +225,27 @@ def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def evaluate_with_references(learner: MetaAgent, **settings: Any) -> list[Report]:
-    """Evaluate an agent, and the classical strategies on the same tasks where there are any."""
-    family = learner.tasks
-    reports = [evaluate(learner, family, **settings)]
-    if family.name.startswith("bandit-"):
-        num_episodes = reports[0].num_episodes
-        settings = {**settings, "num_episodes": num_episodes}
-        reports += [evaluate(other, family, **settings) for other in classical_learners(family)]
-        reports.append(evaluate(KnownBestArm(family.told()), family.told(), **settings))
+def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:
+    """Raise unless an evaluation can have that many adaptation episodes; None can be any.
+
+    Raises:
+        ValueError: If the agent adapts after K episodes and it is not a multiple of K.
+    """
+    parallel = learner.episodes_per_adaptation
+    if num_episodes is not None and num_episodes % parallel:
+        raise InvalidValueError(
+            f"{learner.name} adapts after every {parallel} episodes: num_episodes must be a "
+            f"multiple of {parallel}, got {num_episodes}"
+        )
+
+
+def evaluate_with_references(learner: MetaAgent[Any], **settings: Any) -> list[Report]:
+    """Evaluate an agent, and on the same tasks what its family says to compare it with."""
+    reports = [evaluate(learner, learner.tasks, **settings)]
+    settings["num_episodes"] = reports[0].num_episodes
+    for name in learner.tasks.references:
+        other, view = reference(name, learner.tasks)
+        reports.append(evaluate(other, view, **settings))
     return reports
 
 
@@ -237,7 +261,7 @@ def _show(run: Run, reports: Sequence[Report], name: str | None = None) -> None:
     print(f"\nraw returns: {path}\nadaptation curve: {picture}")
 
 
-def _log_curve(run: Run, learner: MetaAgent, report: Report) -> None:
+def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
     """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
     with contextlib.closing(run.curve_logger()) as logger:
         summary = report.summary(report.groups(50))
@@ -303,26 +327,22 @@ def watch(
     return path
 
 
-def parse_overrides(agent_class: type[MetaAgent], overrides: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(agent_class: type[MetaAgent[Any]], overrides: Sequence[str]) -> dict[str, Any]:
     """Read ``name=value`` pairs; values are JSON, and bare words are strings.
 
     Raises:
-        ValueError: If a pair lacks ``=`` or names no hyperparameter.
+        ValueError: If a pair lacks ``=`` or names an unknown hyperparameter.
     """
-    known = agent_class.hyperparameter_names()
     values: dict[str, Any] = {}
     for pair in overrides:
         name, equals, text = pair.partition("=")
         name = name.replace("-", "_")
         if not equals:
-            raise ValueError(f"expected name=value, got {pair!r}")
-        if name not in known:
-            raise ValueError(
-                f"{agent_class.__name__} has no hyperparameter {name!r}; "
-                f"{did_you_mean(name, known)}"
-            )
+            raise InvalidValueError(f"expected name=value, got {pair!r}")
         try:
             values[name] = json.loads(text)
         except ValueError:
             values[name] = text
+    known = agent_class.hyperparameter_names()
+    check_names(values, known, f"hyperparameter of {agent_class.__name__}:")
     return values

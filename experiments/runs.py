@@ -5,8 +5,8 @@
     config.json           what was run: enough to repeat it, with versions and git commit
     progress.csv          the log, a row for each iteration
     events.out.tfevents.* the same for TensorBoard, and the adaptation curve
-    checkpoint.safetensors   the newest checkpoint
-    agent.safetensors     the trained agent, once training is complete
+    checkpoint.safetensors   the newest checkpoint, until the run is complete
+    agent.safetensors     the trained agent, once it is evaluated: the run is complete
     evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
 """
 
@@ -27,13 +27,29 @@ from stable_baselines3.common.logger import (
 )
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from metarl.checkpoint import atomic_write
+from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer
+from metarl.errors import InvalidValueError
+from metarl.files import atomic_write
 from metarl.report import versions
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_CONFIG = {  # what config.json must have for a run to be evaluated and resumed
+    "agent": STRING,
+    "tasks": STRING,
+    "seed": integer(0),
+    "device": STRING,
+    "threads": COUNT,
+    "total_timesteps": COUNT,
+    "hyperparameters": OBJECT,
+    "evaluation": OBJECT,
+    "evaluation.num_tasks": COUNT,
+    "evaluation.num_episodes": (lambda v: v is None or COUNT[0](v), f"{COUNT[1]} or null"),
+    "evaluation.seed": integer(0),
+}
 
 
 class Run:
@@ -59,10 +75,10 @@ class Run:
             config: JSON-able; versions and git commit are added.
 
         Raises:
-            FileExistsError: If there is something already.
+            FileExistsError: If the directory is not empty.
         """
         directory = Path(directory)
-        # A kill while this very file was first written leaves a part of it, and nothing of worth.
+        # A kill during the first write of config.json leaves a part of it, which nobody needs.
         begun = set(directory.glob(".config.json.*"))
         if directory.exists() and (not directory.is_dir() or set(directory.iterdir()) - begun):
             raise FileExistsError(
@@ -80,28 +96,29 @@ class Run:
         """Open an existing run directory.
 
         Raises:
-            FileNotFoundError: If there is no run.
-            ValueError: If its configuration is damaged.
+            FileNotFoundError: If it is not a run directory.
+            ValueError: If its configuration is damaged; the message names the entry.
         """
         directory = Path(directory)
         path = directory / "config.json"
         if not path.is_file():
             known = sorted(str(other.parent) for other in directory.parent.glob("*/config.json"))
             hint = f"; runs there: {', '.join(known)}" if known else ""
-            raise FileNotFoundError(f"{str(directory)!r} is no run: it has no config.json{hint}")
+            raise FileNotFoundError(
+                f"{str(directory)!r} is not a run directory: it has no config.json{hint}"
+            )
         try:
             config = json.loads(path.read_text())
+            check_entries(config, _CONFIG)
         except ValueError as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{str(path)!r} is damaged: expected a JSON object")
+            raise InvalidValueError(f"{str(path)!r} is damaged: {error}") from None
         return cls(directory, config)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other processes from training the same run for a while.
 
-        The lock goes with the process, however it ends. Where there is no ``flock`` (Windows),
+        The lock ends with the process, however that ends. Where there is no ``flock`` (Windows),
         nothing is locked.
 
         Raises:
@@ -125,7 +142,7 @@ class Run:
 
     @property
     def agent(self) -> Path:
-        """The trained agent; the file exists once training is complete."""
+        """The trained agent; the file exists once the run is complete."""
         return self.directory / "agent.safetensors"
 
     @property
@@ -142,10 +159,10 @@ class Run:
         """Open the logs, dropping what they hold beyond ``num_timesteps``.
 
         A run that was killed has logged iterations after its last checkpoint; they are about to
-        be done, and logged, again.
+        be repeated, and logged again.
 
         Args:
-            num_timesteps: The env steps of the state that training goes on from.
+            num_timesteps: The env steps of the state that training resumes from.
         """
         outputs = [
             _ProgressCsv(self.directory / "progress.csv", num_timesteps),
@@ -162,7 +179,7 @@ class Run:
 
 
 class _ProgressCsv(KVWriter):
-    """The log as CSV, going on from the rows up to a number of env steps."""
+    """The log as CSV, resumed after the rows up to a number of env steps."""
 
     def __init__(self, path: Path, num_timesteps: int):
         self._path = path

@@ -1,0 +1,220 @@
+"""Acting and learning by inner steps: K episodes of every task side by side, then a step."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.adaptation import Transition
+from metarl.agents.linear_baseline import linear_baseline
+from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
+from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
+from metarl.agents.maml.policy import Stacked, StackedPolicy
+from metarl.errors import InvalidValueError
+from metarl.spaces import flatten
+
+Array = NDArray[Any]
+
+
+class GradientAdaptation:
+    """Gradient-based adaptation: after each round of K episodes, one step for every task.
+
+    Episodes are acted with the parameters as of the round's start. In a round every task counts
+    K whole episodes, whatever their lengths.
+
+    Args:
+        inner: The policy and its inner steps; only read.
+        observation_space: The observation space of the environments.
+        num_tasks: The number of tasks, M.
+        num_episodes: K, the episodes of a round.
+        generator: Draws the actions.
+
+    Attributes:
+        parameters: The present parameters of every task.
+        num_inner_steps: How many steps were taken.
+    """
+
+    lockstep = True
+
+    def __init__(
+        self,
+        inner: InnerLoop,
+        observation_space: spaces.Space[Any],
+        num_tasks: int,
+        num_episodes: int,
+        generator: torch.Generator,
+    ):
+        self._inner = inner
+        self._space = observation_space
+        self._shape = (num_tasks, num_episodes)
+        self._generator = generator
+        self.parameters = {n: p.detach() for n, p in inner.policy.stacked(num_tasks).items()}
+        self.num_inner_steps = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        # Observations, actions and the policy's outputs; each step of shape (M, K, ...).
+        self._acted: tuple[list[torch.Tensor], ...] = ([], [], [])
+        self._rewards: list[Array] = []
+        self._active: list[Array] = []
+        self._ended = np.zeros(self._shape[0] * self._shape[1], dtype=np.bool_)
+
+    def act(self, observations: Array) -> Array:
+        # The step is taken when the next round begins, for after the last round nobody needs it.
+        if self._ended.all():
+            self._learn()
+        policy = self._inner.policy
+        rows = torch.from_numpy(flatten(self._space, observations))
+        seen = rows.to(self._generator.device).reshape(*self._shape, -1)
+        with torch.no_grad():
+            outputs = policy.outputs(seen, self.parameters)
+            actions = policy.sample(outputs, self.parameters, self._generator)
+        for steps, values in zip(self._acted, (seen, actions, outputs)):
+            steps.append(values)
+        return policy.head.to_env(actions.flatten(0, 1))
+
+    def observe(self, transition: Transition) -> None:
+        # What follows a lane's episode before the round is over is not part of it.
+        self._rewards.append(np.array(transition.rewards, dtype=np.float32))  # may be reused
+        self._active.append(transition.active & ~self._ended)
+        self._ended |= transition.active & transition.episode_end
+
+    def _learn(self) -> float:
+        """Take the round's gradient step; return the gradients' mean norm."""
+        step, self.num_inner_steps = self.num_inner_steps, self.num_inner_steps + 1
+        scale = 0.5 if self._inner.options.halve_inner_lr and step > 0 else 1.0
+        before = {name: tensor.requires_grad_() for name, tensor in self.parameters.items()}
+        after, gradients = self._inner.step(before, self.take_batch(), step, scale=scale)
+        self.parameters = {name: tensor.detach() for name, tensor in after.items()}
+        return mean_norm(gradients)
+
+    def take_batch(self) -> Batch:
+        """Return the completed round, and forget it."""
+        options, shape = self._inner.options, (-1, *self._shape)
+        seen, actions, outputs = (torch.stack(steps) for steps in self._acted)  # (time, M, K, ...)
+        rewards, mask = (
+            torch.as_tensor(np.stack(steps), dtype=torch.float32, device=seen.device)
+            for steps in (self._rewards, self._active)
+        )
+        rewards = rewards * mask  # (time, M * K)
+        returns = discounted_returns(rewards, options.gamma).reshape(shape)
+        values = linear_baseline(seen, returns, mask.reshape(shape))
+        advantages = generalized_advantages(
+            rewards, values.flatten(1), mask, options.gamma, options.gae_lambda
+        )
+        self._clear()
+        parts = {
+            "observations": seen,
+            "actions": actions,
+            "outputs": outputs,
+            "advantages": advantages.reshape(shape),
+            "mask": mask.reshape(shape),
+        }
+        # A task's steps in one row: (M, time * K, ...).
+        parts = {name: part.transpose(0, 1).flatten(1, 2) for name, part in parts.items()}
+        real = parts["mask"]
+        longest = int(real.sum(1).max())
+        if longest < real.shape[1]:  # episodes ended early: move the padding to the end, cut it
+            order = real.argsort(dim=1, descending=True, stable=True)[:, :longest]
+            parts = {name: _take(part, order) for name, part in parts.items()}
+        with torch.no_grad():
+            distribution = self._inner.policy.distribution(parts["outputs"], self.parameters)
+            log_probs = distribution.log_prob(parts["actions"])
+        return Batch(
+            observations=parts["observations"],
+            actions=parts["actions"],
+            log_probs=log_probs,
+            advantages=standardize(parts["advantages"], parts["mask"], dim=1),
+            mask=parts["mask"],
+            returns=rewards.sum(0).reshape(self._shape).mean(1),
+        )
+
+    def policy(self, task: int = 0) -> "AdaptedPolicy":
+        """Return the present policy of one task, which SB3's ``evaluate_policy`` understands."""
+        if self._ended.all():
+            self._learn()
+        own = {name: tensor[task : task + 1] for name, tensor in self.parameters.items()}
+        return AdaptedPolicy(self._inner.policy, self._space, own, self._generator)
+
+
+def _take(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Return the rows ``order``, of shape (M, n), of each task."""
+    index = order.reshape(*order.shape, *[1] * (values.ndim - 2))
+    return values.take_along_dim(index, 1)
+
+
+class Recorder(GradientAdaptation):
+    """The same adaptation, keeping what the outer loop needs of every round."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.batches: list[Batch] = []
+        self.gradient_norms: list[float] = []
+
+    def _learn(self) -> float:
+        self.gradient_norms.append(super()._learn())
+        return self.gradient_norms[-1]
+
+    def take_batch(self) -> Batch:
+        self.batches.append(super().take_batch())
+        return self.batches[-1]
+
+
+class AdaptedPolicy:
+    """The policy of one task, with SB3's ``predict``.
+
+    Args:
+        policy: The policy.
+        observation_space: The observation space of the environments.
+        parameters: The parameters of one task, stacked: each of shape (1, *shape).
+        generator: Draws the actions; None takes the most likely ones.
+    """
+
+    def __init__(
+        self,
+        policy: StackedPolicy,
+        observation_space: spaces.Space[Any],
+        parameters: Stacked,
+        generator: torch.Generator | None,
+    ):
+        self._policy = policy
+        self._space = observation_space
+        self._parameters = parameters
+        self._generator = generator
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Choose actions. SB3's signature; there is no state.
+
+        Args:
+            observation: One observation, or a batch of shape (n, *observation_shape).
+            state: Ignored, returned as it came.
+            episode_start: Ignored.
+            deterministic: Whether to take the most likely action instead of sampling.
+
+        Returns:
+            The actions and the state.
+
+        Raises:
+            ValueError: If the observation has another shape.
+        """
+        shape = tuple(self._space.shape or ())
+        values = np.asarray(observation)
+        single = values.shape == shape
+        if values.shape[int(not single) :] != shape:
+            raise InvalidValueError(f"expected observations of shape {shape}, got {values.shape}")
+        rows = flatten(self._space, values.reshape(-1, *shape))
+        with torch.no_grad():
+            seen = torch.from_numpy(rows).to(self._parameters["weight0"].device)[None]
+            outputs = self._policy.outputs(seen, self._parameters)
+            generator = None if deterministic else self._generator
+            sampled = self._policy.sample(outputs, self._parameters, generator)[0]
+        actions = self._policy.head.to_env(sampled)
+        return (actions[0] if single else actions), state

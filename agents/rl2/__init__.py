@@ -1,0 +1,5 @@
+"""RL²: agent.py (the iteration), adaptation.py (acting), network.py, memory.py, update.py (PPO)."""
+
+from metarl.agents.rl2.agent import RL2, RL2Config
+
+__all__ = ["RL2", "RL2Config"]

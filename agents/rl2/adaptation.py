@@ -1,0 +1,147 @@
+"""Acting in trials: RL² adapts by its memory alone, and a recorder keeps what training needs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metarl.adaptation import Transition
+from metarl.agents.normalization import Normalizer
+from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.trial import TrialInput
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RecurrentPolicy:
+    """What acts: a network, and how its inputs are made.
+
+    Attributes:
+        network: The network.
+        trial_input: Makes rows of observations and last transitions.
+        normalize: Makes network inputs of rows.
+        device: Where the network is.
+    """
+
+    network: RecurrentActorCritic
+    trial_input: TrialInput
+    normalize: Normalizer
+    device: torch.device
+
+    @torch.no_grad()
+    def act(
+        self, rows: torch.Tensor, memory: torch.Tensor, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Choose actions.
+
+        Args:
+            rows: Input rows before normalisation, of shape (n, input_size).
+            memory: The memory before, of shape (num_slots, n, hidden_size).
+            generator: Draws the actions; None takes the most likely ones.
+
+        Returns:
+            Actions, the policy's outputs (n rows each), and the memory after.
+        """
+        outputs, after = self.network.act(self.normalize(rows)[None], memory)
+        return self.network.sample(outputs, generator)[0], outputs[0], after
+
+
+class RL2Adaptation:
+    """A memory for every task, and the last transition to show it.
+
+    Args:
+        policy: What acts; only read.
+        num_tasks: The number of tasks.
+        generator: Draws the actions; None takes the most likely ones.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, num_tasks: int, generator: torch.Generator | None):
+        self._policy = policy
+        self._memory = policy.network.initial_state(num_tasks).detach()
+        self._generator = generator
+        self._last: Transition | None = None
+
+    def act(self, observations: Array) -> Array:
+        return self._act(observations)[0]
+
+    def _act(self, observations: Array) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return actions for the environments; input rows, actions and the policy's outputs."""
+        policy, last = self._policy, self._last
+        if last is None:
+            inputs = policy.trial_input.start(observations)
+        else:
+            inputs = policy.trial_input.follow(
+                observations, last.actions, last.rewards, last.episode_end
+            )
+        rows = torch.from_numpy(inputs).to(policy.device)
+        actions, outputs, self._memory = policy.act(rows, self._memory, self._generator)
+        return policy.network.action_head.to_env(actions), rows, actions, outputs
+
+    def observe(self, transition: Transition) -> None:
+        self._last = transition
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What was seen in whole trials, of shapes (time, num_trials, ...), padded at the end.
+
+    Attributes:
+        rows: Input rows before normalisation.
+        actions: As sampled.
+        log_probs: Of the actions, when they were taken.
+        episodes_left: How many episodes of the trial have not ended, the present one included.
+        rewards: The rewards.
+        mask: 1 where a step is real and 0 in the padding.
+    """
+
+    rows: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    episodes_left: torch.Tensor
+    rewards: torch.Tensor
+    mask: torch.Tensor
+
+
+class TrialRecorder(RL2Adaptation):
+    """The same adaptation, keeping what training needs of every step.
+
+    Args:
+        policy: What acts.
+        num_tasks: The number of tasks.
+        num_episodes: The episodes of a trial.
+        generator: Draws the actions.
+    """
+
+    def __init__(
+        self, policy: RecurrentPolicy, num_tasks: int, num_episodes: int, generator: torch.Generator
+    ):
+        super().__init__(policy, num_tasks, generator)
+        self._episodes_left = np.full(num_tasks, num_episodes)
+        self._acted: tuple[list[torch.Tensor], ...] = ([], [], [])
+        self._observed: tuple[list[Array], ...] = ([], [], [])
+
+    def act(self, observations: Array) -> Array:
+        chosen, *acted = self._act(observations)
+        for steps, tensor in zip(self._acted, acted):
+            steps.append(tensor)
+        return chosen
+
+    def observe(self, transition: Transition) -> None:
+        super().observe(transition)
+        observed = (self._episodes_left, transition.rewards, transition.active)
+        for steps, values in zip(self._observed, observed):
+            steps.append(np.array(values, dtype=np.float32))  # an environment may reuse its own
+        self._episodes_left = self._episodes_left - transition.episode_end
+
+    def trials(self) -> Trials:
+        """Return everything recorded."""
+        rows, actions, outputs = (torch.stack(steps) for steps in self._acted)
+        episodes_left, rewards, mask = (
+            torch.as_tensor(np.stack(steps), device=rows.device) for steps in self._observed
+        )
+        with torch.no_grad():
+            log_probs = self._policy.network.distribution(outputs).log_prob(actions)
+        return Trials(rows, actions, log_probs, episodes_left, rewards, mask)

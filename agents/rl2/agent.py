@@ -1,0 +1,302 @@
+"""RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metarl.adaptation import OnStep, Rollout, rollout
+from metarl.agents.base import MetaAgent
+from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Share
+from metarl.agents.losses import running_returns
+from metarl.agents.normalization import Normalizer, RunningMoments
+from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder, Trials
+from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
+from metarl.agents.rl2.update import PPO, make_batch, ppo_update
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.seeding import Seed, stream_seed
+from metarl.trial import TrialInput
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RL2Config(Config):
+    """The hyperparameters of RL²."""
+
+    learning_rate: Positive = 1e-3
+    """Adam's step size."""
+    anneal: bool = False
+    """Whether step size and entropy bonus fall linearly to zero over ``learn``."""
+    trials_per_iteration: Count = 256
+    """Trials collected, side by side, in each iteration."""
+    episodes_per_trial: Count | None = None
+    """K, the episodes of a trial; None takes the family's."""
+    first_episodes_per_trial: Count | None = None
+    """Begin with trials of this many episodes, growing geometrically to K over the first half of
+    ``learn``; None begins with K. Short trials are cheap, and what is learned in them carries over
+    to long ones."""
+    trials_per_minibatch: Count | None = 64
+    """Trials in each gradient step; None takes all."""
+    n_epochs: Count = 4
+    """Passes over the collected trials."""
+    gamma: Discount = 0.99
+    """The discount factor, across the whole trial."""
+    gae_lambda: Share = 0.95
+    """The decay of generalised advantage estimation."""
+    clip_range: Positive = 0.2
+    """PPO's clipping range."""
+    ent_coef: NotNegative = 0.0
+    """The weight of the entropy bonus."""
+    vf_coef: NotNegative = 0.5
+    """The weight of the value loss."""
+    max_grad_norm: Positive = 0.5
+    """The gradient is scaled down to this norm."""
+    target_kl: Positive | None = None
+    """Stop an iteration's epochs when the policy has moved this far; None never does."""
+    normalize_observation: bool = False
+    """Whether to normalise observations by running moments."""
+    normalize_reward: bool = False
+    """Whether to scale the rewards that are trained on by the running deviation of discounted
+    returns, and those that are fed back to the network by their own."""
+    policy_kwargs: dict[str, Any] | None = None
+    """Arguments of the network: ``hidden_size``, ``memory``, ``encoder``, ``separate_critic``,
+    ``log_std_init``; see :class:`metarl.agents.rl2.network.NetworkConfig`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.trials_per_minibatch or 0) > self.trials_per_iteration:
+            raise InvalidValueError(
+                f"trials_per_minibatch ({self.trials_per_minibatch}) must not exceed "
+                f"trials_per_iteration ({self.trials_per_iteration})"
+            )
+
+
+class RL2(MetaAgent[TrialRecorder]):
+    """RL² (Duan et al. 2016; Wang et al. 2016) with PPO over whole trials.
+
+    ::
+
+        repeat
+            sample tasks from the train split, one for each trial
+            for each trial: h = 0, and for K episodes of its task
+                a ~ pi(. | observation, last action, last reward, episode end; h)
+            advantages across the whole trial, not cut at episode ends
+            for each epoch, for each minibatch of whole trials
+                ascend PPO's clipped objective through the whole trial
+
+    The memory h is reset between trials and never inside one, so what the network learns in one
+    episode it can use in the next: the forward pass is the inner loop.
+
+    Differences from the paper: PPO with minibatches of trials and Adam. The end of a trial is
+    terminal, in the bootstrap and in training alike: the objective is the return of the trial.
+    The critic predicts the return of each episode left in the trial, not of all together: that
+    varies far less over a trial, so the little that an exploring step is worth is not lost in
+    the trend.
+
+    Args:
+        tasks: The family to train on.
+        seed: The seed of everything; None draws one.
+        device: Where to compute.
+        verbose: 1 prints the log of every iteration.
+        tensorboard_log: The folder for TensorBoard, or None.
+
+    Raises:
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of its range, or a name is unknown.
+    """
+
+    name = "RL2"
+    config: RL2Config
+    config_class = RL2Config
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        **hyperparameters: Any,
+    ):
+        config = RL2Config.build(hyperparameters)
+        network_config = NetworkConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
+        super().__init__(
+            tasks,
+            config,
+            num_envs=config.trials_per_iteration,
+            seed=seed,
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+        )
+        self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
+        self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
+        if self.first_episodes_per_trial > self.episodes_per_trial:
+            raise InvalidValueError(
+                f"first_episodes_per_trial ({self.first_episodes_per_trial}) must not exceed "
+                f"episodes_per_trial ({self.episodes_per_trial})"
+            )
+        self.trial_input = TrialInput(self.observation_space, self.action_space)
+        weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
+        with torch.random.fork_rng(devices=[]):  # layers draw weights before ours replace them
+            self.network = RecurrentActorCritic(
+                self.trial_input.size, self.action_space, weights, network_config
+            ).to(self.device)
+        self.observation_moments = RunningMoments(self.trial_input.observation.stop).to(self.device)
+        self.reward_moments = RunningMoments(1).to(self.device)
+        self.return_moments = RunningMoments(1).to(self.device)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
+        )
+        self._modules = {
+            "network": self.network,
+            "observation_moments": self.observation_moments,
+            "reward_moments": self.reward_moments,
+            "return_moments": self.return_moments,
+        }
+        self._optimizers = {"optimizer": self.optimizer}
+
+    # One iteration.
+
+    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
+        env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
+        observations, _ = env.reset(seed=self._seed("envs"))
+        num_episodes = self._present_episodes_per_trial()
+        generator = self._generator("actions")
+        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, generator)
+        return rollout(env, observations, recorder, num_episodes, on_step), recorder
+
+    def _update(self, experience: TrialRecorder) -> None:
+        config, trials = self.config, experience.trials()
+        rewards = trials.rewards
+        if config.normalize_reward:
+            rewards = rewards / self.return_moments.std()
+        batch, explained_variance = make_batch(
+            self.network,
+            trials,
+            self.normalizer()(trials.rows),
+            rewards,
+            config.gamma,
+            config.gae_lambda,
+        )
+        remaining = 1.0 - self._progress() if config.anneal else 1.0
+        options = PPO(
+            learning_rate=config.learning_rate * remaining,
+            n_epochs=config.n_epochs,
+            trials_per_minibatch=config.trials_per_minibatch or self.n_envs,
+            clip_range=config.clip_range,
+            ent_coef=config.ent_coef * remaining,
+            vf_coef=config.vf_coef,
+            max_grad_norm=config.max_grad_norm,
+            target_kl=config.target_kl,
+        )
+        generator = self._generator("minibatches")
+        measured = ppo_update(self.network, self.optimizer, batch, options, generator)
+        # The moments change only between iterations: what was recorded under the old ones is
+        # learned from under the old ones.
+        self._update_moments(trials)
+        measured |= {
+            "explained_variance": explained_variance,
+            "learning_rate": options.learning_rate,
+        }
+        for name, value in measured.items():
+            self.logger.record(f"train/{name}", value)
+
+    def _progress(self) -> float:
+        """Return the share of the env steps of ``learn`` that is done, as of this iteration."""
+        return min(self._saved_timesteps / self._total_timesteps, 1.0)
+
+    def _present_episodes_per_trial(self) -> int:
+        growth = self.episodes_per_trial / self.first_episodes_per_trial
+        share = min(2.0 * self._progress(), 1.0)
+        return round(float(self.first_episodes_per_trial * growth**share))
+
+    def _update_moments(self, trials: Trials) -> None:
+        real = trials.mask.bool()
+        if self.config.normalize_observation:
+            self.observation_moments.update(trials.rows[..., self.trial_input.observation][real])
+        if self.config.normalize_reward:
+            self.reward_moments.update(trials.rewards[real].unsqueeze(-1))
+            returns = running_returns(trials.rewards, self.config.gamma)
+            self.return_moments.update(returns[real].unsqueeze(-1))
+
+    # Acting.
+
+    def normalizer(self) -> Normalizer:
+        """Return what makes the network's inputs of rows, by the moments as they are now."""
+        part = self.trial_input
+        normalizer = Normalizer(part.size, self.device)
+        if self.config.normalize_observation:
+            moments = self.observation_moments
+            normalizer.set(part.observation, moments.mean.float(), moments.std())
+        if self.config.normalize_reward:
+            normalizer.set(part.reward, 0.0, self.reward_moments.std())
+        return normalizer
+
+    def policy(self) -> RecurrentPolicy:
+        """Return what acts, with the moments as they are now."""
+        return RecurrentPolicy(self.network, self.trial_input, self.normalizer(), self.device)
+
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> RL2Adaptation:
+        """Return fresh memories for ``num_tasks`` tasks.
+
+        Args:
+            num_tasks: How many tasks to act in at once.
+            seed: The seed of the actions.
+            deterministic: Whether to take the most likely action instead of sampling.
+        """
+        check_at_least(1, num_tasks=num_tasks)
+        generator = None
+        if not deterministic:
+            generator = torch.Generator(self.device)
+            generator.manual_seed(stream_seed(seed, "actions"))
+        return RL2Adaptation(self.policy(), num_tasks, generator)
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
+
+        Args:
+            observation: A row of a trial environment, or a batch of rows of shape (n, size).
+            state: The memory returned by the last call, of shape (num_slots, n, hidden_size) in
+                a tuple; None at the start.
+            episode_start: Where a new trial begins, of shape (n,); the memory is cleared there.
+            deterministic: Whether to take the most likely action instead of sampling.
+
+        Returns:
+            The actions and the memory.
+
+        Raises:
+            ValueError: If the observation is not that of a trial environment.
+        """
+        rows = torch.as_tensor(np.asarray(observation), dtype=torch.float32, device=self.device)
+        single = rows.ndim == 1
+        rows = rows.reshape(1, -1) if single else rows
+        if rows.ndim != 2 or rows.shape[1] != self.trial_input.size:
+            raise InvalidValueError(
+                f"predict() needs rows of length {self.trial_input.size} as TrialEnv gives them "
+                f"(observation, last action, last reward, episode end), got {tuple(rows.shape)}"
+            )
+        if state is None:
+            memory = self.network.initial_state(len(rows))
+        else:
+            memory = torch.as_tensor(state[0], device=self.device).clone()
+        if episode_start is not None:
+            memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
+        generator = self._prediction_generator(deterministic)
+        actions, _, memory = self.policy().act(rows, memory, generator)
+        chosen = self.network.action_head.to_env(actions)
+        return (chosen[0] if single else chosen), (memory.detach().cpu().numpy(),)

@@ -1,0 +1,229 @@
+"""PPO over whole trials: advantages, epochs of minibatches, the loss.
+
+Whole trials go through the network in one call and back, a minibatch in pieces of a few trials,
+each in a thread of its own.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from metarl.agents.losses import generalized_advantages, masked_mean, ppo_surrogate, standardize
+from metarl.agents.rl2.adaptation import Trials
+from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.agents.threads import one_thread, parallel_map
+
+MEASURES = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What PPO learns from, of shapes (time, num_trials, ...).
+
+    Attributes:
+        inputs: The network's inputs.
+        actions: As sampled.
+        log_probs: Of the actions, when they were taken.
+        advantages: Standardised over all real steps, zero in the padding.
+        targets: What the critic should predict, times the episodes left.
+        episodes_left: As in :class:`~metarl.agents.rl2.adaptation.Trials`.
+        mask: 1 where a step is real and 0 in the padding.
+    """
+
+    inputs: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    advantages: torch.Tensor
+    targets: torch.Tensor
+    episodes_left: torch.Tensor
+    mask: torch.Tensor
+
+    def select(self, trials: torch.Tensor) -> "Batch":
+        """Return some of the trials."""
+        return Batch(*(getattr(self, field.name)[:, trials] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class PPO:
+    """The hyperparameters of an iteration's update; see :class:`metarl.agents.rl2.RL2Config`."""
+
+    learning_rate: float
+    n_epochs: int
+    trials_per_minibatch: int
+    clip_range: float
+    ent_coef: float
+    vf_coef: float
+    max_grad_norm: float
+    target_kl: float | None
+
+
+def make_batch(
+    network: RecurrentActorCritic,
+    trials: Trials,
+    inputs: torch.Tensor,
+    rewards: torch.Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Batch, float]:
+    """Compute advantages and targets across whole trials, not cut at episode ends.
+
+    The critic predicts the return of each episode left, so its value of a step is that times the
+    number of episodes left.
+
+    Args:
+        network: The network.
+        trials: What was recorded.
+        inputs: The network's inputs, made of ``trials.rows``.
+        rewards: The rewards as they are trained on.
+        gamma: The discount factor.
+        gae_lambda: The decay of generalised advantage estimation.
+
+    Returns:
+        The batch, and the share of the targets' variance that the critic explains.
+    """
+    mask = trials.mask
+    values = trial_values(network, inputs) * trials.episodes_left
+    advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
+    targets = advantages + values * mask
+    residual = masked_mean((targets - values).square(), mask)
+    spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
+    batch = Batch(
+        inputs=inputs,
+        actions=trials.actions,
+        log_probs=trials.log_probs,
+        advantages=standardize(advantages, mask),
+        targets=targets,
+        episodes_left=trials.episodes_left,
+        mask=mask,
+    )
+    return batch, 1.0 - (residual / spread).item()
+
+
+def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the critic's values of whole trials, without a gradient.
+
+    Args:
+        network: The network.
+        inputs: Of shape (time, n, input_size).
+
+    Returns:
+        A tensor of shape (time, n).
+    """
+
+    def values(piece: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return network.values(inputs[:, piece])
+
+    trials = torch.arange(inputs.shape[1], device=inputs.device)
+    return torch.cat(parallel_map(values, _pieces(network, trials, len(inputs))), dim=1)
+
+
+def ppo_update(
+    network: RecurrentActorCritic,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    options: PPO,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Make some epochs of gradient steps, each on a minibatch of whole trials.
+
+    Args:
+        network: The network; its parameters change.
+        optimizer: Of the network's parameters.
+        batch: What to learn from.
+        options: How.
+        generator: Draws the minibatches.
+
+    Returns:
+        Means of ``MEASURES`` over the gradient steps, and the number of these.
+    """
+    optimizer.param_groups[0]["lr"] = options.learning_rate
+    parameters = list(network.parameters())
+    history = []
+    for _ in range(options.n_epochs):
+        num_trials = batch.mask.shape[1]
+        order = torch.randperm(num_trials, generator=generator, device=batch.mask.device)
+        epoch_kl = []
+        for trials in torch.split(order, options.trials_per_minibatch):
+            gradients, measured = ppo_gradients(network, batch, trials, options)
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient
+            with one_thread():  # waking others would take longer than the work
+                grad_norm = torch.nn.utils.clip_grad_norm_(
+                    parameters, options.max_grad_norm, error_if_nonfinite=True
+                )
+                optimizer.step()
+            history.append([*measured.tolist(), float(grad_norm)])
+            epoch_kl.append(history[-1][MEASURES.index("approx_kl")])
+        # A whole epoch is judged: single minibatches of few trials scatter too much.
+        if options.target_kl is not None and np.mean(epoch_kl) > options.target_kl:
+            break
+    means = dict(zip(MEASURES, np.mean(history, axis=0).tolist()))
+    return {**means, "gradient_steps": len(history)}
+
+
+def ppo_gradients(
+    network: RecurrentActorCritic, batch: Batch, trials: torch.Tensor, options: PPO
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Return the gradient of PPO's loss on a minibatch of trials.
+
+    Args:
+        network: The network.
+        batch: All trials.
+        trials: Which of them the minibatch has.
+        options: The loss's weights.
+
+    Returns:
+        The gradient by each parameter; and policy loss, value loss, entropy and divergence.
+    """
+    num_steps = batch.mask[:, trials].sum()
+
+    def of_piece(piece: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        part = batch.select(piece)
+        # Means over pieces of unequal numbers of real steps make the mean over the minibatch.
+        share = part.mask.sum() / num_steps
+        loss, measured = ppo_loss(network, part, options)
+        return torch.autograd.grad(share * loss, list(network.parameters())), share * measured
+
+    pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.inputs)))
+    gradients: list[torch.Tensor] = [sum(parts) for parts in zip(*(each for each, _ in pieces))]
+    return gradients, sum(measured for _, measured in pieces)  # type: ignore[return-value]
+
+
+def ppo_loss(
+    network: RecurrentActorCritic, batch: Batch, options: PPO
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return PPO's loss (Schulman et al. 2017, eq. 9), and what it is made of.
+
+    Args:
+        network: The network.
+        batch: Some trials.
+        options: The loss's weights.
+
+    Returns:
+        The loss; and policy loss, value loss, entropy and divergence, without a gradient.
+    """
+    mask = batch.mask
+    distribution, values = network(batch.inputs)
+    log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
+    surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
+    value_loss = 0.5 * masked_mean((values * batch.episodes_left - batch.targets).square(), mask)
+    entropy = masked_mean(distribution.entropy(), mask)
+    loss = -surrogate + options.vf_coef * value_loss - options.ent_coef * entropy
+    with torch.no_grad():  # the estimator of Schulman's note, never negative
+        kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
+        return loss, torch.stack([-surrogate, value_loss, entropy, kl])
+
+
+def _pieces(
+    network: RecurrentActorCritic, trials: torch.Tensor, num_steps: int
+) -> Sequence[torch.Tensor]:
+    """Cut trials of ``num_steps`` steps into pieces, as many for each thread."""
+    if trials.device.type != "cpu":
+        return (trials,)
+    threads = torch.get_num_threads()
+    rounds = math.ceil(len(trials) * num_steps / (threads * network.actor.steps_per_piece))
+    return torch.tensor_split(trials, min(threads * rounds, len(trials)))

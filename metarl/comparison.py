@@ -1,0 +1,82 @@
+"""Several agents on the same tasks: one table, one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.errors import InvalidValueError
+from metarl.report import Report
+from metarl.tables import number, plain_table, range_of_episodes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def comparison_table(reports: Sequence[Report]) -> str:
+    """Return several reports on the same tasks as one table, a row for each agent.
+
+    Raises:
+        ValueError: If they are not of the same tasks.
+    """
+    check_comparable(reports)
+    first = reports[0]
+    longest = max(reports, key=lambda report: report.num_episodes)
+    groups = longest.groups(5)
+    rows = []
+    for report in sorted(reports, key=lambda report: -report.trial_returns.mean()):
+        had = [(start, stop) for start, stop in groups if stop <= report.num_episodes]
+        cells = [number(value) for value in report.summary(had).center]
+        cells += [""] * (len(groups) - len(had))
+        rows.append((report.agent, *cells, report.trial_summary()))
+    headings = [f"ep. {range_of_episodes(group)}" for group in groups]
+    name = {"iqm": "IQM", "mean": "mean"}[first.statistic]
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    return "\n".join(
+        [
+            f"{first.family}, {first.split}: {first.num_tasks} tasks ({name} return per episode)",
+            plain_table(["agent", *headings, "all together"], rows, left=1),
+            " all together: mean return of a whole trial ± standard error over tasks",
+            *(f" note: {note}" for note in notes),
+        ]
+    )
+
+
+def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "Figure":
+    """Draw adaptation curves of agents on the same tasks: the statistic and its interval.
+
+    Args:
+        reports: The reports; the first is drawn in front.
+        path: Where to write the picture (PNG), or None.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: If the reports are not of the same tasks.
+    """
+    from metarl.plotting import plot_curves
+
+    check_comparable(reports)
+    first = reports[0]
+    title = f"{first.family}, {first.split}: {first.num_tasks} tasks"
+    return plot_curves([report.curve() for report in reports], title, path)
+
+
+def check_comparable(reports: Sequence[Report]) -> None:
+    """Raise unless reports are of the same tasks.
+
+    Raises:
+        ValueError: If there are none, or families, splits or tasks differ.
+    """
+    if not reports:
+        raise InvalidValueError("expected at least one report, got none")
+    first = reports[0]
+    for other in reports[1:]:
+        same = (other.split, other.seed) == (first.split, first.seed)
+        if not same or other.tasks != first.tasks:
+            raise InvalidValueError(
+                f"{first.agent!r} and {other.agent!r} were not evaluated on the same tasks: "
+                f"{first.family}/{first.split}, {first.num_tasks} tasks, seed {first.seed} against "
+                f"{other.family}/{other.split}, {other.num_tasks} tasks, seed {other.seed}; "
+                "evaluate both with the same split, num_tasks and seed"
+            )

@@ -1,0 +1,172 @@
+"""A family of tasks, declared as data: what a learner trains on and is judged on."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_names
+from metarl.parameters import Parameter
+from metarl.seeding import Seed, check_seed, stream
+from metarl.splits import Independent, TaskLaw, num_shared
+from metarl.tasks import Tasks
+from metarl.told import ToldVectorEnv
+from metarl.vector import TaskVectorEnv
+
+
+@dataclass(frozen=True)
+class TaskDistribution:
+    """A family of tasks: its parameters, its splits, its environments, what it is compared with.
+
+    Every family has the splits ``train`` and ``held_out``. Where nothing else is said, both draw
+    each parameter independently from its law in ``parameters``, from separate random streams. That
+    is all that a continuum needs, in which no task is met twice. Finitely many tasks are divided::
+
+        every = TaskSet.product({"size": Choice(range(20)), "color": Choice(("red", "blue"))})
+        train, held_out = every.split(0.8, seed=0)
+        TaskDistribution(..., splits={"train": train, "held_out": held_out})
+
+    Attributes:
+        name: The family's name.
+        parameters: The law of each parameter.
+        env_factory: Builds the batched environment: ``env_factory(num_envs, **options)``.
+        splits: For each split a :class:`~metarl.splits.TaskLaw`, or the parameters whose law
+            differs from ``parameters``. ``train`` and ``held_out`` may be left out.
+        shares_tasks: Declares that training and judging on the same tasks is meant, as in the
+            literature on families of very few tasks. Every report repeats it.
+        episodes_per_trial: How many episodes of one task a learner is given by default.
+        statistic: How a report summarises returns over tasks: ``"iqm"``, or ``"mean"`` where
+            single returns are binary and the interquartile mean would be degenerate.
+        references: The names of what an agent's returns are shown beside, as
+            :func:`metarl.agents.reference` knows them.
+        description: One line for ``metarl list``.
+        told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
+
+    Raises:
+        ValueError: If a split names an unknown parameter or lacks one.
+    """
+
+    name: str
+    parameters: Mapping[str, Parameter]
+    env_factory: Callable[..., TaskVectorEnv]
+    splits: Mapping[str, TaskLaw | Mapping[str, Parameter]] = field(default_factory=dict)
+    shares_tasks: bool = False
+    episodes_per_trial: int = 1
+    statistic: str = "iqm"
+    references: tuple[str, ...] = ()
+    description: str = ""
+    told_from: str | None = None
+
+    def __post_init__(self) -> None:
+        check_names([self.statistic], ["iqm", "mean"], "statistic")
+        check_at_least(1, episodes_per_trial=self.episodes_per_trial)
+        if not self.parameters:
+            raise InvalidValueError("a family needs at least one parameter, got none")
+        given: dict[str, TaskLaw | Mapping[str, Parameter]] = {"train": {}, "held_out": {}}
+        laws = {split: self._law(split, law) for split, law in {**given, **self.splits}.items()}
+        object.__setattr__(self, "splits", laws)  # frozen for everybody else
+
+    def _law(self, split: str, law: TaskLaw | Mapping[str, Parameter]) -> TaskLaw:
+        if isinstance(law, TaskLaw):
+            columns = getattr(law, "columns", getattr(law, "parameters", self.parameters))
+            if columns.keys() != self.parameters.keys():
+                raise InvalidValueError(
+                    f"split {split!r} has the parameters {sorted(columns)}, "
+                    f"{self.name!r} has {sorted(self.parameters)}"
+                )
+            return law
+        if not isinstance(law, Mapping):
+            raise InvalidTypeError(
+                f"split {split!r} must be a TaskLaw or a mapping of parameters, got {law!r}"
+            )
+        check_names(law, self.parameters, f"parameter in split {split!r}:")
+        return Independent({**self.parameters, **law})
+
+    def law(self, split: str) -> TaskLaw:
+        """Return the law of a split.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        check_names([split], self.splits, f"split of {self.name!r}:")
+        law = self.splits[split]
+        assert isinstance(law, TaskLaw)
+        return law
+
+    def num_tasks(self, split: str) -> int | None:
+        """Return how many different tasks a split has, or None if they form a continuum."""
+        return self.law(split).num_tasks
+
+    def overlap(self, split: str) -> str | None:
+        """Say how the tasks of a split relate to those of ``train``, where they are not unseen.
+
+        Returns:
+            None if the split shares no task with ``train``; else one sentence for the report.
+        """
+        if split == "train":
+            return "these are training tasks"
+        count, shared = self.num_tasks(split), num_shared(self.law(split), self.law("train"))
+        if not shared or count is None:
+            return None
+        if count == 1:
+            return f"{self.name} has a single task: it was seen in training"
+        if self.shares_tasks and shared == count:
+            return f"{self.name} is judged on the {count:,} tasks that it trains on"
+        return (
+            f"{shared:,} of the {count:,} tasks of {split} are tasks of train: "
+            "some may have been seen in training"
+        )
+
+    def sample(self, split: str, num_tasks: int, seed: Seed) -> Tasks:
+        """Draw tasks.
+
+        Args:
+            split: The name of the split.
+            num_tasks: How many.
+            seed: The seed; the same seed gives the same tasks, and other splits other tasks.
+
+        Raises:
+            ValueError: If there is no such split, or ``num_tasks`` is below 1.
+        """
+        law = self.law(split)
+        check_at_least(1, num_tasks=num_tasks)
+        check_seed(seed)
+        rng = np.random.default_rng(stream(seed, "tasks", split))
+        return Tasks(self.told_from or self.name, law.sample(rng, num_tasks))
+
+    def encode(self, tasks: Tasks) -> NDArray[np.float32]:
+        """Return tasks as features of shape (num_tasks, num_features), in [-1, 1] on ``train``."""
+        laws = self.parameters
+        return np.concatenate([laws[name].encode(tasks.columns[name]) for name in laws], axis=1)
+
+    def make_vec(self, num_envs: int, **options: Any) -> TaskVectorEnv:
+        """Build a batch of environments. Every sub-environment starts with the default task.
+
+        Args:
+            num_envs: The number of sub-environments.
+            options: Passed to the environment, for example ``render_mode``.
+
+        Raises:
+            ValueError: If ``num_envs`` is below 1.
+        """
+        check_at_least(1, num_envs=num_envs)
+        return self.env_factory(num_envs, **options)
+
+    def told(self) -> "TaskDistribution":
+        """Return the same family with the task appended to the observation: the oracle's view."""
+        # No closure: worker processes get factories by pickle.
+        factory = functools.partial(_make_told, self)
+        return replace(
+            self,
+            name=f"{self.name}-told",
+            env_factory=factory,
+            references=(),
+            told_from=self.told_from or self.name,
+        )
+
+
+def _make_told(tasks: TaskDistribution, num_envs: int, **options: Any) -> ToldVectorEnv:
+    return ToldVectorEnv(tasks.make_vec(num_envs, **options), tasks.encode)

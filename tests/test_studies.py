@@ -1,0 +1,162 @@
+"""Studies and publishing, at toy size: what they write, and that they never do a thing twice."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metarl.envs import navigation_2d
+from metarl.experiments import cli, commands, publish, published, study_classical, study_maml
+from metarl.experiments.figures import draw_adaptation
+from metarl.experiments.presets import find_preset
+from metarl.experiments.runs import Run
+
+MAML = [
+    *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
+    *("--set", 'policy_kwargs={"hidden_sizes": [8]}'),
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    def find_small(agent, family):
+        few = {"num_eval_tasks": 3} | ({"num_eval_episodes": 4} if agent == "maml" else {})
+        return replace(find_preset(agent, family), **few)
+
+    monkeypatch.setattr(commands, "find_preset", find_small)
+    monkeypatch.chdir(tmp_path)
+
+
+def train(*arguments):
+    assert cli.main(["train", *arguments, "--threads", "1", "--total-timesteps", "1"]) == 0
+
+
+def test_publish(tmp_path):
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    page = "Before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n"
+    publish.README.write_text(page)
+    publish.main((tmp_path / "run",))
+    (path,) = publish.RESULTS.iterdir()
+    assert path.name == "rl2-bandit-10x5-seed0.json"
+    result = json.loads(path.read_text())
+    run = Run.open("run")
+    assert result["config"] == run.config
+    assert result["report"] == json.loads((run.evaluation / "held_out.json").read_text())
+    text = publish.README.read_text()
+    assert text.startswith("Before\n<!-- results: begin -->\n| family |")
+    assert text.endswith("|\n<!-- results: end -->\nafter\n")
+    cells = [cell.strip() for cell in text.splitlines()[4].split("|")]
+    assert cells[1:4] == ["bandit-10x5", "RL2", "0"]
+    returns = np.array(result["report"]["returns"])
+    assert cells[9].split()[0] == f"{returns.sum(axis=1).mean():.2f}"
+    assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
+
+
+def test_an_incomplete_run_is_not_published():
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    run = Run.open("run")
+    run.agent.unlink()
+    with pytest.raises(ValueError, match="'run' is not complete"):
+        publish.publish(run)
+    assert not publish.RESULTS.exists()
+
+
+def test_study_classical(tmp_path, capsys):
+    options = study_classical.Options(num_tasks=5, pulls=(10,), out=tmp_path / "new" / "out.json")
+    study_classical.main(options)
+    written = options.out.read_bytes()
+    record = json.loads(written)
+    assert record["versions"]["metarl"]
+    assert record["options"]["num_tasks"] == 5
+    settings = {(result["num_pulls"], result["num_arms"]) for result in record["results"]}
+    assert settings == {(10, 5), (10, 10), (10, 50)}
+    learners = [r["learner"] for r in record["results"] if r["num_arms"] == 5]
+    assert set(published.CLASSICAL_BANDITS[10, 5]) < set(learners)
+    shown = capsys.readouterr().out
+    for result in record["results"]:
+        assert len(result["returns"]) == 5
+        assert all(0 <= value <= 10 for value in result["returns"])
+        assert result["learner"] in shown
+    with pytest.raises(FileExistsError, match="choose another place with --out"):
+        study_classical.main(options)
+    assert options.out.read_bytes() == written
+
+
+def test_study_maml(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study_maml, "NUM_TASKS", 3)
+    monkeypatch.setattr(study_maml, "TEST_EPISODES", {"navigation-2d": 6})
+    arguments = ["navigation-2d", "--seeds", "0", "--total-timesteps", "1", *MAML]
+    monkeypatch.setattr(sys, "argv", ["study_maml", *arguments])
+    study_maml.main()
+    results = tmp_path / "experiments" / "results" / "maml-navigation-2d"
+    records = {path: path.read_bytes() for path in sorted(results.glob("*.json"))}
+    assert [path.stem for path in records] == [
+        f"{learner}-seed0" for learner in ("maml", "oracle", "pretrained", "random")
+    ]
+    for path, data in records.items():
+        record = json.loads(data)
+        assert np.shape(record["evaluation"]["returns"]) == (3, 4, 6), path
+        assert record["hyperparameters"]["episodes_per_adaptation"] == 2
+        adapts = 1 if record["learner"] in ("maml", "random") else 0
+        assert record["hyperparameters"]["inner_steps"] == adapts
+        assert (record["env_steps"] > 0) == (record["learner"] != "random")
+    assert Run.open("runs/study-maml/navigation-2d/oracle-seed0").config["tasks"].endswith("-told")
+    table = (results / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    mean = np.mean(
+        json.loads(records[results / "maml-seed0.json"])["evaluation"]["returns"], (0, 2)
+    )
+    assert f"| maml | 0 | {mean[0]:.2f} | {mean[1]:.2f} |" in table
+    assert "| maml, published | | -40.4 |" in table
+    for name in ("returns.png", "paths.png"):
+        assert (results / name).read_bytes().startswith(b"\x89PNG"), name
+
+    def never(*_, **__):
+        raise AssertionError("it was done already")
+
+    monkeypatch.setattr(study_maml, "trained", never)
+    study_maml.main()
+    assert records == {path: path.read_bytes() for path in results.glob("*.json")}
+
+
+class Straight:
+    """Walks along the first axis, a little faster in each round of episodes."""
+
+    name = "straight"
+    episodes_per_adaptation = 2
+
+    def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+        return StraightAdaptation(2 * num_tasks)
+
+
+class StraightAdaptation:
+    lockstep = True
+
+    def __init__(self, rows):
+        self.speed = np.full(rows, 0.001)
+
+    def act(self, observations):
+        return np.stack([self.speed, np.zeros_like(self.speed)], axis=1)
+
+    def observe(self, transition):
+        self.speed += 0.001 * transition.episode_end
+
+
+def test_paths_are_drawn_by_task_and_round(tmp_path):
+    path = tmp_path / "new" / "paths.png"
+    figure = draw_adaptation(Straight(), navigation_2d(horizon=5), num_tasks=3, path=path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(figure.axes) == 3
+    for axis in figure.axes:
+        *paths, goal = axis.get_lines()
+        assert goal.get_marker() == "*"
+        ends = [line.get_xydata()[-1] for line in paths]
+        np.testing.assert_allclose(ends, [[0.005, 0.0], [0.01, 0.0], [0.015, 0.0]], atol=1e-6)
+        assert [len(line.get_xydata()) for line in paths] == [6, 6, 6]
+
+
+def test_bad_numbers_of_paths():
+    with pytest.raises(ValueError, match="num_tasks must be at least 1"):
+        draw_adaptation(Straight(), navigation_2d(), num_tasks=0)
