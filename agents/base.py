@@ -2,18 +2,19 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl._version import __version__
 from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
+from metarl.agents.callbacks import MaybeCallback, as_callback
 from metarl.agents.checkpoint import (
     check_tensors,
     gather_tensors,
@@ -22,7 +23,6 @@ from metarl.agents.checkpoint import (
     with_suffix,
 )
 from metarl.agents.config import Config, document
-from metarl.agents.progress import ProgressBar
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
@@ -30,9 +30,6 @@ from metarl.seeding import Seed, check_seed, stream_seed
 from metarl.spaces import difference, to_json
 from metarl.vector import TaskVectorEnv
 
-MaybeCallback: TypeAlias = (
-    BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
-)
 SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
 Experience = TypeVar("Experience")
 """What an agent hands from collecting to updating."""
@@ -191,7 +188,8 @@ class MetaAgent(ABC, Generic[Experience]):
             )
         if self._env is None:
             self._env = self.tasks.make_vec(self.n_envs)
-        self._callback = self._make_callback(callback, progress_bar)
+        self._callback = as_callback(callback, progress_bar)
+        self._callback.init_callback(self)  # type: ignore[arg-type]
         # SB3's callbacks read these names.
         total_timesteps = self._total_timesteps
         self._callback.on_training_start(locals(), globals())
@@ -247,18 +245,6 @@ class MetaAgent(ABC, Generic[Experience]):
         )
         return self._callback.on_step()
 
-    def _make_callback(self, callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
-        if callback is None:
-            callbacks: list[BaseCallback] = []
-        elif isinstance(callback, list):
-            callbacks = callback
-        else:
-            is_object = isinstance(callback, BaseCallback)
-            callbacks = [callback if is_object else ConvertCallback(callback)]  # type: ignore[list-item, arg-type]
-        made = CallbackList([*callbacks, ProgressBar()] if progress_bar else callbacks)
-        made.init_callback(self)  # type: ignore[arg-type]
-        return made
-
     def _seed(self, *path: str | int) -> int:
         """Return the present iteration's seed of that name."""
         return stream_seed(self.seed, *path, self.iteration)
@@ -306,11 +292,13 @@ class MetaAgent(ABC, Generic[Experience]):
 
     # Saving and loading.
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, with_optimizers: bool = True) -> None:
         """Write parameters, optimiser state and counters as of the last completed iteration.
 
         Args:
             path: The file; ``.safetensors`` is appended unless it ends so.
+            with_optimizers: Whether the optimisers' state, two thirds of the file, is written: what
+                training needs to continue with the same bits, and evaluation does not.
         """
         more_tensors, data = self._extra_state()
         state = {
@@ -325,7 +313,7 @@ class MetaAgent(ABC, Generic[Experience]):
             "action_space": to_json(self.action_space),
             "extra": data,
         }
-        tensors = gather_tensors(self._modules, self._optimizers)
+        tensors = gather_tensors(self._modules, self._optimizers if with_optimizers else {})
         tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
         save_checkpoint(with_suffix(path), tensors, state)
 
@@ -355,9 +343,7 @@ class MetaAgent(ABC, Generic[Experience]):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, holds another kind of agent, or does not fit.
         """
-        path = with_suffix(path)
-        tensors, state = load_checkpoint(path)
-        _check_kind(cls, path, state)
+        path, tensors, state = cls._read(path)
         try:
             config = cls.config_class.build(state["hyperparameters"])
             check_seed(state["seed"])
@@ -384,10 +370,17 @@ class MetaAgent(ABC, Generic[Experience]):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
+        self._restore(*self._read(path))
+
+    @classmethod
+    def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
         path = with_suffix(path)
         tensors, state = load_checkpoint(path)
-        _check_kind(type(self), path, state)
-        self._restore(path, tensors, state)
+        if state.get("agent") != cls.__name__:
+            raise InvalidValueError(
+                f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
+            )
+        return path, tensors, state
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -418,11 +411,3 @@ class MetaAgent(ABC, Generic[Experience]):
         restore()
         self.iteration = int(state["iteration"])
         self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])
-
-
-def _check_kind(agent_class: type[MetaAgent[Any]], path: Path, state: Mapping[str, Any]) -> None:
-    if state.get("agent") != agent_class.__name__:
-        raise InvalidValueError(
-            f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, "
-            f"not {agent_class.__name__!r}"
-        )

@@ -14,6 +14,7 @@ import tyro
 
 from metarl import Report
 from metarl.errors import InvalidValueError
+from metarl.experiments.commands import load_agent
 from metarl.experiments.published import RL2_BANDITS
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
@@ -23,7 +24,7 @@ README = Path("README.md")
 
 
 def publish(run: Run) -> Path:
-    """Copy what a complete run shows: configuration, training time, raw returns.
+    """Copy what a complete run shows: configuration, training time, raw returns, the agent.
 
     Raises:
         ValueError: If the run is not complete.
@@ -42,6 +43,7 @@ def publish(run: Run) -> Path:
     }
     name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
     path = RESULTS / f"{name.replace(':', '-')}.json"
+    load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
     atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
     return path
 

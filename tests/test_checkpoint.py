@@ -102,6 +102,17 @@ def test_an_own_seed_is_drawn_and_kept(tmp_path):
     assert RL2.load(tmp_path / "one", risk()).seed == one.seed
 
 
+def test_without_optimisers_an_agent_plays_the_same_and_takes_less_than_half_the_room(tmp_path):
+    agent = RL2(strolls(), seed=0, **OPTIONS).learn(1)
+    agent.save(tmp_path / "whole")
+    agent.save(tmp_path / "played", with_optimizers=False)
+    whole, played = ((tmp_path / f"{n}.safetensors").stat().st_size for n in ("whole", "played"))
+    assert played < 0.5 * whole
+    loaded = RL2.load(tmp_path / "played", strolls())
+    returns = [evaluate(each, strolls(), num_tasks=4).returns for each in (agent, loaded)]
+    np.testing.assert_array_equal(*returns)
+
+
 @pytest.mark.parametrize("name", ["agent", "agent.safetensors"])
 def test_the_suffix_may_be_left_out(tmp_path, name):
     RL2(risk(), **OPTIONS).save(tmp_path / "deep" / name)

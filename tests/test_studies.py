@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from metarl import envs, evaluate
+from metarl.agents import RL2
 from metarl.envs import navigation_2d
 from metarl.experiments import cli, commands, publish, published, study_classical, study_maml
 from metarl.experiments.figures import draw_adaptation
@@ -38,10 +40,14 @@ def test_publish(tmp_path):
     page = "Before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n"
     publish.README.write_text(page)
     publish.main((tmp_path / "run",))
-    (path,) = publish.RESULTS.iterdir()
+    path, agent_file = sorted(publish.RESULTS.iterdir())
     assert path.name == "rl2-bandit-10x5-seed0.json"
     result = json.loads(path.read_text())
     run = Run.open("run")
+    returns = result["report"]["returns"]
+    agent = RL2.load(agent_file, envs.make("bandit-10x5"))
+    again = evaluate(agent, agent.tasks, **run.config["evaluation"])
+    np.testing.assert_array_equal(again.returns, returns)  # whoever has the file can verify it
     assert result["config"] == run.config
     assert result["report"] == json.loads((run.evaluation / "held_out.json").read_text())
     text = publish.README.read_text()

@@ -1,14 +1,32 @@
-"""The progress bar: env steps, speed, time left, returns before and after adaptation."""
+"""Callbacks of training: whatever ``learn`` takes, and the progress bar."""
 
 import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+
+MaybeCallback: TypeAlias = (
+    BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
+)
+
+
+def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
+    """Return one SB3 callback that does what was given, with a progress bar if wanted."""
+    if callback is None:
+        callbacks: list[BaseCallback] = []
+    elif isinstance(callback, list):
+        callbacks = callback
+    else:
+        is_object = isinstance(callback, BaseCallback)
+        callbacks = [callback if is_object else ConvertCallback(callback)]  # type: ignore[list-item, arg-type]
+    return CallbackList([*callbacks, ProgressBar()] if progress_bar else callbacks)
 
 
 class ProgressBar(BaseCallback):
-    """An SB3 callback that shows how training goes.
+    """Shows env steps, speed, time left, and returns before and after adaptation.
 
     On a terminal it is a live bar; elsewhere one line for each tenth of the way.
     """
