@@ -1,9 +1,7 @@
 """What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -12,22 +10,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
 
-from metarl._version import __version__
 from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.agents.callbacks import MaybeCallback, as_callback
-from metarl.agents.checkpoint import (
-    check_tensors,
-    gather_tensors,
-    load_checkpoint,
-    save_checkpoint,
-    with_suffix,
-)
+from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
+from metarl.agents.saving import SavedAgent
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
+from metarl.errors import DivergedError, InvalidTypeError, check_at_least
 from metarl.seeding import Seed, check_seed, stream_seed
-from metarl.spaces import difference, to_json
 from metarl.vector import TaskVectorEnv
 
 SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
@@ -35,7 +26,7 @@ Experience = TypeVar("Experience")
 """What an agent hands from collecting to updating."""
 
 
-class MetaAgent(ABC, Generic[Experience]):
+class MetaAgent(SavedAgent, Generic[Experience]):
     """A learner with SB3's interface that trains on a family of tasks.
 
     Training is a sequence of iterations: sample tasks, collect experience in them, update. All
@@ -43,8 +34,7 @@ class MetaAgent(ABC, Generic[Experience]):
     iterations is what ``save`` writes, and a resumed run ends in the same bits.
 
     A subclass names its ``config_class``, fills ``_modules`` and ``_optimizers``, and implements
-    ``_collect``, ``_update`` and ``adaptation``. One that keeps more between iterations, a buffer
-    of trajectories for example, overrides ``_extra_state`` and ``_restore_extra_state``.
+    ``_collect``, ``_update`` and ``adaptation``.
 
     Args:
         tasks: The family to train on.
@@ -61,7 +51,8 @@ class MetaAgent(ABC, Generic[Experience]):
     """
 
     name: str
-    config_class: ClassVar[type[Config]]
+    step_sizes: ClassVar[tuple[str, ...]] = ("learning_rate",)
+    """The hyperparameters to lower where training diverges."""
     episodes_per_adaptation: int = 1
 
     def __init_subclass__(cls) -> None:
@@ -113,6 +104,7 @@ class MetaAgent(ABC, Generic[Experience]):
         self._callback: BaseCallback | None = None
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
         self._predict_generator: torch.Generator | None = None
+        self._good_state: tuple[dict[str, torch.Tensor], int, int] | None = None
 
     # What a learner implements.
 
@@ -138,19 +130,6 @@ class MetaAgent(ABC, Generic[Experience]):
     ) -> Adaptation:
         """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
 
-    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return what ``save`` writes besides modules and optimisers: tensors, JSON-able data."""
-        return {}, {}
-
-    def _restore_extra_state(
-        self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
-    ) -> None:
-        """Take over what :meth:`_extra_state` gave.
-
-        Raises:
-            ValueError: If it does not fit; nothing is changed then.
-        """
-
     # Training.
 
     def learn(
@@ -167,7 +146,7 @@ class MetaAgent(ABC, Generic[Experience]):
         Args:
             total_timesteps: How many env steps to train for; the last iteration is completed.
             callback: SB3 callbacks, called at SB3's moments.
-            log_interval: Write the log every so many iterations.
+            log_interval: How many iterations there are between two entries of the log.
             tb_log_name: The run's name in TensorBoard; the agent's name if None.
             reset_num_timesteps: Whether to count env steps from zero again.
             progress_bar: Show a progress bar with speed, time left and current returns.
@@ -208,13 +187,26 @@ class MetaAgent(ABC, Generic[Experience]):
         assert self._callback is not None
         started, before = time.perf_counter(), self.num_timesteps
         self._callback.on_rollout_start()
-        with one_thread():
-            rollout, experience = self._collect(env, self._on_step)
+        try:
+            with one_thread():
+                rollout, experience = self._collect(env, self._on_step)
+        except DivergedError as error:  # parameters so large that actions are not finite
+            self._return_to_good_state()
+            raise self._diverged(str(error)) from None
         if not rollout.complete:
             return False
         self.last_rollout = rollout
         self._callback.on_rollout_end()
-        self._update(experience)
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        self._good_state = (tensors, self.iteration, self._saved_timesteps)
+        try:
+            self._update(experience)
+            for name, tensor in self._tensors().items():
+                if not torch.isfinite(tensor).all():  # nothing would be learned ever after
+                    raise self._diverged(f"{name} is not finite")
+        except BaseException:
+            self._return_to_good_state()
+            raise
         self.iteration += 1
         self._saved_timesteps = self.num_timesteps
         if self.iteration % log_interval == 0:
@@ -231,6 +223,22 @@ class MetaAgent(ABC, Generic[Experience]):
             self.logger.record("time/env_steps_per_second", round(rate))
             self.logger.dump(self.num_timesteps)
         return True
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return gather_tensors(self._modules, self._optimizers)
+
+    def _diverged(self, what: str) -> DivergedError:
+        settings = ", ".join(f"{name}={getattr(self.config, name)}" for name in self.step_sizes)
+        return DivergedError(
+            f"{what} after {self.num_timesteps:,} env steps: the training has diverged; "
+            f"lower {settings}"
+        )
+
+    def _return_to_good_state(self) -> None:
+        """Undo the last update: whatever failed, the agent can be saved and resumed."""
+        if self._good_state is not None:
+            tensors, self.iteration, self._saved_timesteps = self._good_state
+            check_tensors("the last state", tensors, self._modules, self._optimizers)()
 
     def _on_step(self, transition: Transition) -> bool:
         """Count the env steps of one vector step; return whether training continues."""
@@ -289,125 +297,3 @@ class MetaAgent(ABC, Generic[Experience]):
     def get_vec_normalize_env(self) -> None:
         """Return None: normalisation is part of the agent, not of the environment."""
         return
-
-    # Saving and loading.
-
-    def save(self, path: str | Path, *, with_optimizers: bool = True) -> None:
-        """Write parameters, optimiser state and counters as of the last completed iteration.
-
-        Args:
-            path: The file; ``.safetensors`` is appended unless it ends so.
-            with_optimizers: Whether the optimisers' state, two thirds of the file, is written: what
-                training needs to continue with the same bits, and evaluation does not.
-        """
-        more_tensors, data = self._extra_state()
-        state = {
-            "metarl": __version__,
-            "agent": type(self).__name__,
-            "hyperparameters": self.hyperparameters,
-            "seed": self.seed,
-            "iteration": self.iteration,
-            "num_timesteps": self._saved_timesteps,
-            "tasks": self.tasks.name,
-            "observation_space": to_json(self.observation_space),
-            "action_space": to_json(self.action_space),
-            "extra": data,
-        }
-        tensors = gather_tensors(self._modules, self._optimizers if with_optimizers else {})
-        tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
-        save_checkpoint(with_suffix(path), tensors, state)
-
-    @classmethod
-    def load(
-        cls: type[SelfAgent],
-        path: str | Path,
-        tasks: TaskDistribution,
-        *,
-        device: torch.device | str = "auto",
-        verbose: int = 0,
-        tensorboard_log: str | None = None,
-    ) -> SelfAgent:
-        """Read an agent. Nothing in the file is executed.
-
-        Args:
-            path: What was given to ``save``.
-            tasks: The family, with the spaces the agent was trained on.
-            device: Where to put the parameters.
-            verbose: As in the constructor.
-            tensorboard_log: As in the constructor.
-
-        Returns:
-            The agent, ready to be evaluated or to go on learning.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged, holds another kind of agent, or does not fit.
-        """
-        path, tensors, state = cls._read(path)
-        try:
-            config = cls.config_class.build(state["hyperparameters"])
-            check_seed(state["seed"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
-        agent = cls(
-            tasks,
-            **config.to_json(),
-            seed=state["seed"],
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-        )
-        agent._restore(path, tensors, state)
-        return agent
-
-    def restore(self, path: str | Path) -> None:
-        """Take over the parameters, optimiser state and counters of a saved agent.
-
-        Args:
-            path: What was given to ``save``.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged or does not fit; the agent is then as it was.
-        """
-        self._restore(*self._read(path))
-
-    @classmethod
-    def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
-        path = with_suffix(path)
-        tensors, state = load_checkpoint(path)
-        if state.get("agent") != cls.__name__:
-            raise InvalidValueError(
-                f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
-            )
-        return path, tensors, state
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """All hyperparameters by name."""
-        return self.config.to_json()
-
-    @classmethod
-    def hyperparameter_names(cls) -> list[str]:
-        """Return the names of the keyword arguments that define the agent."""
-        return cls.config_class.names()
-
-    def _restore(
-        self, path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
-    ) -> None:
-        for space in ("observation_space", "action_space"):
-            if differs := difference(state.get(space), getattr(self, space)):
-                raise InvalidValueError(
-                    f"{str(path)!r} was trained with another {space} than that of "
-                    f"{self.tasks.name!r}: {differs}"
-                )
-        counters = [state.get("iteration"), state.get("num_timesteps")]
-        if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
-            raise InvalidValueError(f"{str(path)!r} has damaged counters: {counters}")
-        own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
-        extra = {n.removeprefix("extra."): t for n, t in tensors.items() if n not in own}
-        restore = check_tensors(repr(str(path)), own, self._modules, self._optimizers)
-        self._restore_extra_state(extra, state.get("extra", {}))
-        restore()
-        self.iteration = int(state["iteration"])
-        self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])

@@ -42,6 +42,7 @@ def generalized_advantages(
     Returns:
         The advantages, of shape (time, n), zero in the padding.
     """
+    # A padded value of zero makes the last real step terminal.
     values = values * mask
     following = torch.cat([values[1:], torch.zeros_like(values[:1])])
     deltas = (rewards + gamma * following - values) * mask
@@ -88,6 +89,7 @@ def standardize(values: torch.Tensor, mask: torch.Tensor, dim: int | None = None
         A tensor of the same shape.
     """
     count = mask.sum(dim, keepdim=True)
+    # Not the variance: dividing by that would tie the size of a step to the scale of rewards.
     centered = (values - (values * mask).sum(dim, keepdim=True) / count) * mask
     std = (centered.square().sum(dim, keepdim=True) / count).sqrt()
     return centered / (std + 1e-8)

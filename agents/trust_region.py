@@ -143,7 +143,7 @@ def line_search(
 
 
 def _lengths_on(excess: float, shrink: float) -> int:
-    """Return how many lengths on to try next, where the divergence was so many times too large.
+    """Return by how many lengths to shorten, given how many times too large the divergence is.
 
     Near by it goes with the square of the step, farther away it does not: four at most.
     """

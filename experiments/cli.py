@@ -1,6 +1,7 @@
 """The command line: ``metarl list | train | resume | evaluate | compare | watch``."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -17,7 +18,7 @@ from rich.table import Table
 from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.config import describe
-from metarl.errors import MetarlError, check_at_least, check_names
+from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
 from metarl.experiments import commands
 
 AgentToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -100,6 +101,9 @@ def train_command(
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
     """
     check_at_least(1, threads=threads)
+    most = max(64, os.cpu_count() or 1)  # beyond thousands, PyTorch crashes
+    if threads > most:
+        raise InvalidValueError(f"threads must be at most {most} on this machine, got {threads}")
     torch.set_num_threads(threads)
     commands.train(
         agent,

@@ -18,7 +18,7 @@ from stable_baselines3.common.logger import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.comparison import comparison_table, plot_reports
-from metarl.errors import InvalidValueError, check_at_least, check_names
+from metarl.errors import DivergedError, InvalidValueError, check_at_least, check_names
 from metarl.experiments.presets import Preset, find_preset
 from metarl.experiments.runs import Run
 from metarl.experiments.video import record_adaptation
@@ -165,8 +165,7 @@ def load_agent(run: Run) -> MetaAgent[Any]:
     path = run.agent if run.agent.exists() else run.checkpoint
     if not path.exists():
         raise FileNotFoundError(
-            f"{str(run.directory)!r} has no checkpoint yet; train it with: "
-            f"metarl resume {run.directory}"
+            f"{str(run.directory)!r} has no checkpoint yet; train it with: {run.resume_command}"
         )
     learner = build_agent(run)
     learner.restore(path)
@@ -187,14 +186,27 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
         checkpointer = _Checkpointer(run)
         started = time.monotonic()
         with _stopping(checkpointer), contextlib.closing(logger):
-            learner.learn(
-                remaining, callback=checkpointer, reset_num_timesteps=False, progress_bar=True
-            )
+            try:
+                learner.learn(
+                    remaining, callback=checkpointer, reset_num_timesteps=False, progress_bar=True
+                )
+            except Exception as error:
+                learner.save(run.checkpoint)
+                saved = (
+                    f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"
+                )
+                if isinstance(error, DivergedError):
+                    raise DivergedError(
+                        f"{error} in {run.directory / 'config.json'}; {saved}, continue with: "
+                        f"{run.resume_command}"
+                    ) from None
+                print(f"\n{saved}; continue with: {run.resume_command}", file=sys.stderr)
+                raise
         learner.save(run.checkpoint)
         if checkpointer.stop:
             raise Interrupted(
                 f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
-                f"metarl resume {run.directory}"
+                f"{run.resume_command}"
             )
         seconds = time.monotonic() - started
         print(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")

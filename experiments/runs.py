@@ -14,6 +14,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,17 +79,22 @@ class Run:
             FileExistsError: If the directory is not empty.
         """
         directory = Path(directory)
+        exists = FileExistsError(
+            f"{str(directory)!r} exists already and is left as it is; choose another "
+            f"directory, or continue that run with: metarl resume {shlex.quote(str(directory))}"
+        )
         # A kill during the first write of config.json leaves a part of it, which nobody needs.
         begun = set(directory.glob(".config.json.*"))
         if directory.exists() and (not directory.is_dir() or set(directory.iterdir()) - begun):
-            raise FileExistsError(
-                f"{str(directory)!r} exists already and is left as it is; choose another "
-                f"directory, or continue that run with: metarl resume {directory}"
-            )
-        for part in begun:
-            part.unlink()
+            raise exists
         run = cls(directory, {**config, "versions": versions(), "git_commit": git_commit()})
-        atomic_write(directory / "config.json", json.dumps(run.config, indent=2) + "\n")
+        text = json.dumps(run.config, indent=2) + "\n"
+        try:  # of two processes that begin the same run, one must fail
+            atomic_write(directory / "config.json", text, exclusive=True)
+        except (FileExistsError, FileNotFoundError):
+            raise exists from None
+        for part in begun:
+            part.unlink(missing_ok=True)
         return run
 
     @classmethod
@@ -134,6 +140,11 @@ class Run:
                         "it, or stop it first"
                     ) from None
             yield
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to continue the run."""
+        return f"metarl resume {shlex.quote(str(self.directory))}"
 
     @property
     def checkpoint(self) -> Path:

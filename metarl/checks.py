@@ -23,7 +23,7 @@ class CheckResult:
     Attributes:
         check: What was checked.
         passed: Whether it holds; None if it could not be checked.
-        message: What was seen; where it failed, what was expected and the way out.
+        message: What was seen; where it failed, what was expected and how to fix it.
     """
 
     check: str
@@ -223,7 +223,7 @@ def _disjoint(probe: Probe) -> str:
                 "'train' too, so they are not unseen; divide a TaskSet with split(0.8, seed=0), "
                 "or declare shares_tasks=True if that is meant"
             )
-        elif not seen.isdisjoint(draws):  # a law of the user's, which is no continuum after all
+        elif not seen.isdisjoint(draws):  # a law of the user's, not of a continuum after all
             raise ValueError(
                 f"{next(task for task in draws if task in seen)} is in 'train' and in "
                 f"{split!r}; splits must not share tasks: give them laws that do not overlap"

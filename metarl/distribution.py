@@ -134,6 +134,7 @@ class TaskDistribution:
         law = self.law(split)
         check_at_least(1, num_tasks=num_tasks)
         check_seed(seed)
+        # The split names the stream, so in a continuum no two splits ever draw the same task.
         rng = np.random.default_rng(stream(seed, "tasks", split))
         return Tasks(self.told_from or self.name, law.sample(rng, num_tasks))
 

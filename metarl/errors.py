@@ -21,6 +21,10 @@ class InvalidTypeError(MetarlError, TypeError):
     """A value of the wrong type."""
 
 
+class DivergedError(InvalidValueError):
+    """A training whose numbers are no longer finite."""
+
+
 class MissingPackageError(MetarlError, ImportError):
     """A package that is not installed, or too old."""
 

@@ -53,7 +53,7 @@ def evaluate(
         The report, with raw returns of shape (num_tasks, num_episodes).
 
     Raises:
-        TypeError: If the agent or the family is no such thing.
+        TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
         ValueError: If there is no such split, a number is below 1, the agent adapts by K
             episodes and ``num_episodes`` is not a multiple of K, or the agent has spaces and they
             are not the family's.

@@ -5,12 +5,17 @@ import tempfile
 from pathlib import Path
 
 
-def atomic_write(path: str | Path, data: bytes | str) -> None:
+def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False) -> None:
     """Write a file so that a reader or a crash at any moment finds the old one or the new one.
 
     Args:
         path: Where to write. Missing parent folders are made.
         data: The content; text is written as UTF-8.
+        exclusive: Whether an existing file is left as it is. Of several processes that try, one
+            succeeds.
+
+    Raises:
+        FileExistsError: If ``exclusive`` is set and the file exists.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +26,11 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        if exclusive:
+            os.link(temporary, path)  # unlike a replacement, fails where there is a file
+            os.unlink(temporary)
+        else:
+            os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -33,7 +33,7 @@ class Report:
         returns: Of shape (num_tasks, num_episodes).
         lengths: The episodes' numbers of env steps, of the same shape.
         tasks: The tasks.
-        episodes_per_adaptation: Every so many episodes the agent adapts.
+        episodes_per_adaptation: How many episodes of a task the agent sees before it adapts.
         statistic: ``"iqm"`` (interquartile mean over tasks) or ``"mean"``.
         seed: The seed of the evaluation.
         notes: Sentences the reader must know.
@@ -76,7 +76,7 @@ class Report:
         )
 
     def groups(self, at_most: int) -> list[tuple[int, int]]:
-        """Divide the episodes into at most so many ranges, finer at the start.
+        """Divide the episodes into at most ``at_most`` ranges, finer at the start.
 
         Episodes that an agent runs side by side stay together.
 

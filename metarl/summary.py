@@ -42,11 +42,11 @@ class Summary:
 
 
 def episode_groups(num_episodes: int, together: int, at_most: int) -> list[tuple[int, int]]:
-    """Divide episodes into at most so many ranges, finer at the start.
+    """Divide episodes into at most ``at_most`` ranges, finer at the start.
 
     Args:
         num_episodes: How many episodes there are.
-        together: So many in a row are never divided: an agent ran them side by side.
+        together: How many in a row are never divided, as an agent ran them side by side.
         at_most: The most ranges.
 
     Returns:

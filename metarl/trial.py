@@ -84,7 +84,7 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         tasks: The family.
         split: The split that tasks are drawn from.
         episodes_per_trial: The number of episodes of a trial; None takes the family's.
-        seed: The seed of tasks and episodes; ``reset(seed=...)`` starts anew from another.
+        seed: The seed of tasks and episodes; ``reset(seed=...)`` restarts from another.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metarl.errors import InvalidValueError, check_at_least, check_names
+from metarl.errors import DivergedError, InvalidValueError, check_at_least, check_names
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
 from metarl.tasks import Task, Tasks
@@ -199,6 +199,9 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             raise InvalidValueError(
                 f"actions must have shape {self.action_space.shape}, got {actions.shape}"
             )
+        # Stepping all is the common case: a slice makes views, an index array would copy all state.
+        if actions.dtype.kind == "f" and not np.isfinite(actions.sum()):
+            raise DivergedError("actions must be finite, got NaN or infinity")
         if active is None or active.all():
             rows = self._step(ALL, actions)
         else:
@@ -215,6 +218,8 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             truncated &= active
         info: dict[str, Any] = {}
         ended = terminated | truncated
+        # SAME_STEP autoreset: the next episode begins within the step that ended the last one, so
+        # no step is a dummy, and every step of a rollout counts as experience.
         if ended.any():
             info = {"final_obs": observations.copy(), "_final_obs": ended}
             ids = np.flatnonzero(ended)

@@ -62,7 +62,7 @@ class MAMLConfig(Config):
     cg_damping: NotNegative = 1e-5
     """TRPO: added to the Fisher matrix's diagonal."""
     fisher_stride: Count = 10
-    """TRPO: the products take every so many steps of the episodes."""
+    """TRPO: the products take every ``fisher_stride``-th step of the episodes."""
     learning_rate: Positive = 1e-3
     """PPO: Adam's step size. Reptile: the share of the way to the adapted parameters."""
     n_epochs: Count = 5
@@ -144,6 +144,7 @@ class MAML(MetaAgent[Recorder]):
     name = "MAML"
     config: MAMLConfig
     config_class = MAMLConfig
+    step_sizes = ("inner_lr", "learning_rate")
 
     def __init__(
         self,

@@ -94,6 +94,7 @@ class InnerLoop:
             differentiable: Whether to differentiate the outcome by theta.
         """
         parameters = self.policy.stacked(num_tasks)
+        # Sampling made no graph: the steps are repeated here on the episodes that were acted.
         for step, batch in enumerate(supports):
             parameters, _ = self.step(parameters, batch, step, differentiable=differentiable)
         return parameters

@@ -89,7 +89,7 @@ def trpo_step(
         max_kl: The radius of the trust region.
         cg_iterations: The number of Fisher-vector products.
         cg_damping: Added to the Fisher matrix's diagonal.
-        fisher_stride: The products take every so many steps of the episodes.
+        fisher_stride: The products take every ``fisher_stride``-th step of the episodes.
     """
     theta = problem.inner.theta()
     adapted = problem.adapt(differentiable=True)

@@ -81,6 +81,7 @@ class RL2Adaptation:
         return policy.network.action_head.to_env(actions), rows, actions, outputs
 
     def observe(self, transition: Transition) -> None:
+        # Kept across episode ends: what ended an episode is what the next one should start from.
         self._last = transition
 
 

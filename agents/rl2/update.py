@@ -114,7 +114,7 @@ def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.T
     """
 
     def values(piece: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
+        with torch.no_grad():  # in each thread, for the mode is a thread's own
             return network.values(inputs[:, piece])
 
     trials = torch.arange(inputs.shape[1], device=inputs.device)
@@ -152,9 +152,7 @@ def ppo_update(
             for parameter, gradient in zip(parameters, gradients):
                 parameter.grad = gradient
             with one_thread():  # waking others would take longer than the work
-                grad_norm = torch.nn.utils.clip_grad_norm_(
-                    parameters, options.max_grad_norm, error_if_nonfinite=True
-                )
+                grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
                 optimizer.step()
             history.append([*measured.tolist(), float(grad_norm)])
             epoch_kl.append(history[-1][MEASURES.index("approx_kl")])

@@ -1,0 +1,199 @@
+"""Saving and loading agents: everything that training continues from, in one file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from gymnasium import spaces
+
+from metarl._version import __version__
+from metarl.agents.checkpoint import (
+    check_tensors,
+    gather_tensors,
+    load_checkpoint,
+    save_checkpoint,
+    with_suffix,
+)
+from metarl.agents.config import Config
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError
+from metarl.seeding import check_seed
+from metarl.spaces import difference, to_json
+
+SelfAgent = TypeVar("SelfAgent", bound="SavedAgent")
+
+
+class SavedAgent(ABC):
+    """What an agent must hold to be saved, and how it is written and read.
+
+    An agent that keeps more between iterations than modules, optimisers and counters, a buffer of
+    trajectories for example, overrides ``_extra_state`` and ``_restore_extra_state``.
+
+    Attributes:
+        config: The hyperparameters, of the class ``config_class``.
+        tasks: The family it trains on.
+        seed: The seed of everything.
+        iteration: How many iterations are complete.
+        num_timesteps: How many env steps were taken.
+    """
+
+    config_class: ClassVar[type[Config]]
+    config: Config
+    tasks: TaskDistribution
+    seed: int
+    iteration: int
+    num_timesteps: int
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    _saved_timesteps: int
+    _modules: dict[str, torch.nn.Module]
+    _optimizers: dict[str, torch.optim.Optimizer]
+
+    @abstractmethod
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        **hyperparameters: Any,
+    ):
+        """Make an untrained agent."""
+
+    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return what ``save`` writes besides modules and optimisers: tensors, JSON-able data."""
+        return {}, {}
+
+    def _restore_extra_state(
+        self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
+    ) -> None:
+        """Take over what :meth:`_extra_state` gave.
+
+        Raises:
+            ValueError: If it does not fit; nothing is changed then.
+        """
+        return
+
+    def save(self, path: str | Path, *, with_optimizers: bool = True) -> None:
+        """Write parameters, optimiser state and counters as of the last completed iteration.
+
+        Args:
+            path: The file; ``.safetensors`` is appended unless it ends so.
+            with_optimizers: Whether the optimisers' state, two thirds of the file, is written: what
+                training needs to continue with the same bits, and evaluation does not.
+        """
+        more_tensors, data = self._extra_state()
+        state = {
+            "metarl": __version__,
+            "agent": type(self).__name__,
+            "hyperparameters": self.hyperparameters,
+            "seed": self.seed,
+            "iteration": self.iteration,
+            "num_timesteps": self._saved_timesteps,
+            "tasks": self.tasks.name,
+            "observation_space": to_json(self.observation_space),
+            "action_space": to_json(self.action_space),
+            "extra": data,
+        }
+        tensors = gather_tensors(self._modules, self._optimizers if with_optimizers else {})
+        tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
+        save_checkpoint(with_suffix(path), tensors, state)
+
+    @classmethod
+    def load(
+        cls: type[SelfAgent],
+        path: str | Path,
+        tasks: TaskDistribution,
+        *,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+    ) -> SelfAgent:
+        """Read an agent. Nothing in the file is executed.
+
+        Args:
+            path: What was given to ``save``.
+            tasks: The family, with the spaces the agent was trained on.
+            device: Where to put the parameters.
+            verbose: As in the constructor.
+            tensorboard_log: As in the constructor.
+
+        Returns:
+            The agent, ready to be evaluated or to go on learning.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, holds another kind of agent, or does not fit.
+        """
+        path, tensors, state = cls._read(path)
+        try:
+            config = cls.config_class.build(state["hyperparameters"])
+            check_seed(state["seed"])
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InvalidValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
+        agent = cls(
+            tasks,
+            **config.to_json(),
+            seed=state["seed"],
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+        )
+        agent._restore(path, tensors, state)
+        return agent
+
+    def restore(self, path: str | Path) -> None:
+        """Take over the parameters, optimiser state and counters of a saved agent.
+
+        Args:
+            path: What was given to ``save``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged or does not fit; the agent is then as it was.
+        """
+        self._restore(*self._read(path))
+
+    @classmethod
+    def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
+        path = with_suffix(path)
+        tensors, state = load_checkpoint(path)
+        if state.get("agent") != cls.__name__:
+            raise InvalidValueError(
+                f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
+            )
+        return path, tensors, state
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """All hyperparameters by name."""
+        return self.config.to_json()
+
+    @classmethod
+    def hyperparameter_names(cls) -> list[str]:
+        """Return the names of the keyword arguments that define the agent."""
+        return cls.config_class.names()
+
+    def _restore(
+        self, path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    ) -> None:
+        for space in ("observation_space", "action_space"):
+            if differs := difference(state.get(space), getattr(self, space)):
+                raise InvalidValueError(
+                    f"{str(path)!r} was trained with another {space} than that of "
+                    f"{self.tasks.name!r}: {differs}"
+                )
+        counters = [state.get("iteration"), state.get("num_timesteps")]
+        if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
+            raise InvalidValueError(f"{str(path)!r} has damaged counters: {counters}")
+        own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
+        extra = {n.removeprefix("extra."): t for n, t in tensors.items() if n not in own}
+        restore = check_tensors(repr(str(path)), own, self._modules, self._optimizers)
+        self._restore_extra_state(extra, state.get("extra", {}))
+        restore()
+        self.iteration = int(state["iteration"])
+        self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])

@@ -1,0 +1,114 @@
+"""A training that leaves the real numbers, or an environment that fails in the middle of one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from toys import StrollVectorEnv, strolls
+from walk import walk
+
+from metarl import MetarlError
+from metarl.agents import MAML, RL2
+from metarl.experiments import cli
+
+CASES = {
+    "rl2": (RL2, strolls, {"trials_per_iteration": 4, "trials_per_minibatch": 2}),
+    "ppo": (MAML, walk, {"outer": "ppo", "meta_batch_size": 2, "episodes_per_adaptation": 2}),
+    "reptile": (
+        MAML,
+        walk,
+        {"outer": "reptile", "meta_batch_size": 2, "episodes_per_adaptation": 2},
+    ),
+}
+
+
+def state(agent):
+    return {name: tensor.clone() for name, tensor in agent._tensors().items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_update_that_is_not_finite_is_refused_and_the_last_good_state_stays(case, monkeypatch):
+    agent_class, family, options = CASES[case]
+    agent = agent_class(family(), seed=0, device="cpu", **options).learn(1)
+    before, steps = state(agent), agent.num_timesteps
+    name = next(iter(agent._modules))
+    update = agent._update
+
+    def poisoned(experience):
+        update(experience)
+        with torch.no_grad():
+            next(agent._modules[name].parameters()).view(-1)[0] = torch.nan
+
+    monkeypatch.setattr(agent, "_update", poisoned)
+    with pytest.raises(
+        MetarlError, match=r"is not finite after \S+ env steps: .* diverged; lower "
+    ):
+        agent.learn(1, reset_num_timesteps=False)
+    after = state(agent)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert agent.num_timesteps == steps
+    monkeypatch.undo()
+    agent.learn(1, reset_num_timesteps=False)
+    assert agent.iteration == 2
+
+
+SMALL = ["--threads", "1", "--total-timesteps", "3000", "--run-dir"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "rl2 bandit-10x5 learning_rate=1e20 trials_per_iteration=50 trials_per_minibatch=50",
+        "maml navigation-2d outer=reptile learning_rate=1e38 meta_batch_size=2 "
+        "episodes_per_adaptation=2",
+    ],
+    ids=["rl2", "reptile"],
+)
+def test_the_command_line_says_what_to_lower_and_resumes(words, tmp_path, capsys):
+    run = tmp_path / "a run"
+    agent, family, *settings = words.split()
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert cli.main(["train", agent, family, *options, *SMALL, str(run)]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "metarl: error" in each]
+    assert "the training has diverged; lower " in line
+    assert f"metarl resume '{run}'" in line
+    assert "learning_rate=" in line
+    config = json.loads((run / "config.json").read_text())
+    config["hyperparameters"]["learning_rate"] = 1e-3
+    config["evaluation"]["num_tasks"] = 4
+    (run / "config.json").write_text(json.dumps(config))
+    assert cli.main(["resume", str(run)]) == 0
+    assert (run / "agent.safetensors").exists()
+
+
+def test_an_environment_that_fails_costs_nothing_that_was_learned(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(StrollVectorEnv, "calls", 0, raising=False)
+    module = tmp_path / "failing_tasks.py"
+    module.write_text("from toys import strolls\n\ntasks = strolls()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    step = StrollVectorEnv._step
+
+    def failing(self, ids, actions):
+        StrollVectorEnv.calls += 1
+        if StrollVectorEnv.calls == 60:
+            raise RuntimeError("the simulator has crashed")
+        return step(self, ids, actions)
+
+    monkeypatch.setattr(StrollVectorEnv, "_step", failing)
+    arguments = ["train", "rl2", "failing_tasks:tasks", *SMALL, "run"]
+    small = ["--set", "trials_per_iteration=4", "--set", "trials_per_minibatch=2"]
+    with pytest.raises(RuntimeError, match="the simulator has crashed"):  # with its traceback
+        cli.main([*arguments, *small])
+    assert "is saved; continue with: metarl resume run" in capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert cli.main(["resume", "run"]) == 0
+
+
+def test_actions_that_are_not_finite_are_not_blamed_on_the_environment():
+    env = strolls().make_vec(2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="actions must be finite, got NaN"):
+        env.step(np.full((2, 2), np.nan))
