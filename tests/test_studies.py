@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from metarl.experiments.figures import draw_adaptation
 from metarl.experiments.presets import find_preset
 from metarl.experiments.runs import Run
 
+ROOT = Path(__file__).parents[1]
 MAML = [
     *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
     *("--set", 'policy_kwargs={"hidden_sizes": [8]}'),
@@ -166,3 +168,16 @@ def test_paths_are_drawn_by_task_and_round(tmp_path):
 def test_bad_numbers_of_paths():
     with pytest.raises(ValueError, match="num_tasks must be at least 1"):
         draw_adaptation(Straight(), navigation_2d(), num_tasks=0)
+
+
+AGENT_FILES = sorted((ROOT / "experiments" / "results" / "runs").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.stem)
+def test_published_agents_play(path):
+    config = json.loads(path.with_suffix(".json").read_text())["config"]
+    family = envs.make(config["tasks"])
+    agent = RL2.load(path, family, device="cpu")
+    assert agent.seed == config["seed"]
+    assert agent.num_timesteps >= config["total_timesteps"]
+    assert evaluate(agent, family, num_tasks=2, num_episodes=1).returns.shape == (2, 1)
