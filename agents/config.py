@@ -177,7 +177,7 @@ def _check(name: str, hint: Any, value: Any) -> Any:
         if option in _KINDS:
             kind, plain, description = _KINDS[option]
             if isinstance(value, kind) and (option is bool or not isinstance(value, bool)):
-                if isinstance(value, float) and not math.isfinite(value):
+                if option is float and not math.isfinite(value):
                     raise InvalidValueError(f"{name} must be finite, got {value}")
                 if allowed is not None and value not in allowed:
                     raise InvalidValueError(f"{name} must be {allowed}, got {value}")

@@ -143,7 +143,8 @@ class Choice(Parameter):
         nominal: The default value; the first if None.
 
     Raises:
-        ValueError: If there are no values, a value occurs twice, or ``nominal`` is not among them.
+        ValueError: If there are no values, a value occurs twice, they are of different kinds, or
+            ``nominal`` is not among them.
     """
 
     values: tuple[Scalar, ...]
@@ -153,6 +154,12 @@ class Choice(Parameter):
         if len(values) == 0 or len(set(values)) != len(values):
             raise InvalidValueError(
                 f"Choice needs at least one value, all different, got {values!r}"
+            )
+        # In one array numpy would turn numbers into strings, and booleans into numbers.
+        kinds = {type(v).__name__ if isinstance(v, (bool, str)) else "number" for v in values}
+        if len(kinds) > 1:
+            raise InvalidValueError(
+                f"Choice needs values of one kind, got {sorted(kinds)}: {values!r}"
             )
         object.__setattr__(self, "values", tuple(values))
         object.__setattr__(self, "nominal", values[0] if nominal is None else nominal)

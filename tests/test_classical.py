@@ -20,6 +20,7 @@ from metarl.agents.bandit_learners import (
 )
 from metarl.agents.baselines import RandomActions
 from metarl.agents.gittins import gittins_table, table_place
+from metarl.experiments.published import CLASSICAL_BANDITS
 from metarl.experiments.study_classical import play, scores
 
 # The published table. Both means are over 1000 tasks, so their difference varies by sqrt(2) of our
@@ -31,10 +32,13 @@ from metarl.experiments.study_classical import play, scores
 
 
 def check_published(num_pulls, num_arms, standard_errors):
+    compared = set()
     for score in scores(num_pulls, num_arms, num_tasks=1000, seed=0):
         if score.published is not None:
             tolerance = standard_errors * math.sqrt(2.0) * score.standard_error + 0.05
             assert abs(score.mean - score.published) < tolerance, score
+            compared.add(score.learner)
+    assert compared == CLASSICAL_BANDITS[num_pulls, num_arms].keys()
 
 
 @pytest.mark.parametrize(("num_pulls", "num_arms"), [(10, 5), (10, 10), (10, 50), (100, 5)])

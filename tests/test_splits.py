@@ -1,0 +1,156 @@
+"""Laws over whole tasks: finite sets, their division, and what two splits have in common."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from metarl import Choice, Independent, TaskDistribution, TaskLaw, TaskSet, Uniform, check_tasks
+from metarl.splits import num_shared
+
+GRID = {"size": Choice((1, 2, 3)), "color": Choice(("red", "blue")), "wind": Choice((0.5, -0.5))}
+
+
+def rows(law):
+    """The tasks of a set as a set of tuples: the slow and obvious way."""
+    columns = [np.asarray(column).tolist() for _, column in sorted(law.columns.items())]
+    return {tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in zip(*columns)}
+
+
+def test_a_product_holds_every_combination_once():
+    every = TaskSet.product(GRID)
+    assert len(every) == every.num_tasks == Independent(GRID).num_tasks == 12
+    assert len(rows(every)) == 12
+    with pytest.raises(ValueError, match="'speed' has a continuum of values"):
+        TaskSet.product({"speed": Uniform(0.0, 1.0)})
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.8])
+def test_the_two_parts_of_a_set_share_nothing_and_miss_nothing(fraction):
+    every = TaskSet.product(GRID)
+    first, second = every.split(fraction, seed=3)
+    assert len(first) == round(12 * fraction)
+    assert rows(first) | rows(second) == rows(every)
+    assert rows(first).isdisjoint(rows(second))
+    assert num_shared(first, second) == 0
+    assert rows(every.split(fraction, seed=3)[0]) == rows(first)
+    assert rows(every.split(0.5, seed=4)[0]) != rows(every.split(0.5, seed=5)[0])
+
+
+def test_where_keeps_what_meets_the_condition():
+    big = TaskSet.product(GRID).where(lambda task: task["size"] > 1)
+    assert {row[1] for row in rows(big)} == {2, 3}
+    assert len(big) == 8
+    with pytest.raises(ValueError, match="none of the 12 tasks"):
+        TaskSet.product(GRID).where(lambda task: task["size"] > 3)
+    with pytest.raises(ValueError, match=r"booleans of shape \(12,\), got int64"):
+        TaskSet.product(GRID).where(lambda task: task["size"])
+
+
+def test_a_set_is_drawn_from_without_repetition_until_all_had_their_turn():
+    every = TaskSet.product(GRID)
+    drawn = every.sample(np.random.default_rng(0), 30)
+    tasks = list(zip(*(column.tolist() for column in drawn.values())))
+    assert len(set(tasks[:12])) == len(set(tasks[12:24])) == 12
+    assert tasks[:12] != tasks[12:24]
+    # The first tasks do not depend on how many are drawn.
+    few = every.sample(np.random.default_rng(0), 5)
+    assert list(zip(*(column.tolist() for column in few.values()))) == tasks[:5]
+
+
+@pytest.mark.parametrize("trial", range(20))
+def test_common_tasks_are_counted_as_the_slow_way_does(trial):
+    rng = np.random.default_rng(trial)
+
+    def some():
+        columns = {
+            "name": rng.choice(["a", "b", "ab", ""], 30),
+            "rule": rng.integers(-1, 2, (30, 2)),
+            "speed": rng.choice([-0.0, 0.0, 0.5], 30),
+        }
+        keep = np.unique(
+            [f"{c}{r}{abs(s)}" for c, r, s in zip(*columns.values())], return_index=True
+        )
+        return TaskSet({name: column[keep[1]] for name, column in columns.items()})
+
+    one, other = some(), some()
+    expected = len(rows(one) & rows(other))
+    assert num_shared(one, other) == num_shared(other, one) == expected
+
+
+def test_common_tasks_of_sets_and_independent_parameters():
+    every = TaskSet.product(GRID)
+    part = Independent({**GRID, "size": Choice((2, 9))})
+    assert num_shared(every, part) == num_shared(part, every) == 4
+    assert num_shared(part, Independent(GRID)) == 4
+    continuum = Independent({**GRID, "wind": Uniform(-1.0, 1.0)})
+    assert num_shared(every, continuum) == num_shared(continuum, continuum) == 0
+
+
+def test_sets_are_refused_where_they_are_wrong():
+    with pytest.raises(ValueError, match="2 of 4 are repetitions"):
+        TaskSet({"size": [1, 2, 1, 1]})
+    with pytest.raises(ValueError, match="columns of one length"):
+        TaskSet({"size": [1, 2], "color": ["red"]})
+    with pytest.raises(ValueError, match="at least one task"):
+        TaskSet({"size": []})
+    with pytest.raises(ValueError, match="both sets need at least one task"):
+        TaskSet({"size": [1, 2]}).split(0.1, seed=0)
+    with pytest.raises(ValueError, match="have the same parameters"):
+        TaskSet.from_tasks([{"size": 1}, {"sise": 2}])
+    with pytest.raises(ValueError, match=r"split 'train' has the parameters \['size'\]"):
+        TaskDistribution("x", GRID, None, splits={"train": TaskSet({"size": [1]})})
+    with pytest.raises(TypeError, match="must be a TaskLaw or a mapping"):
+        TaskDistribution("x", GRID, None, splits={"train": 3})
+
+
+def test_values_of_different_kinds_do_not_become_each_other():
+    for values in ([1, "a"], [1.5, True]):
+        with pytest.raises(ValueError, match="values of one kind"):
+            Choice(values)
+
+
+class Paired(TaskLaw):
+    """Length and gravity that belong together: a joint law."""
+
+    def sample(self, rng, num_tasks):
+        length = rng.uniform(0.5, 1.0, num_tasks)
+        return {"length": length, "gravity": 10.0 * length}
+
+
+def test_a_joint_law_is_drawn_as_a_whole_and_checked():
+    import gymnasium
+
+    from metarl.envs import from_gymnasium
+
+    def make_env(length, gravity):
+        env = gymnasium.make("CartPole-v1")
+        env.unwrapped.length, env.unwrapped.gravity = length, gravity
+        return env
+
+    parameters = {"length": Uniform(0.5, 1.0), "gravity": Uniform(5.0, 10.0)}
+    family = from_gymnasium(
+        make_env, parameters, splits={"train": Paired(), "held_out": Paired()}, horizon=50
+    )
+    for split in ("train", "held_out"):
+        tasks = family.sample(split, 50, seed=0)
+        np.testing.assert_allclose(tasks.columns["gravity"], 10 * tasks.columns["length"])
+    assert family.overlap("held_out") is None
+    assert check_tasks(family).passed
+
+
+def test_a_million_tasks_take_little_memory():
+    tracemalloc.start()
+    every = TaskSet.product({name: Choice(range(100)) for name in "abc"})
+    train, held_out = every.split(0.8, seed=0)
+    family = TaskDistribution(
+        "million",
+        {name: Choice(range(100)) for name in "abc"},
+        None,
+        splits={"train": train, "held_out": held_out},
+    )
+    assert len(family.sample("held_out", 40, seed=0)) == 40
+    assert family.overlap("held_out") is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
