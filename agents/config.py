@@ -177,11 +177,12 @@ def _check(name: str, hint: Any, value: Any) -> Any:
         if option in _KINDS:
             kind, plain, description = _KINDS[option]
             if isinstance(value, kind) and (option is bool or not isinstance(value, bool)):
-                if option is float and not math.isfinite(value):
+                stored = value if type(value) is option else plain(value)
+                if isinstance(stored, float) and not math.isfinite(stored):
                     raise InvalidValueError(f"{name} must be finite, got {value}")
-                if allowed is not None and value not in allowed:
+                if allowed is not None and stored not in allowed:
                     raise InvalidValueError(f"{name} must be {allowed}, got {value}")
-                return value if type(value) is option else plain(value)
+                return stored
             expected.append(description)
         elif typing.get_origin(option) is Literal:
             if isinstance(value, str):
