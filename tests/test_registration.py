@@ -19,9 +19,11 @@ def build(make, *args, **options):
         pytest.skip(str(error))
 
 
-def test_something_is_registered():
-    assert envs.names()
-    assert "metarl/Bandit-v0" in IDS
+def test_every_family_is_registered():
+    # Bandits and navigation have one id for all their sizes and rewards; a robot one for each.
+    robots = [n for n in envs.names() if not n.startswith(("bandit-", "navigation-"))]
+    ids = {f"metarl/{''.join(part.capitalize() for part in name.split('-'))}-v0" for name in robots}
+    assert set(IDS) == ids | {"metarl/Bandit-v0", "metarl/Navigation2D-v0"}
 
 
 # An unbounded observation is what a position or a velocity is.
