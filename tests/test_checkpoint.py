@@ -471,3 +471,12 @@ def test_tensors_and_state_come_back(tmp_path):
     assert loaded_state == {"format": FORMAT, **state}
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+
+
+def test_of_several_who_write_exclusively_one_succeeds(tmp_path):
+    path = tmp_path / "config.json"
+    atomic_write(path, "first", exclusive=True)
+    with pytest.raises(FileExistsError):
+        atomic_write(path, "second", exclusive=True)
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]  # nothing temporary stays
