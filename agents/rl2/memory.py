@@ -13,28 +13,24 @@ class Memory(nn.Module, ABC):
     """An encoder and a recurrent cell. Its state is one tensor, (num_slots, n, hidden_size).
 
     Args:
-        cell: The recurrent cell of PyTorch, of one layer.
         input_size: The length of an input row.
         hidden_size: The number of units of the cell.
         encoder: The sizes of tanh layers before the cell.
         generator: The source of the initial weights.
 
     Attributes:
+        cell_class: The recurrent cell of PyTorch, of one layer.
         num_slots: How many tensors of shape (n, hidden_size) the state is made of.
         steps_per_piece: How many steps, of all trials together, one thread takes at a time in an
             update: the most that stay in a core's cache.
     """
 
+    cell_class: Callable[[int, int], nn.RNNBase]
     num_slots: int
     steps_per_piece: int
 
     def __init__(
-        self,
-        cell: Callable[[int, int], nn.RNNBase],
-        input_size: int,
-        hidden_size: int,
-        encoder: Sequence[int],
-        generator: torch.Generator,
+        self, input_size: int, hidden_size: int, encoder: Sequence[int], generator: torch.Generator
     ):
         super().__init__()
         self.hidden_size = hidden_size
@@ -45,7 +41,7 @@ class Memory(nn.Module, ABC):
             layers += [linear, nn.Tanh()]
             input_size = size
         self.encoder = nn.Sequential(*layers)
-        self.cell = cell(input_size, hidden_size)
+        self.cell = type(self).cell_class(input_size, hidden_size)
         for weights in self.cell.parameters():
             uniform_(weights, hidden_size, generator)
 
@@ -72,13 +68,9 @@ class Memory(nn.Module, ABC):
 class GRU(Memory):
     """A gated recurrent unit (Cho et al. 2014)."""
 
+    cell_class = nn.GRU
     num_slots = 1
     steps_per_piece = 12_800
-
-    def __init__(
-        self, input_size: int, hidden_size: int, encoder: Sequence[int], generator: torch.Generator
-    ):
-        super().__init__(nn.GRU, input_size, hidden_size, encoder, generator)
 
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor
@@ -90,13 +82,14 @@ class GRU(Memory):
 class LSTM(Memory):
     """Long short-term memory (Hochreiter and Schmidhuber 1997): slots are hidden and cell state."""
 
+    cell_class = nn.LSTM
     num_slots = 2
     steps_per_piece = 6_400
 
     def __init__(
         self, input_size: int, hidden_size: int, encoder: Sequence[int], generator: torch.Generator
     ):
-        super().__init__(nn.LSTM, input_size, hidden_size, encoder, generator)
+        super().__init__(input_size, hidden_size, encoder, generator)
         with torch.no_grad():  # a memory that lasts from the start (Jozefowicz et al. 2015)
             self.cell.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] += 1.0
 
