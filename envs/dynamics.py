@@ -105,6 +105,7 @@ def _random_parameters(name: str, body: Body, horizon: int) -> TaskDistribution:
         physics=scale_parameters,
         horizon=horizon,
         description=f"{name}: random masses, inertias, dampings and frictions",
+        varies="dynamics",
     )
 
 
@@ -164,6 +165,7 @@ def half_cheetah_motors(horizon: int = HORIZON) -> TaskDistribution:
         physics=set_motors,
         horizon=horizon,
         description="half-cheetah: weak motors, one of them dead",
+        varies="dynamics",
     )
 
 
@@ -187,6 +189,7 @@ def half_cheetah_payload(horizon: int = HORIZON) -> TaskDistribution:
         edit=_add_payload,
         horizon=horizon,
         description="half-cheetah: a load of up to 5 kg on the back",
+        varies="dynamics",
     )
 
 
@@ -208,6 +211,7 @@ def half_cheetah_friction(horizon: int = HORIZON) -> TaskDistribution:
         physics=set_friction,
         horizon=horizon,
         description="half-cheetah: floors from slippery to rough",
+        varies="dynamics",
     )
 
 

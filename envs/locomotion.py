@@ -85,6 +85,7 @@ def family(
     parameters: Mapping[str, Parameter],
     *,
     description: str,
+    varies: str = "goal",
     horizon: int = HORIZON,
     allowed: Mapping[str, Parameter] | None = None,
     splits: Mapping[str, TaskLaw | Mapping[str, Parameter]] | None = None,
@@ -99,6 +100,7 @@ def family(
         body: The robot.
         parameters: The law of every task parameter.
         description: One line for lists.
+        varies: What differs from task to task, in a word.
         horizon: The steps of an episode.
         allowed: The parameters with all values that the environment accepts, where these are
             more than those in ``parameters``.
@@ -118,6 +120,7 @@ def family(
         shares_tasks=shares_tasks,
         episodes_per_trial=2,
         description=description,
+        varies=varies,
     )
 
 

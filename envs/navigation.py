@@ -149,4 +149,5 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         env_factory=functools.partial(NavigationVectorEnv, squared=squared, horizon=horizon),
         episodes_per_trial=3,
         description="a point in the plane: find the hidden goal",
+        varies="goal",
     )

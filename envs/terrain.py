@@ -120,6 +120,7 @@ def _sloping(
         allowed={"degrees": Uniform(-60.0, 60.0, nominal=0.0)},
         splits={split: {"degrees": own} for split, own in splits.items()},
         physics=tilt_gravity,
+        varies="terrain",
         **options,
     )
 
@@ -278,6 +279,7 @@ def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
         env_class=TerrainVectorEnv,
         horizon=horizon,
         description="half-cheetah: nine ramps of up to 7 degrees, up or down",
+        varies="terrain",
     )
 
 

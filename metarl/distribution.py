@@ -43,6 +43,7 @@ class TaskDistribution:
         references: The names of what an agent's returns are shown beside, as
             :func:`metarl.agents.reference` knows them.
         description: One line for ``metarl list``.
+        varies: What differs from task to task, in a word: ``metarl list`` groups families by it.
         told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
 
     Raises:
@@ -58,6 +59,7 @@ class TaskDistribution:
     statistic: str = "iqm"
     references: tuple[str, ...] = ()
     description: str = ""
+    varies: str = "parameters"
     told_from: str | None = None
 
     def __post_init__(self) -> None:
