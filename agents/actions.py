@@ -1,48 +1,38 @@
 """Action distributions: from a network's outputs to actions an environment takes."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from metarl.spaces import check_space
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
-class ActionHead:
+class ActionHead(ABC):
     """Turns network outputs into action distributions, and samples into environment actions.
 
-    Discrete actions are categorical. Box actions are diagonal Gaussian; log-probabilities are
-    summed over action dimensions. In a bounded Box the policy's range [-1, 1] is stretched to
-    the bounds, and what lies outside is clipped on its way to the environment only, so the
-    likelihood stays that of the unclipped sample.
-
     Args:
-        space: The action space, Box or Discrete.
+        space: The action space.
 
     Attributes:
         num_outputs: How many outputs the network needs.
         has_log_std: Whether the distribution needs a log standard deviation besides.
-
-    Raises:
-        ValueError: If the space is of another kind.
     """
 
-    def __init__(self, space: spaces.Space[Any]):
-        check_space("action", space)
-        self.space = space
-        self.num_outputs = spaces.flatdim(space)
-        self.has_log_std = isinstance(space, spaces.Box)
-        if isinstance(space, spaces.Box):
-            bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
-            self._center = 0.5 * (space.low + space.high) if bounded else 0.0
-            self._half_range = 0.5 * (space.high - space.low) if bounded else 1.0
+    has_log_std = False
 
+    def __init__(self, space: spaces.Space[Any]):
+        self.num_outputs = spaces.flatdim(space)
+
+    @abstractmethod
     def distribution(
         self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
     ) -> Distribution:
@@ -53,11 +43,8 @@ class ActionHead:
             log_std: For Box actions, broadcastable to the outputs; clamped to [-5, 2], so that
                 sampling, likelihood and divergence agree.
         """
-        if log_std is None:
-            return Categorical(logits=outputs, validate_args=False)
-        normal = Normal(outputs, _std(log_std), validate_args=False)
-        return Independent(normal, 1, validate_args=False)
 
+    @abstractmethod
     def sample(
         self,
         outputs: torch.Tensor,
@@ -71,37 +58,187 @@ class ActionHead:
             log_std: As for :meth:`distribution`.
             generator: A generator of our own; None takes the most likely actions.
         """
-        if log_std is None:
-            if generator is None:
-                return outputs.argmax(-1)
-            draws = torch.rand(outputs.shape[:-1], generator=generator, device=outputs.device)
-            # Inverse of the distribution function; rounding may leave its last value below 1.
-            below = outputs.softmax(-1).cumsum(-1) < draws.unsqueeze(-1)
-            return below.sum(-1).clamp(max=self.num_outputs - 1)
+
+    @abstractmethod
+    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
+        """Return sampled actions as the environment takes them, of shape (n, *action_shape)."""
+
+
+class BoxHead(ActionHead):
+    """A diagonal Gaussian; log-probabilities are summed over action dimensions.
+
+    In a bounded Box the policy's range [-1, 1] is stretched to the bounds, and what lies outside is
+    clipped on its way to the environment only, so the likelihood stays that of the unclipped
+    sample. In an unbounded one actions are in the environment's own units. Integers are rounded.
+    """
+
+    has_log_std = True
+
+    def __init__(self, space: spaces.Box):
+        super().__init__(space)
+        self._space = space
+        bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        self._center = 0.5 * (space.low + space.high) if bounded else 0.0
+        self._half_range = 0.5 * (space.high - space.low) if bounded else 1.0
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        assert log_std is not None
+        normal = Normal(outputs, _std(log_std), validate_args=False)
+        return Independent(normal, 1, validate_args=False)
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
         if generator is None:
             return outputs
+        assert log_std is not None
         noise = torch.randn(outputs.shape, generator=generator, device=outputs.device)
         return torch.addcmul(outputs, _std(log_std), noise)
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
-        """Return sampled actions as the environment takes them, of shape (n, *action_shape)."""
-        values = actions.cpu().numpy()
-        if isinstance(self.space, spaces.Discrete):
-            return np.asarray(values + self.space.start)
-        assert isinstance(self.space, spaces.Box)
-        values = values.reshape(-1, *self.space.shape)
+        values = actions.cpu().numpy().reshape(-1, *self._space.shape)
         stretched = self._center + self._half_range * values
-        clipped = np.minimum(np.maximum(stretched, self.space.low), self.space.high)
-        return np.asarray(clipped, dtype=self.space.dtype)
+        clipped = np.minimum(np.maximum(stretched, self._space.low), self._space.high)
+        if self._space.dtype.kind in "iu":
+            clipped = np.rint(clipped)
+        return np.asarray(clipped, dtype=self._space.dtype)
+
+
+class DiscreteHead(ActionHead):
+    """A categorical distribution."""
+
+    def __init__(self, space: spaces.Discrete):
+        super().__init__(space)
+        self._space = space
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        return Categorical(logits=outputs, validate_args=False)
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        return _sample_categories(outputs, generator).clamp(max=self.num_outputs - 1)
+
+    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
+        return np.asarray(actions.cpu().numpy() + self._space.start)
+
+
+class MultiDiscreteHead(ActionHead):
+    """A categorical distribution for each part of the action, independent of each other."""
+
+    def __init__(self, space: spaces.MultiDiscrete):
+        super().__init__(space)
+        self._space = space
+        counts = torch.as_tensor(space.nvec.ravel())
+        self._last = counts - 1
+        # The parts' outputs lie side by side; each gets as many places as the largest needs.
+        self._real = torch.arange(int(counts.max())) < counts[:, None]
+
+    def _logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return logits of shape (..., parts, most); what a part does not have is impossible."""
+        shape = (*outputs.shape[:-1], *self._real.shape)
+        # Finite, as the gradient of a divergence of infinities is not a number.
+        return outputs.new_full(shape, -1e8).masked_scatter(
+            self._real.to(outputs.device).expand(shape), outputs
+        )
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        parts = Categorical(logits=self._logits(outputs), validate_args=False)
+        return Independent(parts, 1, validate_args=False)
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        categories = _sample_categories(self._logits(outputs), generator)
+        return torch.minimum(categories, self._last.to(outputs.device))
+
+    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
+        values = actions.cpu().numpy().reshape(-1, *self._space.shape)
+        return np.asarray(values + self._space.start, dtype=self._space.dtype)
+
+
+class MultiBinaryHead(ActionHead):
+    """Switches that are on or off independently of each other."""
+
+    def __init__(self, space: spaces.MultiBinary):
+        super().__init__(space)
+        self._space = space
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        switches = Bernoulli(logits=outputs, validate_args=False)
+        return Independent(switches, 1, validate_args=False)
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        if generator is None:
+            return (outputs > 0).to(outputs.dtype)
+        draws = torch.rand(outputs.shape, generator=generator, device=outputs.device)
+        return (draws < outputs.sigmoid()).to(outputs.dtype)
+
+    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
+        values = actions.cpu().numpy().reshape(-1, *self._space.shape)
+        return np.asarray(values, dtype=self._space.dtype)
+
+
+_HEADS: dict[type, Callable[[Any], ActionHead]] = {
+    spaces.Box: BoxHead,
+    spaces.Discrete: DiscreteHead,
+    spaces.MultiDiscrete: MultiDiscreteHead,
+    spaces.MultiBinary: MultiBinaryHead,
+}
+
+
+def action_head(space: spaces.Space[Any]) -> ActionHead:
+    """Return the head of an action space.
+
+    Raises:
+        ValueError: If agents cannot deal with the space.
+    """
+    check_space("action", space)
+    return next(head for kind, head in _HEADS.items() if isinstance(space, kind))(space)
+
+
+def _sample_categories(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    if generator is None:
+        return logits.argmax(-1)
+    draws = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
+    # Inverse of the distribution function; rounding may leave its last value below 1, and the
+    # result one too large.
+    below = logits.softmax(-1).cumsum(-1) < draws.unsqueeze(-1)
+    return below.sum(-1)
 
 
 def _std(log_std: torch.Tensor) -> torch.Tensor:
     return log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
 
 
-def orthogonal_(layer: torch.nn.Linear, gain: float, generator: torch.Generator) -> None:
-    """Initialise a linear layer: orthogonal weights of the given gain, zero biases."""
+def orthogonal_(
+    layer: torch.nn.Linear | torch.nn.Conv2d, gain: float, generator: torch.Generator
+) -> None:
+    """Initialise a layer: orthogonal weights of the given gain, zero biases."""
     torch.nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    assert layer.bias is not None
     torch.nn.init.zeros_(layer.bias)
 
 

@@ -5,6 +5,9 @@ import torch
 RIDGE = 1e-5
 """The regularisation of the fit, as in rllab."""
 
+MAX_SIZE = 256
+"""Observations of more entries are projected to as many: the fit takes the square in memory."""
+
 
 def linear_baseline(
     observations: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor
@@ -13,7 +16,9 @@ def linear_baseline(
 
     The features of step t are the observation clipped to [-10, 10], its square, t/100 and the
     second and third power of that, and 1. The time tells the baseline how far the end is, so the
-    time limit counts as an end. All tasks are solved at once, in double precision.
+    time limit counts as an end. Large observations, such as images, are replaced by random
+    projections, the same at every call; these keep distances (Johnson and Lindenstrauss 1984). All
+    tasks are solved at once, in double precision.
 
     Args:
         observations: Of shape (time, num_tasks, num_episodes, size).
@@ -23,6 +28,8 @@ def linear_baseline(
     Returns:
         The fitted values, of the same shape; in the padding they mean nothing.
     """
+    if observations.shape[-1] > MAX_SIZE:
+        observations = observations @ _projection(observations)
     num_steps, num_tasks, num_episodes, size = observations.shape
     seen = observations.clamp(-10.0, 10.0).to(torch.float64)
     features = seen.new_ones(num_tasks, num_steps, num_episodes, 2 * size + 4)
@@ -39,3 +46,11 @@ def linear_baseline(
     weights: torch.Tensor = torch.linalg.solve(gram + ridge, real.transpose(1, 2) @ targets)
     fitted: torch.Tensor = (features @ weights).reshape(num_tasks, num_steps, num_episodes)
     return fitted.transpose(0, 1).to(returns.dtype)
+
+
+def _projection(observations: torch.Tensor) -> torch.Tensor:
+    """Return a random matrix of shape (size, MAX_SIZE) that keeps the expected squared length."""
+    size = observations.shape[-1]
+    matrix = torch.randn(size, MAX_SIZE, generator=torch.Generator().manual_seed(size))
+    projection: torch.Tensor = (matrix / MAX_SIZE**0.5).to(observations)
+    return projection

@@ -64,7 +64,7 @@ def from_gymnasium(
             ``parameters`` is not a mapping.
         ValueError: If the id or an attribute does not exist, the factory takes only some of the
             parameters, there is no ``set_task``, no time limit is known or ``horizon`` is beyond
-            it, a space is neither Box nor Discrete, or there are neither parameters nor sets of
+            it, agents cannot deal with a space, or there are neither parameters nor sets of
             tasks.
     """
     splits = splits or {}

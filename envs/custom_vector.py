@@ -8,10 +8,11 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.batches import stack
 from metarl.errors import InvalidValueError
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
-from metarl.spaces import check_space
+from metarl.spaces import Values, check_space
 from metarl.tasks import Task, Tasks
 from metarl.vector import TaskVectorEnv
 
@@ -45,8 +46,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
         render_mode: One of the environment's render modes, or None.
 
     Raises:
-        ValueError: If no time limit is known or ``horizon`` is beyond it, or a space is neither
-            Box nor Discrete.
+        ValueError: If no time limit is known or ``horizon`` is beyond it, or agents cannot
+            deal with a space.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
         super()._reseed(seed)
         self._next_seeds = [seed + i for i in range(self.num_envs)]
 
-    def _reset(self, ids: Ids) -> Array:
+    def _reset(self, ids: Ids) -> Values:
         observations = []
         for i in self._lanes[ids].tolist():
             if i in self._next_tasks:
@@ -102,7 +103,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
                 del self._next_tasks[i]
             seed, self._next_seeds[i] = self._next_seeds[i], None
             observations.append(self._envs[i].reset(seed=seed)[0])
-        return self._stack(observations)
+        return stack(self.single_observation_space, observations)
 
     def _begin_task(self, i: int, task: Task) -> None:
         old = self._envs.get(i)
@@ -118,27 +119,17 @@ class GymTaskVectorEnv(TaskVectorEnv):
             # happens in a task must not depend on which task was there before.
             self._next_seeds[i] = int(self.random.uniform(np.array([i]))[0, 0] * 2**53)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, ...]:
+    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
         # Copied, as an environment may clip its action in place.
         actions = np.array(actions, dtype=self.single_action_space.dtype)
         steps = [self._envs[i].step(action) for i, action in zip(self._lanes[ids], actions)]
         observations, rewards, terminated, truncated, _ = zip(*steps)
         return (
-            self._stack(observations),
+            stack(self.single_observation_space, list(observations)),
             np.array(rewards, dtype=np.float64).reshape(len(steps)),
             np.array(terminated, dtype=np.bool_),
             np.array(truncated, dtype=np.bool_),
         )
-
-    def _stack(self, observations: Any) -> Array:
-        space = self.single_observation_space
-        rows = np.array(observations, dtype=space.dtype)
-        if rows.shape[1:] != space.shape:
-            raise InvalidValueError(
-                f"the environment returned observations of shape {rows.shape[1:]}, "
-                f"but its observation space is {space}"
-            )
-        return rows
 
     def render(self) -> Any:
         """Return the picture of every sub-environment.

@@ -43,14 +43,14 @@ class BanditTrials(VecEnv):
         self._env.set_tasks(self._tasks.sample("train", self.num_envs, self._trial))
         observations, _ = self._env.reset(seed=self._trial)
         self._trial += 1
-        return self._input.start(observations)
+        return self._input.start(observations)[0]
 
     def step_async(self, actions: NDArray[Any]) -> None:
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], list[Any]]:
         observations, rewards, terminated, _, _ = self._env.step(self._actions)
-        rows = self._input.follow(observations, self._actions, rewards, terminated)
+        rows, _ = self._input.follow(observations, self._actions, rewards, terminated)
         self._pull += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if self._pull < self._tasks.episodes_per_trial:

@@ -7,7 +7,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.batches import replaced, take
 from metarl.seeding import Seed
+from metarl.spaces import Values
 from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
@@ -18,7 +20,8 @@ class Transition:
     """One step of all environments: what the actions were chosen from, and what they led to.
 
     Attributes:
-        observations: What the actions were chosen from, of shape (num_envs, *observation_shape).
+        observations: What the actions were chosen from, of shape (num_envs, *observation_shape);
+            for Dict and Tuple spaces a dictionary or tuple of such arrays.
         actions: The actions taken, of shape (num_envs, *action_shape).
         rewards: Of shape (num_envs,).
         terminated: Whether the episode reached a terminal state, of shape (num_envs,).
@@ -27,12 +30,12 @@ class Transition:
         active: Which environments took a step at all; the other rows mean nothing.
     """
 
-    observations: Array
+    observations: Values
     actions: Array
     rewards: Array
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    next_observations: Array
+    next_observations: Values
     active: NDArray[np.bool_]
 
     @property
@@ -55,7 +58,7 @@ class Adaptation(Protocol):
     no environment then begins its next episode before all have ended theirs.
     """
 
-    def act(self, observations: Array) -> Array:
+    def act(self, observations: Values) -> Array:
         """Choose actions.
 
         Args:
@@ -112,7 +115,7 @@ class Rollout:
 
 def rollout(
     env: TaskVectorEnv,
-    observations: Array,
+    observations: Values,
     adaptation: Adaptation,
     num_episodes: int,
     on_step: OnStep | None = None,
@@ -147,8 +150,7 @@ def rollout(
         successors = following
         if "final_obs" in info:
             ended = info["_final_obs"]
-            successors = following.copy()
-            successors[ended] = info["final_obs"][ended]
+            successors = replaced(following, ended, take(info["final_obs"], ended))
         # Lanes that are done stay in the batch: their rewards are zero and fall on their last
         # episode, so that every lane counts the same number of episodes.
         current = np.minimum(episode, num_episodes - 1)
@@ -161,8 +163,7 @@ def rollout(
         if on_step is not None and not on_step(transition):
             return Rollout(returns, lengths, complete=False)
         if not active.all():  # the rows of those that did not step are empty
-            following = following.copy()
-            following[~active] = observations[~active]
+            following = replaced(following, ~active, take(observations, ~active))
         observations = following
         episode += terminated | truncated
         active = episode < (min(episode.min() + 1, num_episodes) if lockstep else num_episodes)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from metarl.batches import take
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
 from metarl.probe import NUM_DRAWS, NUM_TASKS, Probe
@@ -172,13 +172,15 @@ def _finite(probe: Probe) -> str:
 
 def _spaces(probe: Probe) -> str:
     space = probe.observation_space
-    rows = probe.base.outcomes["observation"]
-    for observation in (*probe.base.start, *rows.reshape(-1, *rows.shape[2:])):
-        if not space.contains(observation):
-            raise ValueError(
-                f"the observation {observation} ({observation.dtype}) is not in the "
-                f"observation space {space}; widen the space or correct the observation"
-            )
+    for observations in probe.base.seen:
+        for lane in range(NUM_TASKS):
+            observation = take(observations, lane)
+            if not space.contains(observation):
+                dtype = getattr(observation, "dtype", type(observation).__name__)
+                raise ValueError(
+                    f"the observation {observation} ({dtype}) is not in the "
+                    f"observation space {space}; widen the space or correct the observation"
+                )
     for name, kind in (("reward", "f"), ("terminated", "b"), ("truncated", "b")):
         rows = probe.base.outcomes[name]
         if rows.shape != (probe.num_steps, NUM_TASKS) or rows.dtype.kind != kind:
@@ -235,14 +237,14 @@ def _hidden(probe: Probe) -> str:
     if all(other is None for other in probe.others.values()):
         raise _NotCheckedError("not checked: there is one task only")
     start = probe.fresh_run(probe.other_tasks).start
-    entries = np.flatnonzero((start != probe.base.start).reshape(NUM_TASKS, -1).any(axis=0))
+    entries = np.flatnonzero((start != probe.base.start).any(axis=0))
     if len(entries):
         raise ValueError(
             f"after the same reset(seed), another task gave another first observation "
-            f"({_entries(entries)}): the task leaks into it; leave it out (told() is the view "
+            f"({probe.entries(entries)}): the task leaks into it; leave it out (told() is the view "
             "of an oracle), and draw the first state independently of the task"
         )
-    rows = probe.base.outcomes["observation"].reshape(probe.num_steps, NUM_TASKS, -1)
+    rows = probe.base.outcomes["observation"]
     for name, law in probe.family.parameters.items():
         column = probe.tasks.columns[name]
         features = [law.encode(column)]
@@ -256,7 +258,7 @@ def _hidden(probe: Probe) -> str:
             told = np.isclose(rows[:, :, entries], feature[:, None]).all(axis=(0, 1))
             if told.any():
                 raise ValueError(
-                    f"the observation contains {name} ({_entries(entries[told])}): the task "
+                    f"the observation contains {name} ({probe.entries(entries[told])}): the task "
                     "leaks into it; leave it out (told() is the view of an oracle)"
                 )
     return "the first observation is the same in every task, and no entry is a parameter"
@@ -343,8 +345,3 @@ def _batched(probe: Probe) -> str:
             tolerance=1e-6,  # a batched matrix product may round differently
         )
     return f"{NUM_TASKS} environments, stepped in a batch (not all at once) and alone"
-
-
-def _entries(entries: NDArray[np.intp]) -> str:
-    shown = ", ".join(str(entry) for entry in entries[:5])
-    return f"entry {shown}{', ...' if len(entries) > 5 else ''}"

@@ -1,6 +1,7 @@
 """Runs of random actions over a few tasks, to be compared: what :mod:`metarl.checks` looks at."""
 
 import copy
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
 from metarl.seeding import stream, stream_seed
+from metarl.spaces import Values, leaf_values, leaves
 from metarl.tasks import Tasks
 from metarl.vector import Array, TaskVectorEnv
 
@@ -22,14 +24,16 @@ class Trajectories:
     """A run of several tasks side by side.
 
     Attributes:
-        start: The first observations, of shape (num_tasks, ...).
+        start: The first observations, in rows of shape (num_tasks, size).
         outcomes: What each step led to, by name: arrays of shape (num_steps, num_tasks, ...).
         episode: The number of the episode of each step, of shape (num_steps, num_tasks).
+        seen: All observations as the environment gave them, a batch for each step.
     """
 
     start: Array
     outcomes: dict[str, Array]
     episode: NDArray[np.int64]
+    seen: tuple[Values, ...] = ()
 
     def lane(self, lane: int, steps: NDArray[np.bool_]) -> "Trajectories":
         """Return the part of one task in some of the steps."""
@@ -157,6 +161,7 @@ class Probe:
         if tasks is not None:
             env.set_tasks(tasks)
         start, _ = env.reset(seed=stream_seed(self.seed, "envs") + first)
+        seen = [start]
         lanes = np.arange(env.num_envs)
         elapsed = np.zeros(env.num_envs, dtype=np.int64)
         episode = np.zeros(env.num_envs, dtype=np.int64)
@@ -167,13 +172,30 @@ class Probe:
             actions = self.actions[(elapsed + episode) % self.num_steps, lanes + first]
             following, rewards, terminated, truncated, info = env.step(actions, mask)
             last = info.get("final_obs", following)
-            steps.append((last, rewards, terminated, truncated, following, episode.copy()))
+            seen.append(last)
+            outcome = (self._rows(last), rewards, terminated, truncated, self._rows(following))
+            steps.append((*outcome, episode.copy()))
             ended = terminated | truncated
             elapsed = np.where(ended, 0, elapsed + mask)
             episode = episode + ended
         *columns, episodes = (np.array(column) for column in zip(*steps))
         names = ("observation", "reward", "terminated", "truncated", "observation after the step")
-        return Trajectories(np.array(start), dict(zip(names, columns)), episodes)
+        return Trajectories(self._rows(start), dict(zip(names, columns)), episodes, tuple(seen))
+
+    def _rows(self, observations: Values) -> Array:
+        """Return observations in rows of numbers as they are, one beside the other."""
+        parts = [part for _, part in leaf_values(self.observation_space, observations)]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+    def entries(self, indices: NDArray[np.intp]) -> str:
+        """Name entries of an observation's row, a few of them."""
+        names = [
+            "".join(f"[{key!r}]" for key in (*path, index)) if path else str(index)
+            for path, leaf in leaves(self.observation_space)
+            for index in range(math.prod(leaf.shape or ()))
+        ]
+        shown = ", ".join(names[index] for index in indices[:5])
+        return f"entry {shown}{', ...' if len(indices) > 5 else ''}"
 
     def fresh_run(self, tasks: Tasks, short: bool = False) -> Trajectories:
         """Run tasks in new environments."""

@@ -1,11 +1,14 @@
 """Spaces of observations and actions: the one place that knows their kinds.
 
-A new kind of space needs a case in each function below, and in the action distributions of
+A batch of values of a space is an array with a row for each, and for Dict and Tuple spaces a
+dictionary or a tuple of such arrays, as in gymnasium's vector environments. A new kind of space
+needs a case in :func:`to_json` and :func:`_rows`, and one of actions a distribution in
 :mod:`metarl.agents.actions`.
 """
 
+from collections.abc import Iterator
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -15,11 +18,10 @@ from metarl.errors import InvalidValueError
 
 Array = NDArray[Any]
 Space = spaces.Space[Any]
+Values: TypeAlias = Any
+"""A batch of values of a space: an array, or a dictionary or tuple of batches."""
 
-_WAYS_OUT = {
-    "observation": "wrap the environment in gymnasium.wrappers.FlattenObservation",
-    "action": "wrap the environment in a gymnasium.ActionWrapper",
-}
+_PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 def check_space(what: str, space: Space) -> None:
@@ -30,40 +32,162 @@ def check_space(what: str, space: Space) -> None:
         space: The space.
 
     Raises:
-        ValueError: If the space is neither Box nor Discrete.
+        ValueError: If an action space is not Box, Discrete, MultiDiscrete or MultiBinary, or an
+            observation space is not made of these by Dict and Tuple.
     """
-    if not isinstance(space, (spaces.Box, spaces.Discrete)):
+    kinds = "Box, Discrete, MultiDiscrete or MultiBinary"
+    if what == "action":
+        if not isinstance(space, _PLAIN):
+            raise InvalidValueError(
+                f"action spaces must be {kinds}, got {space}; wrap the environment in a "
+                "gymnasium.ActionWrapper"
+            )
+        return
+    parts = list(leaves(space))
+    good = [path for path, leaf in parts if isinstance(leaf, _PLAIN)]
+    for path, leaf in parts:
+        if isinstance(leaf, _PLAIN):
+            continue
+        if not path:
+            way_out = "translate it with a gymnasium.ObservationWrapper"
+        else:
+            top = list(dict.fromkeys(other[0] for other in good))
+            way_out = f"leave it out with gymnasium.wrappers.FilterObservation(env, {top})"
         raise InvalidValueError(
-            f"{what} spaces must be Box or Discrete, got {space}; {_WAYS_OUT[what]}"
+            f"observation spaces must be {kinds}, or Dict or Tuple of these, got {leaf}"
+            f"{f' at {_named(path)}' if path else ''}; {way_out}"
         )
+    if not parts:
+        raise InvalidValueError(f"the observation space {space} is empty")
 
 
-@singledispatch
-def flatten(space: Space, values: Array) -> NDArray[np.float32]:
-    """Return a batch of values of a space as float32 rows; discrete ones become one-hot.
+def leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
+    """Yield the spaces that a space is made of, each with the keys that lead to it."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from leaves(part, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from leaves(part, (*path, index))
+    else:
+        yield path, space
+
+
+def _named(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{key!r}]" for key in path)
+
+
+def is_image(space: Space) -> bool:
+    """Tell whether a space is one of images, in the sense of SB3: uint8 from 0 to 255, 3 axes."""
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and bool((space.low == 0).all() and (space.high == 255).all())
+    )
+
+
+def image_shapes(space: Space) -> list[tuple[int, int, int]]:
+    """Return the shape of each image in a space."""
+    return [leaf.shape for _, leaf in leaves(space) if is_image(leaf)]  # type: ignore[misc]
+
+
+def vector_size(space: Space) -> int:
+    """Return how many numbers :func:`split` makes of what is not an image."""
+    return sum(spaces.flatdim(leaf) for _, leaf in leaves(space) if not is_image(leaf))
+
+
+def flatten(space: Space, values: Values) -> NDArray[np.float32]:
+    """Return a batch of values of a space as float32 rows.
+
+    What is discrete becomes one-hot, and images numbers from 0 to 1.
 
     Args:
         space: The space of one value.
-        values: The batch, of shape (n, *space.shape).
+        values: The batch.
 
     Returns:
         An array of shape (n, ``gymnasium.spaces.flatdim(space)``).
 
     Raises:
-        ValueError: If the space is of another kind.
+        ValueError: If the space holds one of another kind.
     """
-    raise InvalidValueError(f"expected a Box or Discrete space, got {space}")
+    return _concatenate(
+        [
+            _rows(leaf, part) / np.float32(255) if is_image(leaf) else _rows(leaf, part)
+            for leaf, part in leaf_values(space, values)
+        ]
+    )
 
 
-@flatten.register
-def _(space: spaces.Box, values: Array) -> NDArray[np.float32]:
+def split(space: Space, values: Values) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return a batch of values as float32 rows and, apart from these, the pixels of its images.
+
+    Args:
+        space: The space of one value.
+        values: The batch.
+
+    Returns:
+        Rows of shape (n, :func:`vector_size`), discrete parts one-hot; and all images of a value
+        side by side, of shape (n, number of pixels).
+
+    Raises:
+        ValueError: If the space holds one of another kind.
+    """
+    pairs = list(leaf_values(space, values))
+    rows = [_rows(leaf, part) for leaf, part in pairs if not is_image(leaf)]
+    images = [part.reshape(len(part), -1) for leaf, part in pairs if is_image(leaf)]
+    num_values = len(pairs[0][1])
+    return (
+        _concatenate(rows) if rows else np.zeros((num_values, 0), np.float32),
+        _concatenate(images) if images else np.zeros((num_values, 0), np.uint8),
+    )
+
+
+def leaf_values(space: Space, values: Values) -> Iterator[tuple[Space, Array]]:
+    """Yield the spaces that a space is made of, each with its part of a batch of values."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        for path, leaf in leaves(space):
+            part = values
+            for key in path:
+                part = part[key]
+            yield leaf, part
+    else:
+        yield space, values
+
+
+def _concatenate(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+@singledispatch
+def _rows(space: Space, values: Array) -> NDArray[np.float32]:
+    """Return a batch of values of a plain space as float32 rows."""
+    raise InvalidValueError(f"expected one of {[kind.__name__ for kind in _PLAIN]}, got {space}")
+
+
+@_rows.register(spaces.Box)
+@_rows.register(spaces.MultiBinary)
+def _(space: Space, values: Array) -> NDArray[np.float32]:
     return values.reshape(len(values), -1).astype(np.float32, copy=False)
 
 
-@flatten.register
+@_rows.register
 def _(space: spaces.Discrete, values: Array) -> NDArray[np.float32]:
     rows: NDArray[np.float32] = np.equal.outer(values, np.arange(space.n) + space.start)
     return rows.astype(np.float32)
+
+
+@_rows.register
+def _(space: spaces.MultiDiscrete, values: Array) -> NDArray[np.float32]:
+    counts, starts = space.nvec.ravel(), space.start.ravel()
+    parts = [np.arange(count) + start for count, start in zip(counts, starts)]
+    every = np.repeat(values.reshape(len(values), -1), counts, axis=1)
+    rows: NDArray[np.float32] = (every == np.concatenate(parts)).astype(np.float32)
+    return rows
+
+
+# What a file holds of a space.
 
 
 @singledispatch
@@ -71,9 +195,9 @@ def to_json(space: Space) -> dict[str, Any]:
     """Return all that defines a space, for ``json.dump``: equal spaces give equal dictionaries.
 
     Raises:
-        ValueError: If the space is neither Box nor Discrete.
+        ValueError: If the space holds one of another kind.
     """
-    raise InvalidValueError(f"expected a Box or Discrete space, got {space}")
+    raise InvalidValueError(f"expected a space that agents can deal with, got {space}")
 
 
 @to_json.register
@@ -95,6 +219,28 @@ def _(space: spaces.Discrete) -> dict[str, Any]:
     return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
 
 
+@to_json.register
+def _(space: spaces.MultiDiscrete) -> dict[str, Any]:
+    return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+
+
+@to_json.register
+def _(space: spaces.MultiBinary) -> dict[str, Any]:
+    return {"type": "MultiBinary", "shape": list(space.shape)}
+
+
+@to_json.register
+def _(space: spaces.Dict) -> dict[str, Any]:
+    parts = {str(key): to_json(part) for key, part in space.spaces.items()}
+    return {"type": "Dict", "spaces": parts}
+
+
+@to_json.register(spaces.Tuple)
+def _(space: spaces.Tuple[Any]) -> dict[str, Any]:
+    parts = {str(index): to_json(part) for index, part in enumerate(space.spaces)}
+    return {"type": "Tuple", "spaces": parts}
+
+
 def difference(saved: Any, space: Space) -> str | None:
     """Say how a space differs from a saved one, or return None if it does not.
 
@@ -105,7 +251,10 @@ def difference(saved: Any, space: Space) -> str | None:
     Returns:
         For example ``"shape [17], not [18]"``.
     """
-    present = to_json(space)
+    return _difference(saved, to_json(space))
+
+
+def _difference(saved: Any, present: dict[str, Any]) -> str | None:
     if saved == present:
         return None
     if not isinstance(saved, dict) or saved.get("type") != present["type"]:
@@ -116,6 +265,11 @@ def difference(saved: Any, space: Space) -> str | None:
         return f"{saved}, not {present}"
     # Bounds of many dimensions would fill a page: the first that differs tells enough.
     name, old, new = names[0], saved.get(names[0]), present[names[0]]
+    if name == "spaces" and isinstance(old, dict):
+        if old.keys() != new.keys():
+            return f"entries {', '.join(old)}, not {', '.join(new)}"
+        key = next(key for key in new if old[key] != new[key])
+        return f"{key}: {_difference(old[key], new[key])}"
     if name in ("low", "high") and isinstance(old, list) and isinstance(new, list):
         pairs = zip(np.ravel(np.array(old)).tolist(), np.ravel(np.array(new)).tolist())
         index, (old, new) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])

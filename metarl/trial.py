@@ -1,8 +1,9 @@
 """Trials: several episodes of one task, seen as one stream by an agent that remembers."""
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -12,29 +13,33 @@ from numpy.typing import NDArray
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream, stream_seed
-from metarl.spaces import check_space, flatten
+from metarl.spaces import Values, check_space, flatten, image_shapes, split, vector_size
 from metarl.tasks import Task
 
 Array = NDArray[Any]
+Rows: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
 class TrialInput:
     """What a recurrent agent sees in a step: observation, last action, last reward, episode end.
 
     The four parts are laid side by side in one float32 row (Duan et al. 2016, section 2.2).
-    Discrete observations and actions are one-hot. At the start of a trial the last three parts
-    are zero; at a boundary between episodes they tell of the transition that ended the episode.
+    What is discrete becomes one-hot. Images stay apart, as pixels beside the row. At the start of a
+    trial the last three parts are zero; at a boundary between episodes they tell of the transition
+    that ended the episode.
 
     Args:
-        observation_space: The observation space of the task environments (Box or Discrete).
-        action_space: Their action space (Box or Discrete).
+        observation_space: The observation space of the task environments.
+        action_space: Their action space.
 
     Attributes:
         size: The length of a row.
+        image_shapes: The shape of each image of an observation.
+        num_pixels: The length of a row of pixels.
         observation, action, reward, episode_end: The slice of each part.
 
     Raises:
-        ValueError: If a space is of another kind.
+        ValueError: If agents cannot deal with a space.
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
@@ -42,24 +47,25 @@ class TrialInput:
         check_space("action", action_space)
         self.observation_space = observation_space
         self.action_space = action_space
-        bounds = np.cumsum(
-            [0, spaces.flatdim(observation_space), spaces.flatdim(action_space), 1, 1]
-        )
+        bounds = np.cumsum([0, vector_size(observation_space), spaces.flatdim(action_space), 1, 1])
         self.observation, self.action, self.reward, self.episode_end = (
             slice(int(start), int(stop)) for start, stop in itertools.pairwise(bounds)
         )
         self.size = int(bounds[-1])
+        self.image_shapes = image_shapes(observation_space)
+        self.num_pixels = sum(math.prod(shape) for shape in self.image_shapes)
 
-    def start(self, observations: Array) -> NDArray[np.float32]:
-        """Return the rows at the start of a trial, of shape (n, size)."""
-        rows = np.zeros((len(observations), self.size), dtype=np.float32)
-        rows[:, self.observation] = flatten(self.observation_space, observations)
-        return rows
+    def start(self, observations: Values) -> Rows:
+        """Return rows and pixels at the start of a trial, of shape (n, size), (n, num_pixels)."""
+        vectors, pixels = split(self.observation_space, observations)
+        rows = np.zeros((len(vectors), self.size), dtype=np.float32)
+        rows[:, self.observation] = vectors
+        return rows, pixels
 
     def follow(
-        self, observations: Array, actions: Array, rewards: Array, episode_end: Array
-    ) -> NDArray[np.float32]:
-        """Return the rows after a step, of shape (n, size).
+        self, observations: Values, actions: Array, rewards: Array, episode_end: Array
+    ) -> Rows:
+        """Return rows and pixels after a step, of shape (n, size), (n, num_pixels).
 
         Args:
             observations: The present observations, the first of the next episode after an end.
@@ -67,14 +73,22 @@ class TrialInput:
             rewards: The rewards just received.
             episode_end: Whether that step ended an episode.
         """
-        rows = self.start(observations)
+        rows, pixels = self.start(observations)
         rows[:, self.action] = flatten(self.action_space, actions)
         rows[:, self.reward.start] = rewards
         rows[:, self.episode_end.start] = episode_end
-        return rows
+        return rows, pixels
+
+    def space(self) -> spaces.Space[Any]:
+        """Return the space of a row; of a dictionary of ``row`` and ``pixels`` with images."""
+        row = spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
+        if not self.num_pixels:
+            return row
+        pixels = spaces.Box(0, 255, (self.num_pixels,), np.uint8)
+        return spaces.Dict({"row": row, "pixels": pixels})
 
 
-class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
+class TrialEnv(gymnasium.Env[Any, Any]):
     """A gymnasium environment whose episode is a whole trial, with a new task at each reset.
 
     Its observations are the rows of :class:`TrialInput`. Any agent with a memory can train on
@@ -106,7 +120,7 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self._env = tasks.make_vec(1)
         self.action_space = self._env.single_action_space
         self._input = TrialInput(self._env.single_observation_space, self.action_space)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (self._input.size,), np.float32)
+        self.observation_space = self._input.space()
 
     @property
     def task(self) -> Task:
@@ -115,7 +129,7 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin a trial with a new task."""
         super().reset(seed=seed)
         if seed is not None:
@@ -125,9 +139,9 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self._episode = 0
         self._env.set_tasks(self._tasks.sample(self._split, 1, trial_seed))
         observations, info = self._env.reset(seed=stream_seed(trial_seed, "env"))
-        return self._input.start(observations)[0], info
+        return self._row(self._input.start(observations)), info
 
-    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; ``terminated`` marks the end of the trial, not of an episode."""
         actions = np.asarray(action)[None]
         observations, rewards, terminated, truncated, info = self._env.step(actions)
@@ -136,8 +150,12 @@ class TrialEnv(gymnasium.Env[NDArray[np.float32], Any]):
         trial_end = self._episode >= self.episodes_per_trial
         if trial_end:  # nothing follows
             observations = info["final_obs"]
-        row = self._input.follow(observations, actions, rewards, ended)[0]
+        row = self._row(self._input.follow(observations, actions, rewards, ended))
         return row, float(rewards[0]), trial_end, False, {}
+
+    def _row(self, rows: Rows) -> Any:
+        row, pixels = rows[0][0], rows[1][0]
+        return {"row": row, "pixels": pixels} if self._input.num_pixels else row
 
     def close(self) -> None:
         """Close the task environment."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -11,15 +12,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from metarl.batches import map_leaves, replaced, take
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, check_names
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
+from metarl.spaces import Values
 from metarl.tasks import Task, Tasks
 
 Array = NDArray[Any]
 
 
-class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
+class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
     """A batch of environments of one family, each with its own task.
 
     A task stays until it is changed: ``reset`` never draws one. Autoreset is ``SAME_STEP``: when
@@ -85,11 +88,11 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
         """Take over the parameters of all tasks: arrays of shape (num_envs, *shape)."""
 
     @abstractmethod
-    def _reset(self, ids: Ids) -> Array:
+    def _reset(self, ids: Ids) -> Values:
         """Start a new episode in the sub-environments ``ids``; return their observations."""
 
     @abstractmethod
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, ...]:
+    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
         """Step the sub-environments ``ids``.
 
         Args:
@@ -97,7 +100,8 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             actions: Their actions, one row each.
 
         Returns:
-            New arrays of observations, rewards and ``terminated``, one row for each of ``ids``;
+            New arrays of observations (for a Dict space a dictionary of arrays), rewards and
+            ``terminated``, one row for each of ``ids``;
             a family that cuts episodes for reasons other than ``horizon`` adds ``truncated``.
         """
 
@@ -144,7 +148,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Any = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Values, dict[str, Any]]:
         """Start a new episode in every sub-environment; the tasks stay.
 
         Args:
@@ -176,7 +180,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
 
     def step(
         self, actions: Array, active: NDArray[np.bool_] | None = None
-    ) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+    ) -> tuple[Values, Array, Array, Array, dict[str, Any]]:
         """Step every sub-environment, or only the active ones.
 
         Args:
@@ -206,7 +210,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
             rows = self._step(ALL, actions)
         else:
             ids = np.flatnonzero(active)
-            rows = tuple(self._scatter(ids, some) for some in self._step(ids, actions[ids]))
+            rows = tuple(self._scatter(ids, some) for some in self._step(ids, actions[ids]))  # type: ignore[assignment]
         observations, rewards, terminated, *cut = rows
         self._check_finite(observations, rewards)
         self._elapsed += 1 if active is None else active
@@ -221,25 +225,30 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array], ABC):
         # SAME_STEP autoreset: the next episode begins within the step that ended the last one, so
         # no step is a dummy, and every step of a rollout counts as experience.
         if ended.any():
-            info = {"final_obs": observations.copy(), "_final_obs": ended}
+            info = {"final_obs": observations, "_final_obs": ended}
             ids = np.flatnonzero(ended)
             self._elapsed[ids] = 0
             if len(ids) == self.num_envs:
                 observations = self._reset(ALL)
             else:
-                observations[ids] = self._reset(ids)
+                observations = replaced(observations, ids, self._reset(ids))
         return observations, rewards, terminated, truncated, info
 
-    def _scatter(self, ids: NDArray[np.intp], rows: Array) -> Array:
-        full = np.zeros((self.num_envs, *rows.shape[1:]), dtype=rows.dtype)
-        full[ids] = rows
-        return full
+    def _scatter(self, ids: NDArray[np.intp], rows: Values) -> Values:
+        def scatter(part: Array) -> Array:
+            full = np.zeros((self.num_envs, *part.shape[1:]), dtype=part.dtype)
+            full[ids] = part
+            return full
 
-    def _check_finite(self, observations: Array, rewards: Array) -> None:
+        return map_leaves(scatter, rows)
+
+    def _check_finite(self, observations: Values, rewards: Array) -> None:
+        map_leaves(partial(self._check_leaf, "reward"), rewards)
+        map_leaves(partial(self._check_leaf, "observation"), observations)
+
+    def _check_leaf(self, what: str, values: Array) -> None:
         # A sum is not finite if an element is not, and costs far less than testing each.
-        if np.isfinite(rewards.sum()) and np.isfinite(observations.sum(dtype=np.float64)):
-            return
-        for what, values in (("reward", rewards), ("observation", observations)):
+        if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
             bad = ~np.isfinite(values).reshape(self.num_envs, -1).all(axis=1)
             if bad.any():
                 first = int(np.argmax(bad))
@@ -288,14 +297,14 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Start a new episode of the same task. See :meth:`TaskVectorEnv.reset`."""
         super().reset(seed=seed)
         observations, info = self.vector_env.reset(seed=seed, options=options)
-        return observations[0], info
+        return take(observations, 0), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step. See :meth:`TaskVectorEnv.step`."""
         observations, rewards, terminated, truncated, info = self.vector_env.step(
             np.asarray(action)[None]
         )
-        observation = info["final_obs"][0] if "final_obs" in info else observations[0]
+        observation = take(info.get("final_obs", observations), 0)
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:

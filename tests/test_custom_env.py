@@ -68,8 +68,8 @@ class Stub(gymnasium.Env):
         return np.full((2, 2, 3), self.steps, np.uint8)
 
 
-class Pair(Stub):
-    observation_space = spaces.Tuple([spaces.Discrete(2)])
+class Worded(Stub):
+    observation_space = spaces.Dict({"seen": spaces.Discrete(2), "said": spaces.Text(9)})
 
 
 class Wide(Stub):
@@ -412,7 +412,7 @@ def test_rendering():
         (lambda gravity: None, {"gravity": Uniform(5.0, 15.0)}, {}, TypeError, "got None"),
         (TaskCartPole, GRAVITY, {}, ValueError, "no time limit: pass horizon="),
         (by_set_task, GRAVITY, {"horizon": 900}, ValueError, "beyond the time limit .* 500 steps"),
-        (Pair, ENDS, {"horizon": 9}, ValueError, "in gymnasium.wrappers.FlattenObservation"),
+        (Worded, ENDS, {"horizon": 9}, ValueError, r"FilterObservation\(env, \['seen'\]\)"),
         (by_factory, GRAVITY, {"splits": {"up": {"gravit": Uniform(1, 2)}}}, ValueError,
          "mean 'gravity'"),
         (by_factory, GRAVITY, {"episodes_per_trial": 0}, ValueError, "at least 1, got 0"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toys import BOX, spaces
 
-from metarl.agents.actions import LOG_STD_MAX, ActionHead
+from metarl.agents.actions import LOG_STD_MAX, action_head
 from metarl.agents.losses import (
     generalized_advantages,
     masked_mean,
@@ -115,7 +115,7 @@ def test_moments_of_nothing_change_nothing():
 
 
 def test_discrete_actions_follow_their_chances():
-    head = ActionHead(spaces.Discrete(3, start=5))
+    head = action_head(spaces.Discrete(3, start=5))
     chances = torch.tensor([0.1, 0.0, 0.9])
     outputs = chances.log().expand(4000, 3)
     actions = head.sample(outputs, None, torch.Generator().manual_seed(0))
@@ -126,7 +126,7 @@ def test_discrete_actions_follow_their_chances():
 
 
 def test_box_actions_are_stretched_to_the_bounds_and_clipped_for_the_env_only():
-    head = ActionHead(BOX)
+    head = action_head(BOX)
     outputs = torch.tensor([[0.0, 0.0], [0.5, -0.5], [3.0, -3.0]])
     actions = head.sample(outputs, torch.zeros(2), None)
     assert head.to_env(actions).tolist() == [[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]]
@@ -140,7 +140,7 @@ def test_box_actions_are_stretched_to_the_bounds_and_clipped_for_the_env_only():
 
 
 def test_log_probabilities_are_summed_over_action_dimensions():
-    head = ActionHead(BOX)
+    head = action_head(BOX)
     outputs, log_std = torch.tensor([[0.3, -0.2]]), torch.tensor([-0.5, 9.0])
     action = torch.tensor([[0.1, 0.4]])
     expected = 0.0
@@ -152,5 +152,5 @@ def test_log_probabilities_are_summed_over_action_dimensions():
 
 
 def test_an_unbounded_box_is_left_as_it_is():
-    head = ActionHead(spaces.Box(-np.inf, np.inf, (2,)))
+    head = action_head(spaces.Box(-np.inf, np.inf, (2,)))
     assert head.to_env(torch.tensor([[7.0, -9.0]])).tolist() == [[7.0, -9.0]]

@@ -12,8 +12,8 @@ from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
-from metarl.errors import InvalidValueError
-from metarl.spaces import flatten
+from metarl.batches import as_batch
+from metarl.spaces import Values, flatten
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ class GradientAdaptation:
         self._active: list[Array] = []
         self._ended = np.zeros(self._shape[0] * self._shape[1], dtype=np.bool_)
 
-    def act(self, observations: Array) -> Array:
+    def act(self, observations: Values) -> Array:
         # The step is taken when the next round begins, for after the last round nobody needs it.
         if self._ended.all():
             self._learn()
@@ -186,7 +186,7 @@ class AdaptedPolicy:
 
     def predict(
         self,
-        observation: Array,
+        observation: Values,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
@@ -205,12 +205,8 @@ class AdaptedPolicy:
         Raises:
             ValueError: If the observation has another shape.
         """
-        shape = tuple(self._space.shape or ())
-        values = np.asarray(observation)
-        single = values.shape == shape
-        if values.shape[int(not single) :] != shape:
-            raise InvalidValueError(f"expected observations of shape {shape}, got {values.shape}")
-        rows = flatten(self._space, values.reshape(-1, *shape))
+        batch, single = as_batch(self._space, observation)
+        rows = flatten(self._space, batch)
         with torch.no_grad():
             seen = torch.from_numpy(rows).to(self._parameters["weight0"].device)[None]
             outputs = self._policy.outputs(seen, self._parameters)

@@ -17,6 +17,7 @@ from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed, stream_seed
+from metarl.spaces import Values
 from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
@@ -269,7 +270,7 @@ class MAML(MetaAgent[Recorder]):
 
     def predict(
         self,
-        observation: Array,
+        observation: Values,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,

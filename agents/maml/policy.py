@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.distributions import Distribution
 
-from metarl.agents.actions import ActionHead
+from metarl.agents.actions import action_head
 from metarl.agents.config import Config, Count, Range
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
@@ -61,7 +61,7 @@ class StackedPolicy(nn.Module):
         config: PolicyConfig,
     ):
         super().__init__()
-        self.head = ActionHead(action_space)
+        self.head = action_head(action_space)
         self._activation = _ACTIVATIONS[config.activation]
         sizes = [observation_size, *config.hidden_sizes, self.head.num_outputs]
         self.num_layers = len(sizes) - 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from metarl.adaptation import Transition
 from metarl.agents.normalization import Normalizer
 from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.spaces import Values
 from metarl.trial import TrialInput
 
 Array = NDArray[Any]
@@ -33,19 +34,24 @@ class RecurrentPolicy:
 
     @torch.no_grad()
     def act(
-        self, rows: torch.Tensor, memory: torch.Tensor, generator: torch.Generator | None
+        self,
+        rows: torch.Tensor,
+        pixels: torch.Tensor,
+        memory: torch.Tensor,
+        generator: torch.Generator | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose actions.
 
         Args:
-            rows: Input rows before normalisation, of shape (n, input_size).
+            rows: Input rows before normalisation, of shape (n, row_size).
+            pixels: Their pixels, of shape (n, num_pixels).
             memory: The memory before, of shape (num_slots, n, hidden_size).
             generator: Draws the actions; None takes the most likely ones.
 
         Returns:
             Actions, the policy's outputs (n rows each), and the memory after.
         """
-        outputs, after = self.network.act(self.normalize(rows)[None], memory)
+        outputs, after = self.network.act(self.normalize(rows)[None], pixels[None], memory)
         return self.network.sample(outputs, generator)[0], outputs[0], after
 
 
@@ -64,11 +70,11 @@ class RL2Adaptation:
         self._generator = generator
         self._last: Transition | None = None
 
-    def act(self, observations: Array) -> Array:
+    def act(self, observations: Values) -> Array:
         return self._act(observations)[0]
 
-    def _act(self, observations: Array) -> tuple[Array, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return actions for the environments; input rows, actions and the policy's outputs."""
+    def _act(self, observations: Values) -> tuple[Array, tuple[torch.Tensor, ...]]:
+        """Return actions for the environments; rows, pixels, actions and the policy's outputs."""
         policy, last = self._policy, self._last
         if last is None:
             inputs = policy.trial_input.start(observations)
@@ -76,9 +82,10 @@ class RL2Adaptation:
             inputs = policy.trial_input.follow(
                 observations, last.actions, last.rewards, last.episode_end
             )
-        rows = torch.from_numpy(inputs).to(policy.device)
-        actions, outputs, self._memory = policy.act(rows, self._memory, self._generator)
-        return policy.network.action_head.to_env(actions), rows, actions, outputs
+        rows, pixels = (torch.from_numpy(part).to(policy.device) for part in inputs)
+        actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._generator)
+        chosen = policy.network.action_head.to_env(actions)
+        return chosen, (rows, pixels, actions, outputs)
 
     def observe(self, transition: Transition) -> None:
         # Kept across episode ends: what ended an episode is what the next one should start from.
@@ -91,6 +98,7 @@ class Trials:
 
     Attributes:
         rows: Input rows before normalisation.
+        pixels: Their pixels, uint8.
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         episodes_left: How many episodes of the trial have not ended, the present one included.
@@ -99,6 +107,7 @@ class Trials:
     """
 
     rows: torch.Tensor
+    pixels: torch.Tensor
     actions: torch.Tensor
     log_probs: torch.Tensor
     episodes_left: torch.Tensor
@@ -121,11 +130,11 @@ class TrialRecorder(RL2Adaptation):
     ):
         super().__init__(policy, num_tasks, generator)
         self._episodes_left = np.full(num_tasks, num_episodes)
-        self._acted: tuple[list[torch.Tensor], ...] = ([], [], [])
+        self._acted: tuple[list[torch.Tensor], ...] = ([], [], [], [])
         self._observed: tuple[list[Array], ...] = ([], [], [])
 
-    def act(self, observations: Array) -> Array:
-        chosen, *acted = self._act(observations)
+    def act(self, observations: Values) -> Array:
+        chosen, acted = self._act(observations)
         for steps, tensor in zip(self._acted, acted):
             steps.append(tensor)
         return chosen
@@ -139,10 +148,10 @@ class TrialRecorder(RL2Adaptation):
 
     def trials(self) -> Trials:
         """Return everything recorded."""
-        rows, actions, outputs = (torch.stack(steps) for steps in self._acted)
+        rows, pixels, actions, outputs = (torch.stack(steps) for steps in self._acted)
         episodes_left, rewards, mask = (
             torch.as_tensor(np.stack(steps), device=rows.device) for steps in self._observed
         )
         with torch.no_grad():
             log_probs = self._policy.network.distribution(outputs).log_prob(actions)
-        return Trials(rows, actions, log_probs, episodes_left, rewards, mask)
+        return Trials(rows, pixels, actions, log_probs, episodes_left, rewards, mask)

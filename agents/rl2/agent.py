@@ -15,9 +15,11 @@ from metarl.agents.normalization import Normalizer, RunningMoments
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder, Trials
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
 from metarl.agents.rl2.update import PPO, make_batch, ppo_update
+from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed, stream_seed
+from metarl.spaces import Values
 from metarl.trial import TrialInput
 from metarl.vector import TaskVectorEnv
 
@@ -146,7 +148,7 @@ class RL2(MetaAgent[TrialRecorder]):
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
         with torch.random.fork_rng(devices=[]):  # layers draw weights before ours replace them
             self.network = RecurrentActorCritic(
-                self.trial_input.size, self.action_space, weights, network_config
+                self.trial_input, self.action_space, weights, network_config
             ).to(self.device)
         self.observation_moments = RunningMoments(self.trial_input.observation.stop).to(self.device)
         self.reward_moments = RunningMoments(1).to(self.device)
@@ -262,7 +264,7 @@ class RL2(MetaAgent[TrialRecorder]):
 
     def predict(
         self,
-        observation: Array,
+        observation: Values,
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
@@ -270,7 +272,8 @@ class RL2(MetaAgent[TrialRecorder]):
         """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
 
         Args:
-            observation: A row of a trial environment, or a batch of rows of shape (n, size).
+            observation: What a trial environment gave: a row, or a batch of rows of shape
+                (n, size); with images a dictionary of ``row`` and ``pixels``.
             state: The memory returned by the last call, of shape (num_slots, n, hidden_size) in
                 a tuple; None at the start.
             episode_start: Where a new trial begins, of shape (n,); the memory is cleared there.
@@ -282,14 +285,18 @@ class RL2(MetaAgent[TrialRecorder]):
         Raises:
             ValueError: If the observation is not that of a trial environment.
         """
-        rows = torch.as_tensor(np.asarray(observation), dtype=torch.float32, device=self.device)
-        single = rows.ndim == 1
-        rows = rows.reshape(1, -1) if single else rows
-        if rows.ndim != 2 or rows.shape[1] != self.trial_input.size:
+        try:
+            batch, single = as_batch(self.trial_input.space(), observation)
+        except InvalidValueError as error:
             raise InvalidValueError(
                 f"predict() needs rows of length {self.trial_input.size} as TrialEnv gives them "
-                f"(observation, last action, last reward, episode end), got {tuple(rows.shape)}"
-            )
+                f"(observation, last action, last reward, episode end): {error}"
+            ) from None
+        images = bool(self.trial_input.num_pixels)
+        row = batch["row"] if images else batch
+        pixel = batch["pixels"] if images else np.zeros((len(row), 0), np.uint8)
+        rows = torch.as_tensor(row, dtype=torch.float32, device=self.device)
+        pixels = torch.as_tensor(pixel, device=self.device)
         if state is None:
             memory = self.network.initial_state(len(rows))
         else:
@@ -297,6 +304,6 @@ class RL2(MetaAgent[TrialRecorder]):
         if episode_start is not None:
             memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
         generator = self._prediction_generator(deterministic)
-        actions, _, memory = self.policy().act(rows, memory, generator)
+        actions, _, memory = self.policy().act(rows, pixels, memory, generator)
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.detach().cpu().numpy(),)

@@ -8,9 +8,12 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metarl.agents.actions import ActionHead, orthogonal_
+from metarl.agents.actions import action_head, orthogonal_
 from metarl.agents.config import Config, Count, Range
-from metarl.agents.rl2.memory import MEMORIES
+from metarl.agents.rl2.memory import MEMORIES, Memory
+from metarl.agents.vision import Vision
+from metarl.errors import InvalidValueError
+from metarl.trial import TrialInput
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,28 @@ class NetworkConfig(Config):
     """The recurrent cell."""
     encoder: Sequence[Count] = ()
     """The sizes of tanh layers before the memory."""
+    channels: Sequence[Count] = (16, 32, 32)
+    """The filters of the convolutions that images go through, actor's and critic's alike."""
+    image_features: Count = 64
+    """The number of features they make of each image."""
     separate_critic: bool = False
     """Whether the critic has an encoder and a memory of its own."""
     log_std_init: Annotated[float, Range(-100, 100)] = -0.5
     """The initial log standard deviation of Box actions, in units of half the action range."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.channels:
+            raise InvalidValueError("channels must name at least one convolution, got []")
+
 
 class RecurrentActorCritic(nn.Module):
-    """A memory with a policy head and a value head: input rows to actions and values.
+    """A memory with a policy head and a value head: inputs to actions and values.
+
+    An input is a row and, where observations hold images, their pixels; both go on as one row.
 
     Args:
-        input_size: The length of an input row.
+        trial_input: The inputs.
         action_space: The action space.
         generator: The source of the initial weights.
         config: Sizes and kinds.
@@ -41,7 +55,7 @@ class RecurrentActorCritic(nn.Module):
 
     def __init__(
         self,
-        input_size: int,
+        trial_input: TrialInput,
         action_space: spaces.Space[Any],
         generator: torch.Generator,
         config: NetworkConfig,
@@ -49,7 +63,14 @@ class RecurrentActorCritic(nn.Module):
         super().__init__()
         memory = MEMORIES[config.memory]
         size, encoder = config.hidden_size, config.encoder
-        self.action_head = ActionHead(action_space)
+        self.action_head = action_head(action_space)
+        input_size = trial_input.size
+        self.vision = None
+        if trial_input.image_shapes:
+            self.vision = Vision(
+                trial_input.image_shapes, config.channels, config.image_features, generator
+            )
+            input_size += self.vision.num_features
         self.actor = memory(input_size, size, encoder, generator)
         self.critic = (
             memory(input_size, size, encoder, generator) if config.separate_critic else None
@@ -69,18 +90,21 @@ class RecurrentActorCritic(nn.Module):
         """Return the actor's memory at the start of a trial, of shape (num_slots, n, hidden)."""
         return self.actor.initial_state(num_trials)
 
-    def act(self, inputs: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def act(
+        self, rows: torch.Tensor, pixels: torch.Tensor, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Continue from a memory.
 
         Args:
-            inputs: Input rows, of shape (time, n, input_size).
+            rows: Input rows, of shape (time, n, row_size).
+            pixels: Their pixels, uint8, of shape (time, n, num_pixels).
             state: The memory before the first row, of shape (num_slots, n, hidden_size).
 
         Returns:
             What :meth:`distribution` takes, of shape (time, n, num_outputs), and the memory after
             the last row.
         """
-        features, after = self.actor(inputs, state)
+        features, after = self.actor(self._see(rows, pixels), state)
         return self.policy(features), after
 
     def distribution(self, outputs: torch.Tensor) -> torch.distributions.Distribution:
@@ -92,29 +116,36 @@ class RecurrentActorCritic(nn.Module):
         return self.action_head.sample(outputs, self.log_std, generator)
 
     def forward(
-        self, inputs: torch.Tensor
+        self, rows: torch.Tensor, pixels: torch.Tensor
     ) -> tuple[torch.distributions.Distribution, torch.Tensor]:
         """Run over whole trials, from an empty memory.
 
         Args:
-            inputs: Input rows, of shape (time, n, input_size).
+            rows: Input rows, of shape (time, n, row_size).
+            pixels: Their pixels, uint8, of shape (time, n, num_pixels).
 
         Returns:
             The action distribution over (time, n), and the values of shape (time, n).
         """
-        features, _ = self.actor(inputs, self.actor.initial_state(inputs.shape[1]))
-        return self.distribution(self.policy(features)), self.values(inputs, features)
+        inputs = self._see(rows, pixels)
+        features = self._run(self.actor, inputs)
+        values = features if self.critic is None else self._run(self.critic, inputs)
+        return self.distribution(self.policy(features)), self.value(values).squeeze(-1)
 
-    def values(self, inputs: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the values alone, of shape (time, n).
-
-        Args:
-            inputs: Input rows of whole trials, of shape (time, n, input_size).
-            features: The actor's features, if they are known.
-        """
-        if self.critic is not None:
-            features, _ = self.critic(inputs, self.critic.initial_state(inputs.shape[1]))
-        elif features is None:
-            features, _ = self.actor(inputs, self.actor.initial_state(inputs.shape[1]))
-        values: torch.Tensor = self.value(features)
+    def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the values alone, of shape (time, n). See :meth:`forward`."""
+        values: torch.Tensor = self.value(
+            self._run(self.critic or self.actor, self._see(rows, pixels))
+        )
         return values.squeeze(-1)
+
+    def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what memories take."""
+        if self.vision is None:
+            return rows
+        return torch.cat([rows, self.vision(pixels)], dim=-1)
+
+    @staticmethod
+    def _run(memory: Memory, inputs: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = memory(inputs, memory.initial_state(inputs.shape[1]))[0]
+        return features

@@ -24,7 +24,8 @@ class Batch:
     """What PPO learns from, of shapes (time, num_trials, ...).
 
     Attributes:
-        inputs: The network's inputs.
+        rows: The network's input rows.
+        pixels: Their pixels, uint8.
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         advantages: Standardised over all real steps, zero in the padding.
@@ -33,7 +34,8 @@ class Batch:
         mask: 1 where a step is real and 0 in the padding.
     """
 
-    inputs: torch.Tensor
+    rows: torch.Tensor
+    pixels: torch.Tensor
     actions: torch.Tensor
     log_probs: torch.Tensor
     advantages: torch.Tensor
@@ -63,7 +65,7 @@ class PPO:
 def make_batch(
     network: RecurrentActorCritic,
     trials: Trials,
-    inputs: torch.Tensor,
+    rows: torch.Tensor,
     rewards: torch.Tensor,
     gamma: float,
     gae_lambda: float,
@@ -76,7 +78,7 @@ def make_batch(
     Args:
         network: The network.
         trials: What was recorded.
-        inputs: The network's inputs, made of ``trials.rows``.
+        rows: The network's input rows, made of ``trials.rows``.
         rewards: The rewards as they are trained on.
         gamma: The discount factor.
         gae_lambda: The decay of generalised advantage estimation.
@@ -85,13 +87,14 @@ def make_batch(
         The batch, and the share of the targets' variance that the critic explains.
     """
     mask = trials.mask
-    values = trial_values(network, inputs) * trials.episodes_left
+    values = trial_values(network, rows, trials.pixels) * trials.episodes_left
     advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
     targets = advantages + values * mask
     residual = masked_mean((targets - values).square(), mask)
     spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
     batch = Batch(
-        inputs=inputs,
+        rows=rows,
+        pixels=trials.pixels,
         actions=trials.actions,
         log_probs=trials.log_probs,
         advantages=standardize(advantages, mask),
@@ -102,12 +105,15 @@ def make_batch(
     return batch, 1.0 - (residual / spread).item()
 
 
-def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.Tensor:
+def trial_values(
+    network: RecurrentActorCritic, rows: torch.Tensor, pixels: torch.Tensor
+) -> torch.Tensor:
     """Return the critic's values of whole trials, without a gradient.
 
     Args:
         network: The network.
-        inputs: Of shape (time, n, input_size).
+        rows: Of shape (time, n, row_size).
+        pixels: Of shape (time, n, num_pixels).
 
     Returns:
         A tensor of shape (time, n).
@@ -115,10 +121,10 @@ def trial_values(network: RecurrentActorCritic, inputs: torch.Tensor) -> torch.T
 
     def values(piece: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():  # in each thread, for the mode is a thread's own
-            return network.values(inputs[:, piece])
+            return network.values(rows[:, piece], pixels[:, piece])
 
-    trials = torch.arange(inputs.shape[1], device=inputs.device)
-    return torch.cat(parallel_map(values, _pieces(network, trials, len(inputs))), dim=1)
+    trials = torch.arange(rows.shape[1], device=rows.device)
+    return torch.cat(parallel_map(values, _pieces(network, trials, len(rows))), dim=1)
 
 
 def ppo_update(
@@ -186,7 +192,7 @@ def ppo_gradients(
         loss, measured = ppo_loss(network, part, options)
         return torch.autograd.grad(share * loss, list(network.parameters())), share * measured
 
-    pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.inputs)))
+    pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.rows)))
     gradients: list[torch.Tensor] = [sum(parts) for parts in zip(*(each for each, _ in pieces))]
     return gradients, sum(measured for _, measured in pieces)  # type: ignore[return-value]
 
@@ -205,7 +211,7 @@ def ppo_loss(
         The loss; and policy loss, value loss, entropy and divergence, without a gradient.
     """
     mask = batch.mask
-    distribution, values = network(batch.inputs)
+    distribution, values = network(batch.rows, batch.pixels)
     log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
     surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
     value_loss = 0.5 * masked_mean((values * batch.episodes_left - batch.targets).square(), mask)

@@ -1,0 +1,340 @@
+"""Observations and actions of every kind of space, through everything that touches them."""
+
+import copy
+import re
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from torch.distributions import Categorical
+
+from metarl import Choice, TaskDistribution, TaskVectorEnv, TrialEnv, check_tasks, evaluate
+from metarl.agents import MAML, RL2
+from metarl.agents.actions import action_head
+from metarl.agents.linear_baseline import linear_baseline
+from metarl.agents.vision import Vision
+from metarl.batches import as_batch, replaced, stack, take
+from metarl.envs import from_gymnasium
+from metarl.spaces import check_space, difference, flatten, split, to_json
+from metarl.vector import TaskEnv
+
+IMAGE = spaces.Box(0, 255, (9, 8, 3), np.uint8)
+ZOO = spaces.Dict(
+    {
+        "bits": spaces.MultiBinary([2, 2]),
+        "kinds": spaces.MultiDiscrete([2, 3], start=[0, 5]),
+        "image": IMAGE,
+        "pair": spaces.Tuple([spaces.Discrete(3, start=1), spaces.Box(-1.0, 1.0, (2,))]),
+        "board": spaces.Box(0, 1, (2, 2), np.uint8),  # no image: its values end at 1
+    }
+)
+ACTIONS = {
+    "discrete": spaces.Discrete(3, start=2),
+    "box": spaces.Box(-1.0, 2.0, (2,), np.float32),
+    "integers": spaces.Box(0, 4, (2,), np.int64),
+    "multi-discrete": spaces.MultiDiscrete([[2, 4], [3, 2]], start=[[0, 1], [0, 0]]),
+    "multi-binary": spaces.MultiBinary(3),
+}
+
+
+class Zoo(gymnasium.Env):
+    """Random observations; actions earn their sum times the task's sign. Episodes of 3 steps."""
+
+    observation_space = ZOO
+
+    def __init__(self, action_space, sign=1.0):
+        self.action_space, self.sign = action_space, sign
+
+    def _see(self):
+        return self.observation_space.sample()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space = copy.deepcopy(ZOO)
+            self.observation_space.seed(seed)
+        return self._see(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), (action, self.action_space)
+        return self._see(), float(self.sign * np.sum(action)), False, False, {}
+
+
+def zoo(kind):
+    return from_gymnasium(
+        lambda sign: Zoo(ACTIONS[kind], sign), {"sign": Choice((-1.0, 1.0))}, horizon=3,
+        name="zoo", episodes_per_trial=2, shares_tasks=True,
+    )  # fmt: skip
+
+
+def agents(tasks):
+    small = {"hidden_size": 8, "channels": [4], "image_features": 4}
+    yield RL2(tasks, seed=0, trials_per_iteration=4, trials_per_minibatch=2, policy_kwargs=small,
+              normalize_observation=True)  # fmt: skip
+    yield MAML(tasks, seed=0, meta_batch_size=2, episodes_per_adaptation=2)
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_agents_learn_save_and_act_in_any_space(kind, tmp_path):
+    tasks = zoo(kind)
+    for agent in agents(tasks):
+        agent.learn(24)
+        agent.save(tmp_path / agent.name)
+        loaded = type(agent).load(tmp_path / agent.name, tasks)
+        settings = {"num_tasks": 2, "num_episodes": 4, "seed": 2}
+        returns = evaluate(agent, tasks, **settings).returns
+        assert np.array_equal(returns, evaluate(loaded, tasks, **settings).returns)
+        assert np.ptp(returns) > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*(infinity|normalized)")
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_predict_in_single_environments(kind):
+    tasks = zoo(kind)
+    rl2, maml = agents(tasks)
+    trial = TrialEnv(tasks)
+    check_env(trial, skip_render_check=True)
+    row, _ = trial.reset(seed=0)
+    action, state = rl2.predict(row)
+    assert trial.action_space.contains(action)
+    row, *_ = trial.step(action)
+    both = stack(trial.observation_space, [row, row])
+    assert rl2.predict(both)[0].shape[0] == 2
+    assert rl2.predict(row, state)[1][0].shape == state[0].shape
+    env = TaskEnv(tasks.make_vec(1))
+    observation, _ = env.reset(seed=0)
+    assert env.action_space.contains(maml.predict(observation)[0])
+    with pytest.raises(ValueError, match="expected observations of"):
+        maml.predict({"bits": 1})
+
+
+@pytest.mark.filterwarnings("ignore:.*(infinity|normalized)")
+def test_check_tasks_and_the_oracles_view():
+    tasks = zoo("discrete")
+    assert check_tasks(tasks, num_steps=20).passed
+    told = tasks.told()
+    env = TaskEnv(told.make_vec(1))
+    check_env(env, skip_render_check=True)
+    assert set(env.observation_space) == {"observation", "task"}  # the image stays an image
+    for agent in agents(told):
+        agent.learn(24)
+
+
+def test_a_leak_is_named_by_its_keys():
+    class Leaky(Zoo):
+        def _see(self):
+            seen = super()._see()
+            seen["pair"] = (seen["pair"][0], np.array([self.sign, 0.0], np.float32))
+            return seen
+
+    tasks = from_gymnasium(
+        lambda sign: Leaky(ACTIONS["discrete"], sign), {"sign": Choice((-1.0, 1.0))}, horizon=3,
+        shares_tasks=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"entry \['pair'\]\[1\]\[0\]"):
+        check_tasks(tasks, num_steps=20)
+
+
+@pytest.mark.parametrize("space", [ZOO, *ZOO.values(), *ACTIONS.values()])
+def test_flatten_agrees_with_gymnasium(space):
+    space.seed(0)
+    values = [space.sample() for _ in range(5)]
+    rows = flatten(space, stack(space, values))
+    expected = np.array([spaces.flatten(space, value) for value in values], dtype=np.float32)
+    if space == ZOO:  # images become numbers from 0 to 1: 216 columns of pixels
+        assert np.allclose(np.sort(rows)[:, -1], 1.0, atol=0.1)
+        assert rows.shape == expected.shape
+    elif space == IMAGE:
+        assert np.allclose(rows * 255.0, expected)
+    else:
+        assert np.array_equal(rows, expected)
+
+
+def test_split_keeps_images_as_bytes():
+    ZOO.seed(1)
+    values = [ZOO.sample() for _ in range(4)]
+    rows, pixels = split(ZOO, stack(ZOO, values))
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels[2].reshape(IMAGE.shape), values[2]["image"])
+    assert rows.shape == (4, 4 + 5 + 5 + 4)
+
+
+def test_batches_are_taken_and_replaced_without_changing_the_old():
+    ZOO.seed(2)
+    batch = stack(ZOO, [ZOO.sample() for _ in range(4)])
+    other = stack(ZOO, [ZOO.sample() for _ in range(2)])
+    before = flatten(ZOO, batch).copy()
+    new = replaced(batch, np.array([1, 3]), other)
+    expected = before.copy()
+    expected[[1, 3]] = flatten(ZOO, other)
+    assert np.array_equal(flatten(ZOO, new), expected)
+    assert np.array_equal(flatten(ZOO, batch), before)
+    single = take(batch, 1)
+    assert ZOO.contains(single)
+    again, was_single = as_batch(ZOO, single)
+    assert was_single
+    assert np.array_equal(flatten(ZOO, again), before[1:2])
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (spaces.Dict({**ZOO.spaces, "bits": spaces.MultiBinary(2)}), r"bits: shape \[2, 2\], not"),
+        (spaces.Dict({"bits": ZOO["bits"]}), "entries .*, not bits"),
+        (ZOO["pair"], "Dict, not Tuple"),
+        (ZOO, None),
+    ],
+)
+def test_differences_between_spaces(other, expected):
+    differs = difference(to_json(ZOO), other)
+    assert differs is None if expected is None else re.search(expected, differs)
+
+
+@pytest.mark.parametrize(
+    ("what", "space", "match"),
+    [
+        ("observation", spaces.Text(5), "ObservationWrapper"),
+        ("observation", spaces.Dict({}), "is empty"),
+        ("observation", spaces.Dict({"a": IMAGE, "b": spaces.Dict({"c": spaces.Text(3)})}),
+         r"at \['b'\]\['c'\]; leave it out with .*\['a'\]"),
+        ("action", ZOO, "ActionWrapper"),
+    ],
+)  # fmt: skip
+def test_spaces_that_agents_cannot_deal_with(what, space, match):
+    with pytest.raises(ValueError, match=match):
+        check_space(what, space)
+
+
+def test_an_environment_that_forgets_an_entry():
+    class Forgetful(Zoo):
+        def _see(self):
+            seen = super()._see()
+            del seen["pair"]
+            return seen
+
+    tasks = from_gymnasium(
+        lambda sign: Forgetful(ACTIONS["discrete"], sign), {"sign": Choice((-1.0, 1.0))}, horizon=3
+    )
+    with pytest.raises(ValueError, match="KeyError: 'pair'"):
+        tasks.make_vec(2).reset(seed=0)
+
+
+# Distributions over actions.
+
+
+def test_multi_discrete_actions_follow_independent_chances():
+    space = spaces.MultiDiscrete([2, 4], start=[0, 1])
+    head = action_head(space)
+    chances = [torch.tensor([0.3, 0.7]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
+    outputs = torch.cat([c.log() for c in chances]).requires_grad_()
+    many = outputs.detach().expand(8000, 6)
+    actions = head.sample(many, None, torch.Generator().manual_seed(0))
+    for part, expected in zip(actions.T, chances):
+        shares = torch.bincount(part, minlength=len(expected)) / len(part)
+        assert shares.tolist() == pytest.approx(expected.tolist(), abs=0.02)
+    assert head.to_env(actions)[:, 1].min() == 1
+    assert head.sample(many[:1], None, None).tolist() == [[1, 3]]
+    distribution = head.distribution(outputs)
+    parts = [Categorical(probs=c) for c in chances]
+    action = torch.tensor([1, 2])
+    assert distribution.log_prob(action).item() == pytest.approx(np.log(0.7 * 0.3), abs=1e-5)
+    assert distribution.entropy().item() == pytest.approx(sum(p.entropy() for p in parts).item())
+    other = head.distribution(torch.zeros(6))
+    divergence = torch.distributions.kl_divergence(distribution, other)
+    slow = sum((c * (c * len(c)).log()).sum() for c in chances)  # to uniform chances, part by part
+    assert divergence.item() == pytest.approx(slow.item(), abs=1e-5)
+    (gradient,) = torch.autograd.grad(divergence + distribution.entropy(), outputs)
+    assert torch.isfinite(gradient).all()
+
+
+def test_multi_binary_actions_follow_independent_chances():
+    head = action_head(spaces.MultiBinary(2))
+    outputs = torch.tensor([0.2, 0.9]).logit()
+    actions = head.sample(outputs.expand(8000, 2), None, torch.Generator().manual_seed(0))
+    assert actions.mean(0).tolist() == pytest.approx([0.2, 0.9], abs=0.02)
+    assert head.sample(outputs[None], None, None).tolist() == [[0.0, 1.0]]
+    log_prob = head.distribution(outputs).log_prob(torch.tensor([1.0, 1.0]))
+    assert log_prob.item() == pytest.approx(np.log(0.2 * 0.9), abs=1e-5)
+
+
+def test_integer_actions_are_rounded():
+    head = action_head(ACTIONS["integers"])
+    assert head.to_env(torch.tensor([[0.3, -9.0]])).tolist() == [[3, 0]]  # 2 + 2 * 0.3 = 2.6
+
+
+# Images.
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (3, 20, 30), (7, 7, 3), (2, 2, 1), (64, 64, 3)])
+def test_pictures_of_any_size_and_order(shape):
+    vision = Vision([shape, (5, 5, 1)], (4, 8, 8), 6, torch.Generator().manual_seed(0))
+    pixels = torch.randint(0, 256, (2, 3, int(np.prod(shape)) + 25), dtype=torch.uint8)
+    features = vision(pixels)
+    assert features.shape == (2, 3, 12)
+    assert torch.isfinite(features).all()
+
+
+def test_channels_may_come_first_or_last():
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    last, first = (Vision([shape], (4,), 6, generator) for shape, generator
+                   in zip([(9, 8, 3), (3, 9, 8)], generators))  # fmt: skip
+    image = torch.randint(0, 256, (9, 8, 3), dtype=torch.uint8)
+    torch.testing.assert_close(
+        last(image.reshape(1, -1)), first(image.permute(2, 0, 1).reshape(1, -1))
+    )
+
+
+class SidesVectorEnv(TaskVectorEnv):
+    """A picture is bright on one side, and to name it earns what the task says."""
+
+    def __init__(self, num_envs):
+        super().__init__(
+            num_envs,
+            parameters={"worth": Choice((1.0, 2.0))},
+            observation_space=spaces.Dict({"image": spaces.Box(0, 255, (6, 6, 1), np.uint8)}),
+            action_space=spaces.Discrete(2),
+            horizon=1,
+        )
+
+    def _set_parameters(self, columns):
+        self._worth = columns["worth"]
+        self._side = np.zeros(self.num_envs, dtype=np.int64)
+
+    def _reset(self, ids):
+        draws = self.random.uniform(ids, 37)
+        self._side[ids] = draws[:, 36] < 0.5
+        images = (100.0 * draws[:, :36]).reshape(-1, 6, 6, 1)
+        bright = np.arange(6)[:, None] // 3 == self._side[ids][:, None, None, None]
+        return {"image": (images + 100.0 * bright).astype(np.uint8)}
+
+    def _step(self, ids, actions):
+        rewards = self._worth[ids] * (actions == self._side[ids])
+        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
+
+
+def test_rl2_learns_from_what_it_sees():
+    # One who sees earns 1.5 in each episode on average, one who is blind 0.75.
+    tasks = TaskDistribution(
+        "sides", {"worth": Choice((1.0, 2.0))}, SidesVectorEnv, shares_tasks=True,
+        episodes_per_trial=4, statistic="mean",
+    )  # fmt: skip
+    agent = RL2(
+        tasks, seed=0, trials_per_iteration=64, trials_per_minibatch=32, learning_rate=3e-3,
+        policy_kwargs={"hidden_size": 32, "channels": [8], "image_features": 16},
+    )  # fmt: skip
+    agent.learn(8_000)
+    report = evaluate(agent, tasks, num_tasks=200, seed=1, deterministic=True)
+    shares = report.returns / report.tasks.columns["worth"][:, None]
+    assert shares.mean() > 0.95
+
+
+def test_the_baseline_of_large_observations_is_bounded():
+    generator = torch.Generator().manual_seed(0)
+    observations = torch.rand(10, 2, 3, 5000, generator=generator)
+    returns = observations[..., 0] - observations[..., 1]
+    fitted = linear_baseline(observations, returns, torch.ones(10, 2, 3))
+    assert fitted.shape == returns.shape
+    assert torch.isfinite(fitted).all()
