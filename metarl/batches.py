@@ -83,7 +83,7 @@ def as_batch(space: Space, values: Values) -> tuple[Values, bool]:
         for key in path:
             part = part[key]
         single = np.ndim(part) == len(first.shape or ())
-        batch = stack(space, [values]) if single else map_leaves(np.asarray, values)
+        batch = map_leaves(lambda part: np.asarray(part)[None if single else ...], values)
         for leaf, rows in leaf_values(space, batch):
             if rows.shape[1:] != leaf.shape:
                 raise InvalidValueError(

@@ -86,7 +86,7 @@ class Witness:
         batch, explained_variance = make_batch(network, trials, *arguments)
         self.recorded.append(trials)
         self.batches.append(batch)
-        self.values.append(trial_values(network, batch.inputs) * trials.episodes_left)
+        self.values.append(trial_values(network, batch.rows, batch.pixels) * trials.episodes_left)
         for check in self.checks:
             check(batch)
         return batch, explained_variance
@@ -102,7 +102,7 @@ class Witness:
 def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
     witness = Witness(space).learn()
     (batch,) = witness.batches
-    inputs, mask = batch.inputs.numpy(), batch.mask.numpy()
+    inputs, mask = batch.rows.numpy(), batch.mask.numpy()
     ends = 0
     for n in range(6):
         last = None
@@ -180,7 +180,7 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
     def check(batch):
         real = batch.mask.bool()
         with torch.no_grad():
-            distribution, values = witness.agent.network(batch.inputs)
+            distribution, values = witness.agent.network(batch.rows, batch.pixels)
         log_probs = distribution.log_prob(batch.actions)
         torch.testing.assert_close(log_probs[real], batch.log_probs[real], atol=1e-5, rtol=0.0)
         values = values * batch.episodes_left
@@ -227,7 +227,7 @@ def test_minibatches_are_whole_trials():
     witness.agent.network.register_forward_pre_hook(
         lambda _, given: batches.append(given[0]) if len(given[0]) > 1 else None
     )
-    inputs = witness.learn().batches[0].inputs
+    inputs = witness.learn().batches[0].rows
     assert [batch.shape[:2] for batch in batches] == [(len(inputs), n) for n in (4, 4, 2)] * 3
     orders = []
     for epoch in range(3):
@@ -285,9 +285,7 @@ def test_the_gradient_ignores_padding():
     for garbage in (0.0, 50.0):
         agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
         noise = garbage * (1.0 - batch.mask)
-        padded = replace(
-            batch, inputs=batch.inputs + noise[..., None], targets=batch.targets + noise
-        )
+        padded = replace(batch, rows=batch.rows + noise[..., None], targets=batch.targets + noise)
         generator = torch.Generator().manual_seed(0)
         ppo_update(agent.network, agent.optimizer, padded, options, generator)
         results.append(agent.network.state_dict())
@@ -321,7 +319,7 @@ def test_normalised_inputs_use_the_moments_before_the_iteration():
     witness = Witness(num_iterations=2, **NORMAL).learn()
     active = witness.steps(0, 4)
     seen, rewards = witness.steps(0, 0)[active], witness.steps(0, 2)[active]
-    inputs = witness.batches[1].inputs.numpy()
+    inputs = witness.batches[1].rows.numpy()
     present = witness.steps(1, 0)
     real = witness.steps(1, 4)
     expected = (present - seen.mean(0)) / seen.std(0)
