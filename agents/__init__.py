@@ -16,13 +16,34 @@ from metarl.agents.base import MetaAgent
 from metarl.agents.baselines import RandomActions
 from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
+from metarl.agents.sb3 import SB3Agent, TaskVecEnv
+from metarl.agents.sb3.fine_tune import FineTune, FromScratch
+from metarl.agents.sb3.multi_task import MultiTask
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_names
 
-__all__ = ["AGENTS", "MAML", "REFERENCES", "RL2", "MetaAgent", "reference"]
+__all__ = [
+    "AGENTS",
+    "MAML",
+    "REFERENCES",
+    "RL2",
+    "FineTune",
+    "FromScratch",
+    "MetaAgent",
+    "MultiTask",
+    "SB3Agent",
+    "TaskVecEnv",
+    "reference",
+]
 
-AGENTS: dict[str, type[MetaAgent[Any]]] = {"maml": MAML, "rl2": RL2}
-"""The meta-learners by their names on the command line."""
+AGENTS: dict[str, type[MetaAgent[Any]]] = {
+    "fine-tune": FineTune,
+    "from-scratch": FromScratch,
+    "maml": MAML,
+    "multi-task": MultiTask,
+    "rl2": RL2,
+}
+"""The agents that train, by their names on the command line."""
 
 REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "random": RandomActions,

@@ -113,14 +113,10 @@ class Description:
 
 def describe(config_class: type[Config]) -> list[Description]:
     """Return what is to be known of each field of a configuration."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
-    assert isinstance(definition, ast.ClassDef)
-    # Python drops a string that follows a field; the source still has it.
-    docs = {
-        str(getattr(field.target, "id", "")): inspect.cleandoc(str(ast.literal_eval(text.value)))
-        for field, text in zip(definition.body, definition.body[1:])
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    docs: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        if issubclass(base, Config) and base is not Config:
+            docs |= _field_docs(base)
     hints = typing.get_type_hints(config_class)
     return [
         Description(
@@ -131,6 +127,18 @@ def describe(config_class: type[Config]) -> list[Description]:
         )
         for field in fields(config_class)  # type: ignore[arg-type]
     ]
+
+
+def _field_docs(config_class: type[Config]) -> dict[str, str]:
+    """Return the docstrings of a class's own fields."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
+    assert isinstance(definition, ast.ClassDef)
+    # Python drops a string that follows a field; the source still has it.
+    return {
+        str(getattr(field.target, "id", "")): inspect.cleandoc(str(ast.literal_eval(text.value)))
+        for field, text in zip(definition.body, definition.body[1:])
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
 
 
 def document(agent_class: type, config_class: type[Config]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.batches import take
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, stream, stream_seed
@@ -87,6 +88,10 @@ class TrialInput:
         pixels = spaces.Box(0, 255, (self.num_pixels,), np.uint8)
         return spaces.Dict({"row": row, "pixels": pixels})
 
+    def value(self, rows: Rows) -> Values:
+        """Return rows and pixels as a batch of values of :meth:`space`."""
+        return {"row": rows[0], "pixels": rows[1]} if self.num_pixels else rows[0]
+
 
 class TrialEnv(gymnasium.Env[Any, Any]):
     """A gymnasium environment whose episode is a whole trial, with a new task at each reset.
@@ -139,7 +144,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
         self._episode = 0
         self._env.set_tasks(self._tasks.sample(self._split, 1, trial_seed))
         observations, info = self._env.reset(seed=stream_seed(trial_seed, "env"))
-        return self._row(self._input.start(observations)), info
+        return take(self._input.value(self._input.start(observations)), 0), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; ``terminated`` marks the end of the trial, not of an episode."""
@@ -150,12 +155,8 @@ class TrialEnv(gymnasium.Env[Any, Any]):
         trial_end = self._episode >= self.episodes_per_trial
         if trial_end:  # nothing follows
             observations = info["final_obs"]
-        row = self._row(self._input.follow(observations, actions, rewards, ended))
-        return row, float(rewards[0]), trial_end, False, {}
-
-    def _row(self, rows: Rows) -> Any:
-        row, pixels = rows[0][0], rows[1][0]
-        return {"row": row, "pixels": pixels} if self._input.num_pixels else row
+        rows = self._input.value(self._input.follow(observations, actions, rewards, ended))
+        return take(rows, 0), float(rewards[0]), trial_end, False, {}
 
     def close(self) -> None:
         """Close the task environment."""

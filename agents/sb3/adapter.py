@@ -1,0 +1,154 @@
+"""Policies of Stable-Baselines3, judged like any other agent."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecNormalize
+
+from metarl.adaptation import Transition
+from metarl.agents.sb3.streams import global_streams
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidTypeError, check_at_least
+from metarl.seeding import Seed, stream_seed
+from metarl.spaces import Values
+from metarl.trial import TrialInput
+
+Array = NDArray[Any]
+
+
+class Predicts(Protocol):
+    """What SB3's algorithms and policies have."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, Any]:
+        """Choose actions."""
+        ...
+
+
+class SB3Agent:
+    """An algorithm or a policy of SB3, with or without a state, for :func:`metarl.evaluate`.
+
+    ::
+
+        model = PPO("MlpPolicy", TaskVecEnv(tasks, 64)).learn(1_000_000)
+        evaluate(SB3Agent(model, tasks), tasks)
+
+    It adapts by its state alone: one that was trained on whole trials
+    (``TaskVecEnv(..., episodes_per_trial=3)``) keeps it over the episodes of a task, any other
+    starts anew in each.
+
+    Args:
+        model: What has SB3's ``predict``.
+        tasks: The family it was trained on.
+        trials: Whether it was trained on trials.
+        normalize: The ``VecNormalize`` it was trained behind, if there was one.
+        name: How reports call it.
+
+    Raises:
+        TypeError: If the model has no ``predict``.
+    """
+
+    episodes_per_adaptation = 1
+
+    def __init__(
+        self,
+        model: Predicts,
+        tasks: TaskDistribution,
+        *,
+        trials: bool = False,
+        normalize: VecNormalize | None = None,
+        name: str | None = None,
+    ):
+        if not hasattr(model, "predict"):
+            raise InvalidTypeError(f"the model needs SB3's predict(), got {model!r}")
+        env = tasks.make_vec(1)
+        env.close()
+        self.observation_space = env.single_observation_space
+        self.action_space = env.single_action_space
+        self.name = name or type(model).__name__
+        self._model = model
+        self._trials = trials
+        self._normalize = normalize
+
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> "SB3Adaptation":
+        """Return the model in ``num_tasks`` tasks, with empty states."""
+        check_at_least(1, num_tasks=num_tasks)
+        return SB3Adaptation(
+            self._model,
+            num_tasks,
+            seed=seed,
+            deterministic=deterministic,
+            prepare=self._normalize.normalize_obs if self._normalize else None,
+            trial_input=(
+                TrialInput(self.observation_space, self.action_space) if self._trials else None
+            ),
+        )
+
+
+class SB3Adaptation:
+    """A model's states in several tasks.
+
+    Args:
+        model: What has SB3's ``predict``.
+        num_tasks: The number of tasks.
+        seed: The seed of the actions.
+        deterministic: Whether to take the most likely actions.
+        prepare: Makes of a batch of observations what the model takes.
+        finish: Makes of its actions those of the environments.
+        trial_input: Makes the rows of trials of observations before, for a model trained on trials.
+    """
+
+    def __init__(
+        self,
+        model: Predicts,
+        num_tasks: int,
+        *,
+        seed: Seed,
+        deterministic: bool,
+        prepare: Callable[[Values], Values] | None = None,
+        finish: Callable[[Array], Array] = np.asarray,
+        trial_input: TrialInput | None = None,
+    ):
+        self._model = model
+        self._seed = seed
+        self._deterministic = deterministic
+        self._prepare = prepare
+        self._finish = finish
+        self._input = trial_input
+        self._state: Any = None
+        self._starts = np.ones(num_tasks, dtype=np.bool_)
+        self._last: Transition | None = None
+        self._num_steps = 0
+
+    def act(self, observations: Values) -> Array:
+        if self._input is not None:
+            observations = self._rows(self._input, observations)
+        if self._prepare is not None:
+            observations = self._prepare(observations)
+        with global_streams(stream_seed(self._seed, "actions", self._num_steps)):
+            actions, self._state = self._model.predict(
+                observations, self._state, self._starts, deterministic=self._deterministic
+            )
+        self._num_steps += 1
+        return self._finish(actions)
+
+    def _rows(self, trial_input: TrialInput, observations: Values) -> Values:
+        last = self._last
+        if last is None:
+            return trial_input.value(trial_input.start(observations))
+        told = (last.actions, last.rewards, last.episode_end)
+        return trial_input.value(trial_input.follow(observations, *told))
+
+    def observe(self, transition: Transition) -> None:
+        self._last = transition
+        # Over a trial's episodes the state is kept: it is what adapts.
+        self._starts = transition.episode_end & (self._input is None)

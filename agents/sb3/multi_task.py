@@ -1,0 +1,359 @@
+"""Multi-task learning: one policy for all tasks, by SB3's PPO. It does not adapt."""
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
+from metarl.agents.base import MetaAgent
+from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Range, Share
+from metarl.agents.sb3.adapter import SB3Adaptation
+from metarl.agents.sb3.streams import global_streams
+from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, flat_space, scaled, stretch
+from metarl.agents.vision import Vision
+from metarl.batches import as_batch
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.seeding import Seed, stream_seed
+from metarl.spaces import Values, image_shapes
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PPOConfig(Config):
+    """The hyperparameters of SB3's PPO."""
+
+    num_envs: Count = 64
+    """Environments stepped side by side, each with a task of its own, new in every iteration."""
+    learning_rate: Positive = 3e-4
+    """Adam's step size."""
+    anneal: bool = False
+    """Whether the step size falls linearly to zero over ``learn``."""
+    batch_size: Annotated[int, Range(2)] = 512
+    """Steps in each gradient step."""
+    n_epochs: Count = 10
+    """Passes over what an iteration has collected."""
+    gamma: Discount = 0.99
+    """The discount factor."""
+    gae_lambda: Share = 0.95
+    """The decay of generalised advantage estimation."""
+    clip_range: Positive = 0.2
+    """PPO's clipping range."""
+    ent_coef: NotNegative = 0.0
+    """The weight of the entropy bonus."""
+    vf_coef: NotNegative = 0.5
+    """The weight of the value loss."""
+    max_grad_norm: Positive = 0.5
+    """The gradient is scaled down to this norm."""
+    target_kl: Positive | None = None
+    """Stop an iteration's epochs when the policy has moved this far; None never does."""
+    normalize: bool = True
+    """Whether to normalise observations and rewards by running moments (``VecNormalize``)."""
+    policy_kwargs: dict[str, Any] | None = None
+    """Arguments of the policy: ``hidden_sizes``, ``activation``, ``log_std_init``; see
+    :class:`metarl.agents.sb3.multi_task.PPOPolicyConfig`."""
+
+
+@dataclass(frozen=True)
+class PPOPolicyConfig(Config):
+    """The ``policy_kwargs`` of the agents on SB3's PPO."""
+
+    hidden_sizes: Sequence[Count] = (64, 64)
+    """The number of units of each hidden layer, of policy and critic alike."""
+    activation: Literal["relu", "tanh"] = "tanh"
+    """The nonlinearity of hidden layers."""
+    log_std_init: Annotated[float, Range(-100, 100)] = 0.0
+    """The initial log standard deviation of Box actions."""
+
+
+class MultiTask(MetaAgent[PPO]):
+    """One policy for all tasks, without a memory, by SB3's PPO.
+
+    ::
+
+        repeat
+            a new task of the train split for each environment
+            collect an episode in each (SB3's collect_rollouts)
+            PPO's epochs on all of it (SB3's train)
+
+    It cannot tell one task from another, and plays every episode alike: what it earns is what can
+    be had without adapting. On ``tasks.told()`` it is the oracle.
+
+    Args:
+        tasks: The family to train on.
+        seed: The seed of everything; None draws one.
+        device: Where to compute.
+        verbose: 1 prints the log of every iteration.
+        tensorboard_log: The folder for TensorBoard, or None.
+
+    Raises:
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of its range, or a name is unknown.
+    """
+
+    name = "multi-task"
+    config: PPOConfig
+    config_class = PPOConfig
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        **hyperparameters: Any,
+    ):
+        config = type(self).config_class.build(hyperparameters)
+        assert isinstance(config, PPOConfig)
+        super().__init__(
+            tasks,
+            config,
+            num_envs=config.num_envs,
+            seed=seed,
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+        )
+        with global_streams(stream_seed(self.seed, "network")):
+            self.policy = self._make_policy()
+        self._ppo: PPO | None = None
+        self._normalize = self._make_moments()
+        self._modules = {"policy": self.policy}
+        self._optimizers = {"optimizer": self.policy.optimizer}
+
+    def _make_policy(self) -> ActorCriticPolicy:
+        has_images = bool(image_shapes(self.observation_space))
+        policy_class: Any = MultiInputActorCriticPolicy if has_images else ActorCriticPolicy
+        policy: ActorCriticPolicy = policy_class(
+            flat_space(self.observation_space),
+            scaled(self.action_space),
+            lambda remaining: self.config.learning_rate,
+            **self._policy_options(),
+        )
+        return policy.to(self.device)
+
+    def _make_moments(self) -> VecNormalize | None:
+        """Return what normalises, as long as nothing was seen."""
+        if not self.config.normalize:
+            return None
+        return _normalized(FlatVecEnv(TaskVecEnv(self.tasks, 1)), self.config.gamma)
+
+    def _policy_options(self) -> dict[str, Any]:
+        config = PPOPolicyConfig.build(self.config.policy_kwargs or {}, "policy_kwargs name")
+        options: dict[str, Any] = {
+            "net_arch": list(config.hidden_sizes),
+            "activation_fn": {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[config.activation],
+            "log_std_init": config.log_std_init,
+        }
+        if shapes := image_shapes(self.observation_space):
+            options["features_extractor_class"] = RowAndPixels
+            options["features_extractor_kwargs"] = {"shapes": shapes}
+        return options
+
+    # One iteration.
+
+    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, PPO]:
+        if self._ppo is None:
+            prepared = self._prepared(TaskVecEnv(self.tasks, self.n_envs, env=env))
+            self._ppo = self._make_ppo(prepared, self.config)
+        ppo, venv = self._ppo, self._ppo.env
+        assert venv is not None
+        ppo.set_logger(self.logger)
+        venv.seed(self._seed("tasks"))
+        ppo._last_obs = venv.reset()  # type: ignore[assignment]
+        ppo._last_episode_starts = np.ones(self.n_envs, dtype=np.bool_)
+        forward = _Forward(on_step)
+        forward.init_callback(ppo)
+        with global_streams(self._seed("actions")):
+            complete = ppo.collect_rollouts(venv, forward, ppo.rollout_buffer, ppo.n_steps)
+        returns = np.array(forward.returns, dtype=np.float64).reshape(-1, 1)
+        lengths = np.array(forward.lengths, dtype=np.int64).reshape(-1, 1)
+        return Rollout(returns, lengths, complete=complete), ppo
+
+    def _update(self, experience: PPO) -> None:
+        done = self._saved_timesteps / max(self._total_timesteps, 1)
+        experience._current_progress_remaining = 1.0 - min(done, 1.0)
+        with global_streams(self._seed("minibatches")):
+            experience.train()
+
+    def _prepared(self, venv: VecEnv) -> VecEnv:
+        """Return environments whose observations are as the policy takes them."""
+        venv = FlatVecEnv(venv)
+        if self._normalize is not None:
+            moments = self._normalize
+            venv = _normalized(venv, self.config.gamma)
+            venv.obs_rms, venv.ret_rms = moments.obs_rms, moments.ret_rms
+        return venv
+
+    def _make_ppo(self, venv: VecEnv, config: PPOConfig) -> PPO:
+        # At least 2048 steps an iteration, SB3's default, and whole rounds of tasks.
+        steps = self.horizon * math.ceil(2048 / (self.horizon * venv.num_envs))
+        rate = config.learning_rate
+        with warnings.catch_warnings():  # of a last minibatch that is smaller
+            warnings.simplefilter("ignore")
+            ppo = PPO(
+                type(self.policy),
+                venv,
+                learning_rate=(lambda remaining: rate * remaining) if config.anneal else rate,
+                n_steps=steps,
+                batch_size=min(config.batch_size, steps * venv.num_envs),
+                n_epochs=config.n_epochs,
+                gamma=config.gamma,
+                gae_lambda=config.gae_lambda,
+                clip_range=config.clip_range,
+                ent_coef=config.ent_coef,
+                vf_coef=config.vf_coef,
+                max_grad_norm=config.max_grad_norm,
+                target_kl=config.target_kl,
+                policy_kwargs=self._policy_options(),
+                device=self.device,
+            )
+        ppo.policy = self.policy
+        ppo.ep_info_buffer, ppo.ep_success_buffer = deque(maxlen=100), deque(maxlen=100)
+        return ppo
+
+    # What is saved besides policy and optimiser.
+
+    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return {
+            f"{name}.{part}": torch.as_tensor(np.asarray(getattr(moments, part), dtype=np.float64))
+            for name, moments in self._moments().items()
+            for part in ("mean", "var", "count")
+        }, {}
+
+    def _restore_extra_state(
+        self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
+    ) -> None:
+        expected, _ = self._extra_state()
+        for name, tensor in expected.items():
+            if name not in tensors or tensors[name].shape != tensor.shape:
+                raise InvalidValueError(
+                    f"the moments lack {name!r}, of shape {tuple(tensor.shape)}"
+                )
+        for name, moments in self._moments().items():
+            moments.mean = tensors[f"{name}.mean"].numpy().copy()
+            moments.var = tensors[f"{name}.var"].numpy().copy()
+            moments.count = float(tensors[f"{name}.count"])
+
+    def _moments(self) -> dict[str, RunningMeanStd]:
+        if self._normalize is None:
+            return {}
+        observations: Any = self._normalize.obs_rms
+        if isinstance(observations, dict):
+            observations = observations["row"]
+        return {"observations": observations, "returns": self._normalize.ret_rms}
+
+    # Acting.
+
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> Adaptation:
+        """Return the policy in ``num_tasks`` tasks.
+
+        Args:
+            num_tasks: How many tasks to act in at once.
+            seed: The seed of the actions.
+            deterministic: Whether to take the most likely action instead of sampling.
+        """
+        check_at_least(1, num_tasks=num_tasks)
+        return SB3Adaptation(
+            self.policy,
+            num_tasks,
+            seed=seed,
+            deterministic=deterministic,
+            prepare=self._prepare,
+            finish=self._finish,
+        )
+
+    def _finish(self, actions: Array) -> Array:
+        return stretch(self.action_space, actions)
+
+    def _prepare(self, observations: Values) -> Values:
+        rows = flat(self.observation_space, observations)
+        return rows if self._normalize is None else self._normalize.normalize_obs(rows)
+
+    def predict(
+        self,
+        observation: Values,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Choose actions. SB3's signature; there is no state."""
+        batch, single = as_batch(self.observation_space, observation)
+        generator = self._prediction_generator(deterministic)
+        seed = 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator))
+        with global_streams(seed):
+            actions, _ = self.policy.predict(self._prepare(batch), deterministic=deterministic)
+        actions = self._finish(actions)
+        return (actions[0] if single else actions), state
+
+
+class RowAndPixels(BaseFeaturesExtractor):
+    """What SB3's policies see of observations with images: the row, and features of the images.
+
+    Args:
+        observation_space: Of rows and pixels.
+        shapes: The shape of each image.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, shapes: Sequence[tuple[int, int, int]]):
+        (row_size,) = observation_space["row"].shape or (0,)
+        super().__init__(observation_space, row_size + 64 * len(shapes))
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
+        self.vision = Vision(shapes, (16, 32, 32), 64, generator)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return features of shape (n, features_dim)."""
+        return torch.cat([observations["row"], self.vision(observations["pixels"])], dim=1)
+
+
+class _Forward(BaseCallback):
+    """Passes SB3's steps on as ours, and keeps the returns of episodes."""
+
+    def __init__(self, on_step: OnStep):
+        super().__init__()
+        self._forward = on_step
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+
+    def _on_step(self) -> bool:
+        seen, dones = self.locals, self.locals["dones"]
+        for i in np.flatnonzero(dones).tolist():
+            episode = seen["infos"][i]["episode"]
+            self.returns.append(episode["r"])
+            self.lengths.append(episode["l"])
+        return self._forward(
+            Transition(
+                observations=seen["self"]._last_obs,
+                actions=seen["clipped_actions"],
+                rewards=seen["rewards"],
+                terminated=dones,
+                truncated=np.zeros_like(dones),
+                next_observations=seen["new_obs"],
+                active=np.ones_like(dones),
+            )
+        )
+
+
+def _normalized(venv: VecEnv, gamma: float) -> VecNormalize:
+    keys = ["row"] if isinstance(venv.observation_space, spaces.Dict) else None
+    return VecNormalize(venv, gamma=gamma, norm_obs_keys=keys)

@@ -1,0 +1,217 @@
+"""Families of tasks as vector environments of Stable-Baselines3."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from metarl.batches import replaced, take
+from metarl.distribution import TaskDistribution
+from metarl.errors import check_at_least
+from metarl.seeding import Seed, check_seed, stream, stream_seed
+from metarl.spaces import Space, Values, flatten, image_shapes, split, vector_size
+from metarl.trial import TrialInput
+from metarl.vector import TaskVectorEnv
+
+Array = NDArray[Any]
+
+
+class TaskVecEnv(VecEnv):
+    """A batch of environments of a family for any algorithm of SB3, without a loop over them.
+
+    Every environment has a task of its own. All get new ones together, once as many steps were
+    taken as the longest episode has (with ``episodes_per_trial``, the longest trial). What still
+    runs then is cut: ``TimeLimit.truncated`` is set, so algorithms bootstrap there.
+
+    With ``episodes_per_trial`` an episode of SB3 is a whole trial, and observations are the rows of
+    :class:`metarl.trial.TrialInput`: what a recurrent policy (sb3-contrib's RecurrentPPO) needs
+    to learn to adapt. The end of a trial is terminal.
+
+    Args:
+        tasks: The family.
+        num_envs: The number of environments.
+        split: The split that tasks are drawn from.
+        seed: The seed of tasks and environments.
+        episodes_per_trial: K, the episodes of a trial; None gives plain episodes.
+        env: The batch to step, where there is one already.
+
+    Raises:
+        ValueError: If there is no such split, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        num_envs: int,
+        *,
+        split: str = "train",
+        seed: Seed = 0,
+        episodes_per_trial: int | None = None,
+        env: TaskVectorEnv | None = None,
+    ):
+        tasks.law(split)  # raises if there is no such split
+        check_seed(seed)
+        check_at_least(1, num_envs=num_envs, episodes_per_trial=episodes_per_trial or 1)
+        self.tasks = tasks
+        self.env = env or tasks.make_vec(num_envs)
+        self.period = self.env.horizon * (episodes_per_trial or 1)
+        self._split = split
+        self._seed = seed
+        self._num_draws = 0
+        self._episodes_per_trial = episodes_per_trial
+        self._input = None
+        space = self.env.single_observation_space
+        if episodes_per_trial is not None:
+            self._input = TrialInput(space, self.env.single_action_space)
+            space = self._input.space()
+        super().__init__(num_envs, space, self.env.single_action_space)
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Start the streams of tasks and environments afresh; None leaves them."""
+        if seed is not None:
+            check_seed(seed)
+            self._seed, self._num_draws = seed, 0
+        return [seed] * self.num_envs
+
+    def reset(self) -> Values:
+        """Give every environment a new task and start an episode."""
+        draw = stream(self._seed, "draw", self._num_draws)
+        self._num_draws += 1
+        self.env.set_tasks(self.tasks.sample(self._split, self.num_envs, draw))
+        observations, _ = self.env.reset(seed=stream_seed(draw, "envs"))
+        self._num_steps = 0
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
+        self._episodes = np.zeros(self.num_envs, dtype=np.int64)
+        return (
+            observations
+            if self._input is None
+            else self._input.value(self._input.start(observations))
+        )
+
+    def step_async(self, actions: Array) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
+        following, rewards, terminated, truncated, info = self.env.step(self._actions)
+        ended = terminated | truncated
+        last = following
+        if "final_obs" in info:
+            last = replaced(following, ended, take(info["final_obs"], ended))
+        dones, cut = ended, truncated
+        if self._input is not None:
+            self._episodes += ended
+            dones, cut = ended & (self._episodes == self._episodes_per_trial), np.zeros_like(ended)
+            told, value = (self._actions, rewards, ended), self._input.value
+            last = value(self._input.follow(last, *told))
+            begun = value(self._input.start(following))
+            following = value(self._input.follow(following, *told))
+            following = replaced(following, dones, take(begun, dones))
+        self._returns += rewards
+        self._lengths += 1
+        self._num_steps += 1
+        if self._num_steps == self.period:
+            cut, dones = cut | ~dones, np.ones_like(dones)
+            infos = self._infos(dones, cut, last)
+            return self.reset(), rewards, dones, infos
+        infos = self._infos(dones, cut, last)
+        self._returns[dones] = self._lengths[dones] = self._episodes[dones] = 0
+        return following, rewards, dones, infos
+
+    def _infos(self, dones: Array, cut: Array, last: Values) -> list[dict[str, Any]]:
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(dones).tolist():
+            infos[i] = {
+                "terminal_observation": take(last, i),
+                "TimeLimit.truncated": bool(cut[i]),
+                "episode": {"r": float(self._returns[i]), "l": int(self._lengths[i])},
+            }
+        return infos
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        value = getattr(self.env, attr_name)
+        return [value] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise AttributeError(
+            f"environments of {self.tasks.name!r} are stepped together: {attr_name!r} cannot be set"
+        )
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        raise AttributeError(
+            f"environments of {self.tasks.name!r} are stepped together: there is no "
+            f"{method_name!r} of a single one"
+        )
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        return [False] * len(list(self._get_indices(indices)))
+
+
+class FlatVecEnv(VecEnvWrapper):
+    """Observations of any kind as rows of numbers, with images as rows and pixels; scaled actions.
+
+    SB3's policies take no nested spaces, its convolutions no small pictures, and its Gaussian
+    policies are made for actions in [-1, 1].
+
+    Args:
+        venv: What to wrap.
+    """
+
+    def __init__(self, venv: VecEnv):
+        self._space = venv.observation_space
+        super().__init__(venv, flat_space(self._space), scaled(venv.action_space))
+
+    def reset(self) -> Values:
+        return flat(self._space, self.venv.reset())
+
+    def step_async(self, actions: Array) -> None:
+        self.venv.step_async(stretch(self.venv.action_space, actions))
+
+    def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones).tolist():
+            last = take(infos[i]["terminal_observation"], None)
+            infos[i]["terminal_observation"] = take(flat(self._space, last), 0)
+        return flat(self._space, observations), rewards, dones, infos  # type: ignore[return-value]
+
+
+def scaled(space: Space) -> Space:
+    """Return the action space of scaled actions: [-1, 1] where there are bounds."""
+    if isinstance(space, spaces.Box) and space.is_bounded():
+        return spaces.Box(-1.0, 1.0, space.shape, np.float32)
+    return space
+
+
+def stretch(space: Space, actions: Array) -> Array:
+    """Return actions of a space from those of :func:`scaled`, clipped."""
+    if not isinstance(space, spaces.Box):
+        return actions
+    if space.is_bounded():
+        actions = 0.5 * (space.low + space.high + (space.high - space.low) * actions)
+    return np.clip(actions, space.low, space.high).astype(space.dtype)
+
+
+def flat_space(space: Space) -> Space:
+    """Return the space of what :func:`flat` gives."""
+    if not image_shapes(space):
+        return spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32)
+    num_pixels = spaces.flatdim(space) - vector_size(space)
+    return spaces.Dict(
+        {
+            "row": spaces.Box(-np.inf, np.inf, (vector_size(space),), np.float32),
+            "pixels": spaces.Box(0, 255, (num_pixels,), np.uint8),
+        }
+    )
+
+
+def flat(space: Space, observations: Values) -> Values:
+    """Return a batch of observations as rows; with images as rows and pixels."""
+    if not image_shapes(space):
+        return flatten(space, observations)
+    rows, pixels = split(space, observations)
+    return {"row": rows, "pixels": pixels}
