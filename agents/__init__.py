@@ -14,6 +14,7 @@ from metarl.agents.bandit_learners import (
 )
 from metarl.agents.base import MetaAgent
 from metarl.agents.baselines import RandomActions
+from metarl.agents.goal_seekers import GridSearch, KnownGoal
 from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
@@ -53,11 +54,15 @@ REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "ucb1": UCB1,
     "gittins-index": GittinsIndex,
     "known-best-arm": KnownBestArm,
+    "bayes-optimal": GridSearch,
+    "known-goal": KnownGoal,
 }
 """Agents that need no training, by the names under which families declare them as references.
 
 They have their default hyperparameters, which nothing tunes on the tasks at hand.
 """
+
+_ORACLES = (KnownBestArm, KnownGoal)
 
 
 def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistribution]:
@@ -75,5 +80,5 @@ def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistributi
         ValueError: If the name is unknown, or the agent cannot play such tasks.
     """
     check_names([name], REFERENCES, "reference")
-    view = tasks.told() if REFERENCES[name] is KnownBestArm else tasks
+    view = tasks.told() if REFERENCES[name] in _ORACLES else tasks
     return REFERENCES[name](view), view

@@ -10,6 +10,7 @@ from metarl.distribution import TaskDistribution
 from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.custom import from_gymnasium
 from metarl.envs.dynamics import DYNAMICS
+from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d
@@ -17,7 +18,7 @@ from metarl.envs.terrain import TERRAIN
 from metarl.errors import InvalidValueError, did_you_mean
 from metarl.vector import TaskEnv, TaskVectorEnv
 
-__all__ = ["bandit", "from_gymnasium", "make", "names", "navigation_2d"]
+__all__ = ["bandit", "from_gymnasium", "gridnavi", "make", "names", "navigation_2d"]
 
 _ROBOTS = LOCOMOTION | DYNAMICS | TERRAIN
 _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
@@ -29,6 +30,7 @@ _FAMILIES |= {
     "navigation-2d": navigation_2d,
     "navigation-2d-squared": partial(navigation_2d, squared=True),
 }
+_FAMILIES |= {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}
 _FAMILIES |= _ROBOTS
 
 # Names that follow a pattern, for members of a family that are not listed.
@@ -72,6 +74,11 @@ gymnasium.register(
     "metarl/Navigation2D-v0",
     entry_point="metarl.envs.navigation:navigation_env",
     vector_entry_point="metarl.envs.navigation:NavigationVectorEnv",
+)
+gymnasium.register(
+    "metarl/GridNavi-v0",
+    entry_point="metarl.envs.gridnavi:gridnavi_env",
+    vector_entry_point="metarl.envs.gridnavi:GridNaviVectorEnv",
 )
 
 

@@ -20,10 +20,15 @@ def build(make, *args, **options):
 
 
 def test_every_family_is_registered():
-    # Bandits and navigation have one id for all their sizes and rewards; a robot one for each.
-    robots = [n for n in envs.names() if not n.startswith(("bandit-", "navigation-"))]
+    # The others have one id for all their sizes, rewards and splits; a robot one for each family.
+    others = ("bandit-", "navigation-", "gridnavi")
+    robots = [n for n in envs.names() if not n.startswith(others)]
     ids = {f"metarl/{''.join(part.capitalize() for part in name.split('-'))}-v0" for name in robots}
-    assert set(IDS) == ids | {"metarl/Bandit-v0", "metarl/Navigation2D-v0"}
+    assert set(IDS) == ids | {
+        "metarl/Bandit-v0",
+        "metarl/Navigation2D-v0",
+        "metarl/GridNavi-v0",
+    }
 
 
 # An unbounded observation is what a position or a velocity is.
