@@ -1,7 +1,6 @@
 """Navigation in the plane: the smallest problem in which one gradient step can find the task."""
 
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ GOAL = Uniform(-0.5, 0.5, (2,), nominal=0.3)
 
 _FRAME = 240  # pixels
 _VIEW = 0.8  # the frame shows [-_VIEW, _VIEW] along both axes
+_AXIS = ((np.arange(_FRAME) + 0.5) / _FRAME * 2.0 - 1.0) * _VIEW
 
 
 class NavigationVectorEnv(TaskVectorEnv):
@@ -68,6 +68,7 @@ steps |
     ):
         self.squared = squared
         self._positions = np.zeros((num_envs, 2))
+        self._drawings: list[Any] = [None] * num_envs  # only with a render mode
         farthest = MAX_STEP * (horizon + 1)  # beyond reach: rounding cannot leave the space
         super().__init__(
             num_envs,
@@ -77,16 +78,14 @@ steps |
             horizon=horizon,
             render_mode=render_mode,
         )
-        self._paths: list[list[Array]] = [[] for _ in range(num_envs)]
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._goals = columns["goal"]
+        self._restart_drawings(slice(None))
 
     def _reset(self, ids: Ids) -> Array:
         self._positions[ids] = 0.0
-        if self.render_mode is not None:
-            for index in np.arange(self.num_envs)[ids]:
-                self._paths[index] = [np.zeros(2)]
+        self._restart_drawings(ids)
         return self._positions[ids].astype(np.float32)
 
     def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
@@ -94,7 +93,7 @@ steps |
         self._positions[ids] = positions
         if self.render_mode is not None:
             for index, position in zip(np.arange(self.num_envs)[ids], positions):
-                self._paths[index].append(position)
+                self._drawings[index].move(position)
         offsets = positions - self._goals[ids]
         rewards = -np.square(offsets).sum(axis=1)
         if not self.squared:
@@ -106,24 +105,45 @@ steps |
         """Return one picture of each sub-environment, of shape (240, 240, 3); None without mode."""
         if self.render_mode is None:
             return None
-        return tuple(map(_picture, self._goals, self._paths))
+        return tuple(drawing.picture() for drawing in self._drawings)
+
+    def _restart_drawings(self, ids: Ids) -> None:
+        if self.render_mode is not None:
+            for index in np.arange(self.num_envs)[ids]:
+                self._drawings[index] = _Drawing(self._goals[index])
 
 
-def _picture(goal: Array, path: list[Array]) -> NDArray[np.uint8]:
-    """Paint goal (green), path (grey) and position (blue)."""
-    pixels = np.full((_FRAME, _FRAME, 3), 255, dtype=np.uint8)
-    axis = (np.arange(_FRAME) + 0.5) / _FRAME * 2.0 * _VIEW - _VIEW
+class _Drawing:
+    """The picture of one episode; a step paints its own part of the path and nothing else."""
 
-    def disc(center: Array, radius: float, color: tuple[int, int, int]) -> None:
-        distance = np.hypot(axis - center[0], -axis[:, None] - center[1])
-        pixels[distance <= radius] = color
+    def __init__(self, goal: Array):
+        self._canvas = np.full((_FRAME, _FRAME, 3), 255, dtype=np.uint8)
+        self._position: Array = np.zeros(2)
+        _paint_disc(self._canvas, goal, 0.03, (0, 158, 115))
 
-    disc(goal, 0.03, (0, 158, 115))
-    for start, stop in itertools.pairwise(path):
+    def move(self, position: Array) -> None:
+        """Paint the way to the next position (grey)."""
         for share in np.linspace(0.0, 1.0, 8):
-            disc(start + share * (stop - start), 0.008, (153, 153, 153))
-    disc(path[-1] if path else np.zeros(2), 0.02, (0, 114, 178))
-    return pixels
+            place = self._position + share * (position - self._position)
+            _paint_disc(self._canvas, place, 0.008, (153, 153, 153))
+        self._position = position
+
+    def picture(self) -> NDArray[np.uint8]:
+        """Return goal (green), path (grey) and position (blue)."""
+        pixels = self._canvas.copy()
+        _paint_disc(pixels, self._position, 0.02, (0, 114, 178))
+        return pixels
+
+
+def _paint_disc(
+    pixels: NDArray[np.uint8], center: Array, radius: float, color: tuple[int, int, int]
+) -> None:
+    """Paint a disc; only the square of pixels around it is looked at."""
+    middle = _FRAME * (1.0 + center * (1.0, -1.0) / _VIEW) / 2.0
+    reach = _FRAME * radius / (2.0 * _VIEW) + 1.0
+    (left, top), (right, bottom) = np.clip([middle - reach, middle + reach], 0, _FRAME).astype(int)
+    x, y = _AXIS[left:right] - center[0], -_AXIS[top:bottom, None] - center[1]
+    pixels[top:bottom, left:right][np.hypot(x, y) <= radius] = color
 
 
 def navigation_env(**kwargs: Any) -> TaskEnv:

@@ -1,5 +1,7 @@
 """Dense 2D navigation: the rules of the game, batched and single."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -95,3 +97,39 @@ def test_gymnasium_takes_it():
     assert batch.reset(seed=0)[0].shape == (3, 2)
     assert batch.render() is None
     batch.close()
+
+
+def repainted(goal, path):
+    """Paint the picture of a whole episode anew, each disc over the whole frame."""
+    pixels = np.full((240, 240, 3), 255, dtype=np.uint8)
+    axis = ((np.arange(240) + 0.5) / 240 * 2.0 - 1.0) * 0.8
+
+    def disc(center, radius, color):
+        pixels[np.hypot(axis - center[0], -axis[:, None] - center[1]) <= radius] = color
+
+    disc(goal, 0.03, (0, 158, 115))
+    for start, stop in itertools.pairwise(path):
+        for share in np.linspace(0.0, 1.0, 8):
+            disc(start + share * (stop - start), 0.008, (153, 153, 153))
+    disc(path[-1], 0.02, (0, 114, 178))
+    return pixels
+
+
+def test_pictures_grow_by_what_is_new():
+    env = NavigationVectorEnv(2, horizon=20, render_mode="rgb_array")
+    tasks = goals([0.1, 0.0], [-0.3, 0.45])
+    env.set_tasks(tasks)
+    assert np.array_equal(env.render()[1], repainted(tasks.columns["goal"][1], np.zeros((1, 2))))
+    env.reset(seed=0)
+    paths = [[np.zeros(2)], [np.zeros(2)]]
+    rng = np.random.default_rng(0)
+    for step in range(30):  # the second lane leaves the frame, and both begin anew
+        previous = [path[-1] for path in paths]
+        actions = rng.normal(0.03, 0.1, (2, 2))
+        _, _, terminated, truncated, _ = env.step(actions)
+        for lane, ended in enumerate(terminated | truncated):
+            moved = previous[lane] + np.clip(actions[lane], -0.1, 0.1)
+            paths[lane] = [np.zeros(2)] if ended else [*paths[lane], moved]
+        if step % 6 == 0 or step in (19, 20):
+            for lane, picture in enumerate(env.render()):
+                assert np.array_equal(picture, repainted(tasks.columns["goal"][lane], paths[lane]))
