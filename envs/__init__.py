@@ -13,12 +13,20 @@ from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
-from metarl.envs.navigation import navigation_2d
+from metarl.envs.navigation import navigation_2d, navigation_sparse
 from metarl.envs.terrain import TERRAIN
 from metarl.errors import InvalidValueError, did_you_mean
 from metarl.vector import TaskEnv, TaskVectorEnv
 
-__all__ = ["bandit", "from_gymnasium", "gridnavi", "make", "names", "navigation_2d"]
+__all__ = [
+    "bandit",
+    "from_gymnasium",
+    "gridnavi",
+    "make",
+    "names",
+    "navigation_2d",
+    "navigation_sparse",
+]
 
 _ROBOTS = LOCOMOTION | DYNAMICS | TERRAIN
 _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
@@ -29,6 +37,7 @@ _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
 _FAMILIES |= {
     "navigation-2d": navigation_2d,
     "navigation-2d-squared": partial(navigation_2d, squared=True),
+    "navigation-sparse": navigation_sparse,
 }
 _FAMILIES |= {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}
 _FAMILIES |= _ROBOTS
@@ -74,6 +83,11 @@ gymnasium.register(
     "metarl/Navigation2D-v0",
     entry_point="metarl.envs.navigation:navigation_env",
     vector_entry_point="metarl.envs.navigation:NavigationVectorEnv",
+)
+gymnasium.register(
+    "metarl/NavigationSparse-v0",
+    entry_point="metarl.envs.navigation:sparse_navigation_env",
+    vector_entry_point="metarl.envs.navigation:SparseNavigationVectorEnv",
 )
 gymnasium.register(
     "metarl/GridNavi-v0",

@@ -1,7 +1,9 @@
-"""Navigation in the plane: the smallest problem in which one gradient step can find the task."""
+"""Navigation in the plane, with a reward that leads to the goal, or with one that must be found."""
 
 import functools
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,20 +12,47 @@ from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
-from metarl.parameters import Uniform
+from metarl.parameters import Parameter, Uniform
 from metarl.seeding import Ids
 from metarl.vector import TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
 
 HORIZON = 100
+SPARSE_HORIZON = 20
 MAX_STEP = 0.1
 GOAL_RADIUS = 0.01
-GOAL = Uniform(-0.5, 0.5, (2,), nominal=0.3)
+REWARD_RADIUS = 0.2
 
 _FRAME = 240  # pixels
-_VIEW = 0.8  # the frame shows [-_VIEW, _VIEW] along both axes
-_AXIS = ((np.arange(_FRAME) + 0.5) / _FRAME * 2.0 - 1.0) * _VIEW
+_CENTERS = (np.arange(_FRAME) + 0.5) / _FRAME * 2.0 - 1.0
+
+
+@dataclass(frozen=True)
+class Semicircle(Parameter):
+    """Points of the plane on the upper half of the unit circle, all angles equally likely."""
+
+    shape: tuple[int, ...] = (2,)
+
+    @property
+    def default(self) -> Any:
+        return [0.0, 1.0]
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> Array:
+        angles = rng.uniform(0.0, math.pi, num_tasks)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    def contains(self, values: Array) -> NDArray[np.bool_]:
+        # Sine and cosine err by an ulp.
+        on_circle = np.abs(np.linalg.norm(values, axis=1) - 1.0) < 1e-9
+        upper: NDArray[np.bool_] = on_circle & (values[:, 1] > -1e-9)
+        return upper
+
+    def encode(self, values: Array) -> NDArray[np.float32]:
+        return values.astype(np.float32)
+
+
+GOAL = Uniform(-0.5, 0.5, (2,), nominal=0.3)
 
 
 class NavigationVectorEnv(TaskVectorEnv):
@@ -58,6 +87,9 @@ steps |
         "render_modes": ["rgb_array"],
         "render_fps": 10,
     }
+    goal: Parameter = GOAL
+    view = 0.8
+    """A picture shows [-view, view] along both axes."""
 
     def __init__(
         self,
@@ -72,7 +104,7 @@ steps |
         farthest = MAX_STEP * (horizon + 1)  # beyond reach: rounding cannot leave the space
         super().__init__(
             num_envs,
-            parameters={"goal": GOAL},
+            parameters={"goal": self.goal},
             observation_space=spaces.Box(-farthest, farthest, (2,), np.float32),
             action_space=spaces.Box(-MAX_STEP, MAX_STEP, (2,), np.float32),
             horizon=horizon,
@@ -94,12 +126,14 @@ steps |
         if self.render_mode is not None:
             for index, position in zip(np.arange(self.num_envs)[ids], positions):
                 self._drawings[index].move(position)
-        offsets = positions - self._goals[ids]
+        return (positions.astype(np.float32), *self._judge(positions - self._goals[ids]))
+
+    def _judge(self, offsets: Array) -> tuple[Array, Array]:
+        """Return rewards and ``terminated`` of steps that end so far from the goal."""
         rewards = -np.square(offsets).sum(axis=1)
         if not self.squared:
             rewards = -np.sqrt(-rewards)
-        reached = (np.abs(offsets) < GOAL_RADIUS).all(axis=1)
-        return positions.astype(np.float32), rewards, reached
+        return rewards, np.all(np.abs(offsets) < GOAL_RADIUS, axis=1)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one picture of each sub-environment, of shape (240, 240, 3); None without mode."""
@@ -110,45 +144,107 @@ steps |
     def _restart_drawings(self, ids: Ids) -> None:
         if self.render_mode is not None:
             for index in np.arange(self.num_envs)[ids]:
-                self._drawings[index] = _Drawing(self._goals[index])
+                self._drawings[index] = self._draw(self._goals[index])
+
+    def _draw(self, goal: Array) -> "_Drawing":
+        """Begin the picture of an episode."""
+        return _Drawing(self.view, goal)
+
+
+class SparseNavigationVectorEnv(NavigationVectorEnv):
+    """A batch of points in the plane, rewarded only where the goal is close.
+
+    | | |
+    |---|---|
+    | Task | ``goal``: shape (2,), on the upper half of the unit circle |
+    | Observation | ``Box(2)``: the position |
+    | Action | ``Box(2)``: the displacement, clipped to [-0.1, 0.1] along each axis |
+    | Reward | 1 minus the distance to the goal after the step if that is at most 0.2, else 0 |
+    | Start | the origin |
+    | End | truncated after 20 steps; the goal does not end the episode |
+    | Task law | the angle of ``goal`` ~ U[0, pi] |
+
+    Source: Rakelly et al. 2019 (PEARL), the sparse 2D navigation, with the settings of the
+    authors' code (github.com, katerakelly/oyster, ``rlkit/envs/point_robot.py`` and
+    ``configs/sparse-point-robot.json``, commit ee4fe88). There 100 evenly spaced goals are divided
+    into 80 to train on and 20 to be judged on, agents train on minus the distance, and adapt to
+    the sparse reward; here the goals are a continuum and the reward is always sparse.
+
+    Version history: v0, the first.
+
+    Args:
+        num_envs: The number of sub-environments.
+        horizon: After how many steps an episode is truncated.
+        render_mode: ``"rgb_array"`` draws goal, where it is rewarded, path and position; None draws
+            nothing.
+    """
+
+    goal: Parameter = Semicircle()
+    view = 1.3
+
+    def __init__(
+        self, num_envs: int, horizon: int = SPARSE_HORIZON, render_mode: str | None = None
+    ):
+        super().__init__(num_envs, horizon=horizon, render_mode=render_mode)
+
+    def _judge(self, offsets: Array) -> tuple[Array, Array]:
+        distances = np.sqrt(np.square(offsets).sum(axis=1))
+        rewards = np.where(distances <= REWARD_RADIUS, 1.0 - distances, 0.0)
+        return rewards, np.zeros(len(rewards), dtype=np.bool_)
+
+    def _draw(self, goal: Array) -> "_Drawing":
+        return _Drawing(self.view, goal, REWARD_RADIUS)
 
 
 class _Drawing:
-    """The picture of one episode; a step paints its own part of the path and nothing else."""
+    """The picture of one episode; a step paints its own part of the path and nothing else.
 
-    def __init__(self, goal: Array):
+    Args:
+        view: The picture shows [-view, view] along both axes.
+        goal: The goal.
+        zone: How far from it there is a reward to be shown.
+    """
+
+    def __init__(self, view: float, goal: Array, zone: float = 0.0):
         self._canvas = np.full((_FRAME, _FRAME, 3), 255, dtype=np.uint8)
+        self._view = view
         self._position: Array = np.zeros(2)
-        _paint_disc(self._canvas, goal, 0.03, (0, 158, 115))
+        _paint_disc(self._canvas, goal / view, zone / view, (204, 236, 227))
+        _paint_disc(self._canvas, goal / view, 0.0375, (0, 158, 115))
 
     def move(self, position: Array) -> None:
         """Paint the way to the next position (grey)."""
         for share in np.linspace(0.0, 1.0, 8):
             place = self._position + share * (position - self._position)
-            _paint_disc(self._canvas, place, 0.008, (153, 153, 153))
+            _paint_disc(self._canvas, place / self._view, 0.01, (153, 153, 153))
         self._position = position
 
     def picture(self) -> NDArray[np.uint8]:
         """Return goal (green), path (grey) and position (blue)."""
         pixels = self._canvas.copy()
-        _paint_disc(pixels, self._position, 0.02, (0, 114, 178))
+        _paint_disc(pixels, self._position / self._view, 0.025, (0, 114, 178))
         return pixels
 
 
 def _paint_disc(
     pixels: NDArray[np.uint8], center: Array, radius: float, color: tuple[int, int, int]
 ) -> None:
-    """Paint a disc; only the square of pixels around it is looked at."""
-    middle = _FRAME * (1.0 + center * (1.0, -1.0) / _VIEW) / 2.0
-    reach = _FRAME * radius / (2.0 * _VIEW) + 1.0
+    """Paint a disc, in units of half the picture; only the square of pixels around is looked at."""
+    middle = _FRAME * (1.0 + center * (1.0, -1.0)) / 2.0
+    reach = _FRAME * radius / 2.0 + 1.0
     (left, top), (right, bottom) = np.clip([middle - reach, middle + reach], 0, _FRAME).astype(int)
-    x, y = _AXIS[left:right] - center[0], -_AXIS[top:bottom, None] - center[1]
+    x, y = _CENTERS[left:right] - center[0], -_CENTERS[top:bottom, None] - center[1]
     pixels[top:bottom, left:right][np.hypot(x, y) <= radius] = color
 
 
 def navigation_env(**kwargs: Any) -> TaskEnv:
     """Make a single navigation problem: the entry point of ``metarl/Navigation2D-v0``."""
     return TaskEnv(NavigationVectorEnv(1, **kwargs))
+
+
+def sparse_navigation_env(**kwargs: Any) -> TaskEnv:
+    """Make a single problem of sparse reward: the entry point of ``metarl/NavigationSparse-v0``."""
+    return TaskEnv(SparseNavigationVectorEnv(1, **kwargs))
 
 
 def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribution:
@@ -169,5 +265,29 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         env_factory=functools.partial(NavigationVectorEnv, squared=squared, horizon=horizon),
         episodes_per_trial=3,
         description="a point in the plane: find the hidden goal",
+        varies="goal",
+    )
+
+
+def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
+    """The family of goals on a semicircle that are rewarded only from close by (PEARL).
+
+    A single episode is too short to search the whole semicircle: the search must go on where the
+    last episode left it. Five episodes are what the source explores with.
+
+    Args:
+        horizon: The steps of an episode.
+
+    Raises:
+        ValueError: If ``horizon`` is below 1.
+    """
+    check_at_least(1, horizon=horizon)
+    return TaskDistribution(
+        name="navigation-sparse",
+        parameters={"goal": Semicircle()},
+        env_factory=functools.partial(SparseNavigationVectorEnv, horizon=horizon),
+        episodes_per_trial=5,
+        references=("random", "known-goal"),
+        description="a point in the plane: a goal on a semicircle, rewarded from close by",
         varies="goal",
     )

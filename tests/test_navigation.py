@@ -1,4 +1,4 @@
-"""Dense 2D navigation: the rules of the game, batched and single."""
+"""2D navigation, dense and sparse: the rules of the game, batched and single."""
 
 import itertools
 
@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from metarl import Task, Tasks
-from metarl.envs.navigation import NavigationVectorEnv, navigation_2d
+from metarl import Task, Tasks, check_tasks, evaluate
+from metarl.agents import reference
+from metarl.envs.navigation import (
+    NavigationVectorEnv,
+    SparseNavigationVectorEnv,
+    navigation_2d,
+    navigation_sparse,
+)
 
 
 def goals(*points):
@@ -65,8 +71,8 @@ def test_the_law_of_goals():
     assert np.linalg.norm(sampled, axis=1).mean() == pytest.approx(0.3826, abs=0.006)
 
 
-def test_batch_equals_single():
-    tasks = navigation_2d()
+@pytest.mark.parametrize("tasks", [navigation_2d(), navigation_sparse()], ids=lambda t: t.name)
+def test_batch_equals_single(tasks):
     sampled = tasks.sample("train", 5, 0)
     actions = np.random.default_rng(0).normal(0.0, 0.06, (40, 5, 2))
     batch = tasks.make_vec(5)
@@ -99,6 +105,60 @@ def test_gymnasium_takes_it():
     batch.close()
 
 
+# The sparse family.
+
+
+def test_a_sparse_episode_by_hand():
+    env = SparseNavigationVectorEnv(1)
+    env.set_tasks(goals([0.6, 0.8]))
+    env.reset(seed=0)
+    steps = [[0.1, 0.1]] * 5 + [[0.1, 0.09], [0.0, 5.0], [0.0, 0.11]] + [[0.0, 0.0]] * 12
+    rows = [env.step(np.array([step])) for step in steps]
+    rewards = [float(row[1][0]) for row in rows]
+    # At (0.6, 0.59) it is just too far; then straight up, by 0.1 at most.
+    assert rewards[:6] == [0.0] * 6
+    assert rewards[6:] == pytest.approx([0.89] + [0.99] * 13)
+    assert [bool(row[3][0]) for row in rows] == [False] * 19 + [True]
+    assert not any(row[2][0] for row in rows)  # to be there does not end the episode
+    assert rows[-1][0].tolist() == [[0.0, 0.0]]
+
+
+def test_the_law_of_goals_on_the_semicircle():
+    tasks = navigation_sparse()
+    x, y = tasks.sample("train", 4000, 0).columns["goal"].T
+    assert np.hypot(x, y) == pytest.approx(1.0)
+    assert y.min() >= 0.0
+    angles = np.arctan2(y, x)
+    assert (angles.mean(), angles.std()) == pytest.approx((np.pi / 2, np.pi / 12**0.5), abs=0.05)
+    env = tasks.make_vec(1)
+    for wrong in ([0.0, -1.0], [0.5, 0.5]):
+        with pytest.raises(ValueError, match=r"is not allowed by Semicircle"):
+            env.set_tasks(goals(wrong))
+
+
+def test_checks_pass():
+    # At random nothing is found in 20 steps; ten times as many lead as far as the semicircle.
+    assert check_tasks(navigation_sparse(horizon=200), num_steps=600).passed
+
+
+def test_what_can_be_had_when_the_goal_is_known():
+    tasks = navigation_sparse()
+    agent, view = reference("known-goal", tasks)
+    report = evaluate(agent, view, num_tasks=200, num_episodes=2)
+    goal = report.tasks.columns["goal"]
+    # Along each axis the goal is approached at full speed, then met.
+    left = np.maximum(np.abs(goal)[:, None] - 0.1 * np.arange(1, 21)[:, None], 0.0)
+    distances = np.linalg.norm(left, axis=-1)
+    best = np.where(distances <= 0.2, 1.0 - distances, 0.0).sum(axis=1)
+    assert report.returns == pytest.approx(np.stack([best, best], axis=1), abs=1e-4)
+    # Straight up it takes eight steps to the rim of the reward, slantwise fewer.
+    assert 12.6 < best.min() < best.max() < 15.0
+    assert evaluate(*reference("random", tasks), num_tasks=200).returns.mean() < 0.1
+
+
+# Pictures.
+
+
 def repainted(goal, path):
     """Paint the picture of a whole episode anew, each disc over the whole frame."""
     pixels = np.full((240, 240, 3), 255, dtype=np.uint8)
@@ -113,6 +173,15 @@ def repainted(goal, path):
             disc(start + share * (stop - start), 0.008, (153, 153, 153))
     disc(path[-1], 0.02, (0, 114, 178))
     return pixels
+
+
+def test_the_sparse_picture_shows_where_the_reward_is():
+    env = gymnasium.make("metarl/NavigationSparse-v0", render_mode="rgb_array")
+    env.reset(seed=0)  # the goal is at (0, 1)
+    picture = env.render()
+    pixel = {y: picture[round(120 - y * 120 / 1.3), 120].tolist() for y in (0.0, 0.5, 0.85, 1.0)}
+    assert pixel == {0.0: [0, 114, 178], 0.5: [255] * 3, 0.85: [204, 236, 227], 1.0: [0, 158, 115]}
+    env.close()
 
 
 def test_pictures_grow_by_what_is_new():

@@ -27,6 +27,7 @@ def test_every_family_is_registered():
     assert set(IDS) == ids | {
         "metarl/Bandit-v0",
         "metarl/Navigation2D-v0",
+        "metarl/NavigationSparse-v0",
         "metarl/GridNavi-v0",
     }
 
