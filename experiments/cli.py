@@ -1,27 +1,18 @@
 """The command line: ``metarl list | train | resume | evaluate | compare | watch``."""
 
-import json
 import os
-import re
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from metarl import envs
-from metarl.agents import AGENTS
-from metarl.agents.config import describe
-from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
-from metarl.experiments import commands
+from metarl.errors import InvalidValueError, MetarlError, check_at_least
+from metarl.experiments import commands, listing
 
-AgentToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -31,50 +22,14 @@ Overrides = Annotated[
 ]
 
 
-def list_command(agent: AgentToList = None, /) -> None:
-    """List the families of tasks and the agents, or the hyperparameters of an agent.
+def list_command(name: NameToList = None, /) -> None:
+    """List the families of tasks and the agents, or show one of them in full.
 
     Args:
-        agent: The agent whose hyperparameters are shown, with defaults.
+        name: What is shown in full: a group of families, a family, or an agent with its
+            hyperparameters.
     """
-    console = Console(highlight=False)
-    if agent is not None:
-        check_names([agent], AGENTS, "agent")
-        rows = [
-            (field.name, field.type, json.dumps(field.default), _plain(field.doc))
-            for field in describe(AGENTS[agent].config_class)
-        ]
-        console.print(_table(f"hyperparameters of {agent}", ("name", "type", "default", ""), rows))
-        console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
-        return
-    families = [envs.make(name) for name in envs.names()]
-    rows = [
-        (name, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
-        for name, tasks in zip(envs.names(), families)
-    ]
-    headings = ("name", "splits", "episodes", "description")
-    console.print(_table("families of tasks", headings, rows))
-    console.print("\nYour own: a module and a family in it, for example my_package.my_module:tasks")
-    for name, agent_class in AGENTS.items():
-        console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
-        console.print(", ".join(agent_class.hyperparameter_names()))
-
-
-def _plain(doc: str) -> str:
-    """Return a docstring without markup."""
-    return re.sub(r":\w+:`~?([^`]*)`|``", r"\1", doc)
-
-
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose last column is prose; the words of the others are never cut."""
-    table = Table(box=None, title=title, title_justify="left", title_style="bold")
-    for heading, cells in zip(headings, zip(*rows)):
-        word = max(len(word) for cell in (heading, *cells) for word in cell.split(" "))
-        width = None if heading == headings[-1] else max(word, min(20, max(map(len, cells))))
-        table.add_column(heading, header_style="bold", width=width, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+    listing.show(name)
 
 
 def train_command(

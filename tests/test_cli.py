@@ -84,15 +84,43 @@ def refusal(arguments, capsys):
 # What it does.
 
 
+def whole(name, shown):
+    """Return whether a name stands in a text, not cut and not as part of another."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown) is not None
+
+
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    splits = {split for name in envs.names() for split in envs.make(name).splits}
+    groups = {envs.make(name).varies for name in envs.names()}
     hyperparameters = {name for agent in AGENTS.values() for name in agent.hyperparameter_names()}
-    for name in {*envs.names(), *AGENTS, *splits, *hyperparameters}:
-        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
+    for name in {*envs.names(), *groups, *AGENTS, *hyperparameters}:
+        assert whole(name, shown), name
+    for group in groups:
+        assert main(["list", group]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= int(columns)
+        members = {name: envs.make(name) for name in envs.names()}
+        members = {name: tasks for name, tasks in members.items() if tasks.varies == group}
+        starts = [re.match(r" (\S+)", line) for line in lines[2:]]
+        assert [start[1] for start in starts if start] == list(members)
+        for tasks in members.values():
+            for word in (*tasks.splits, *tasks.description.split()):
+                assert word in " ".join(lines), word
+
+
+def test_list_shows_one_family(capsys):
+    assert main(["list", "navigation-sparse"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert {"navigation-sparse", "held_out", "5", "semicircle,"} <= set(shown)
+    assert "navigation-2d" not in shown
+
+
+def test_list_of_what_there_is_not(capsys):
+    assert refusal(["list", "terain"], capsys).endswith("'terain'; did you mean 'terrain'?")
+    assert refusal(["list", "rl3"], capsys).endswith("'rl3'; did you mean 'rl2'?")
 
 
 @pytest.mark.parametrize("agent", AGENTS)

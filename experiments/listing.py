@@ -1,0 +1,86 @@
+"""What ``metarl list`` shows: families by what varies in them, and the agents."""
+
+import json
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metarl import TaskDistribution, envs
+from metarl.agents import AGENTS
+from metarl.agents.config import describe
+from metarl.errors import check_names
+
+
+def show(name: str | None = None) -> None:
+    """Print all names, or all there is to know about one of them.
+
+    Args:
+        name: A group of families, a family or an agent; None prints the names.
+
+    Raises:
+        ValueError: If there is no such name.
+    """
+    console = Console(highlight=False)
+    if name in AGENTS:
+        _show_agent(console, name)
+        return
+    families = {family: envs.make(family) for family in envs.names()}
+    groups = list(dict.fromkeys(tasks.varies for tasks in families.values()))
+    if name is None:
+        _show_names(console, families, groups)
+        return
+    if name not in families:
+        check_names([name], [*groups, *AGENTS], "group or agent")
+    rows = [
+        (family, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
+        for family, tasks in families.items()
+        if name in (family, tasks.varies)
+    ]
+    title = f"the family {name}" if name in families else f"families whose tasks vary in {name}"
+    headings = ("name", "splits", "episodes", "description")
+    console.print(_table(title, headings, rows))
+
+
+def _show_names(
+    console: Console, families: dict[str, TaskDistribution], groups: Sequence[str]
+) -> None:
+    rows = [
+        (group, ", ".join(name for name, tasks in families.items() if tasks.varies == group))
+        for group in groups
+    ]
+    title = "families of tasks, by what varies from task to task"
+    console.print(_table(title, ("varies", "families"), rows))
+    console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
+    console.print("Your own: a module and a family in it, for example my_package.my_module:tasks")
+    for name, agent_class in AGENTS.items():
+        console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
+        console.print(", ".join(agent_class.hyperparameter_names()))
+
+
+def _show_agent(console: Console, name: str) -> None:
+    rows = [
+        (field.name, field.type, json.dumps(field.default), _plain(field.doc))
+        for field in describe(AGENTS[name].config_class)
+    ]
+    console.print(_table(f"hyperparameters of {name}", ("name", "type", "default", ""), rows))
+    console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
+
+
+def _plain(doc: str) -> str:
+    """Return a docstring without markup."""
+    return re.sub(r":\w+:`~?([^`]*)`|``", r"\1", doc)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose last column is prose; the words of the others are never cut."""
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    for heading, cells in zip(headings, zip(*rows)):
+        word = max(len(word) for cell in (heading, *cells) for word in cell.split(" "))
+        width = None if heading == headings[-1] else max(word, min(20, max(map(len, cells))))
+        table.add_column(heading, header_style="bold", width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
