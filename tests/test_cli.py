@@ -84,11 +84,6 @@ def refusal(arguments, capsys):
 # What it does.
 
 
-def whole(name, shown):
-    """Return whether a name stands in a text, not cut and not as part of another."""
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown) is not None
-
-
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
@@ -97,7 +92,7 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     groups = {envs.make(name).varies for name in envs.names()}
     hyperparameters = {name for agent in AGENTS.values() for name in agent.hyperparameter_names()}
     for name in {*envs.names(), *groups, *AGENTS, *hyperparameters}:
-        assert whole(name, shown), name
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
     for group in groups:
         assert main(["list", group]) == 0
         lines = capsys.readouterr().out.splitlines()

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from metarl import envs
+from metarl.experiments.benchmark_families import registered
 
 IDS = [name for name in gymnasium.registry if name.startswith("metarl/")]
 
@@ -30,6 +31,14 @@ def test_every_family_is_registered():
         "metarl/NavigationSparse-v0",
         "metarl/GridNavi-v0",
     }
+
+
+def test_the_benchmark_finds_the_id_of_every_family():
+    found = {name: registered(name) for name in envs.names()}
+    assert set(found.values()) == set(IDS)
+    assert found["bandit-500x50"] == "metarl/Bandit-v0"
+    assert found["navigation-2d-squared"] == "metarl/Navigation2D-v0"
+    assert found["half-cheetah-dir-rllab"] == "metarl/HalfCheetahDirRllab-v0"
 
 
 # An unbounded observation is what a position or a velocity is.
