@@ -1,19 +1,27 @@
-"""Pictures of how an agent behaves while it adapts."""
+"""Pictures of how an agent behaves while it adapts.
+
+``python -m metarl.experiments.figures RUN`` draws the paths of a run's agent in the plane or on a
+grid: its first and its last episode in each of some tasks.
+"""
 
 import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
-from metarl.errors import check_at_least
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.experiments.commands import load_agent
+from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 from metarl.seeding import Seed
-
-_VIEW = 0.8  # the frame shows [-_VIEW, _VIEW] along both axes
 
 
 def draw_adaptation(
@@ -23,21 +31,25 @@ def draw_adaptation(
     split: str = "held_out",
     num_tasks: int = 4,
     num_rounds: int = 3,
+    shown: Sequence[int] | None = None,
     episodes_per_adaptation: int | None = None,
     seed: Seed = 0,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw the paths an agent takes in the plane before and after each step of its adaptation.
+    """Draw the paths an agent takes from the origin before and after each step of its adaptation.
 
     One column for each task, one colour for each round of ``episodes_per_adaptation`` episodes, of
     which the first is drawn.
 
     Args:
         agent: The agent.
-        tasks: A navigation family: observations are positions, tasks have a ``goal``.
+        tasks: A family of the plane or of a grid: observations are positions, tasks have a
+            ``goal``, episodes start at the origin.
         split: The split to draw tasks from.
         num_tasks: How many tasks to draw.
         num_rounds: How many rounds of episodes; the first is before any adaptation.
+        shown: The indices of the rounds to draw, such as (0, -1) for the first and the last; None
+            draws all.
         episodes_per_adaptation: As in :func:`metarl.evaluate`.
         seed: The seed of tasks, episodes and actions.
         path: Where to write the picture (PNG), or None.
@@ -46,9 +58,14 @@ def draw_adaptation(
         The matplotlib figure.
 
     Raises:
-        ValueError: If a number is below 1 or there is no such split.
+        ValueError: If a number is below 1, or there is no such split or family.
     """
     check_at_least(1, num_tasks=num_tasks, num_rounds=num_rounds)
+    if "goal" not in tasks.parameters:
+        raise InvalidValueError(
+            f"paths to goals can be drawn of families with a parameter 'goal', {tasks.name!r} has "
+            f"{sorted(tasks.parameters)}"
+        )
     sampled = tasks.sample(split, num_tasks, seed)
     parallel = episodes_per_adaptation or agent.episodes_per_adaptation
     num_envs = num_tasks * parallel
@@ -77,14 +94,15 @@ def draw_adaptation(
     figure = Figure(figsize=(3.0 * num_tasks, 3.4), layout="constrained")
     axes = figure.subplots(1, num_tasks, squeeze=False, sharex=True, sharey=True)[0]
     for task, axis in enumerate(axes):
-        for index in range(num_rounds):
+        for index in np.arange(num_rounds)[list(shown)] if shown else range(num_rounds):
             steps = np.stack([np.zeros(2), *paths[task][index]])
             color = colormaps["viridis"](0.85 * index / max(num_rounds - 1, 1))
             label = f"round {index + 1}: {means[task, index]:.1f}"
             axis.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1.2, label=label)
         goal = sampled.columns["goal"][task]
         axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
-        axis.set(xlim=(-_VIEW, _VIEW), ylim=(-_VIEW, _VIEW), aspect="equal")
+        axis.margins(0.1)
+        axis.set(aspect="equal")
         # Goals lie on all sides: only outside the axes does the legend hide no path.
         axis.legend(
             loc="upper center",
@@ -93,9 +111,37 @@ def draw_adaptation(
             title="mean return",
             frameon=False,
         )
-    figure.suptitle(f"{agent.name} on {tasks.name}: paths of {num_rounds} rounds of adaptation")
+    figure.suptitle(f"{agent.name} on {tasks.name}: paths while it adapts")
     if path is not None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
         atomic_write(path, buffer.getvalue())
     return figure
+
+
+def main(run: Annotated[Path, tyro.conf.Positional], num_tasks: int = 4, seed: int = 0) -> None:
+    """Draw a run's agent in held-out tasks: its paths in the first and the last episode.
+
+    Args:
+        run: The run directory.
+        num_tasks: How many tasks to draw.
+        seed: The seed of tasks, episodes and actions.
+    """
+    opened = Run.open(run)
+    agent = load_agent(opened)
+    parallel = agent.episodes_per_adaptation
+    path = opened.evaluation / f"paths-seed{seed}.png"
+    draw_adaptation(
+        agent,
+        agent.tasks,
+        num_tasks=num_tasks,
+        num_rounds=max(2, math.ceil(agent.tasks.episodes_per_trial / parallel)),
+        shown=(0, -1),
+        seed=seed,
+        path=path,
+    )
+    print(f"paths: {path}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

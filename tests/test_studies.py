@@ -165,7 +165,19 @@ def test_paths_are_drawn_by_task_and_round(tmp_path):
         assert [len(line.get_xydata()) for line in paths] == [6, 6, 6]
 
 
+def test_only_the_rounds_that_are_asked_for_are_drawn():
+    figure = draw_adaptation(
+        Straight(), navigation_2d(horizon=5), num_tasks=1, num_rounds=4, shown=(0, -1)
+    )
+    first, last, _ = figure.axes[0].get_lines()
+    assert first.get_xydata()[-1, 0] == pytest.approx(0.005)
+    assert last.get_xydata()[-1, 0] == pytest.approx(0.02)
+    assert last.get_label().startswith("round 4: ")
+
+
 def test_bad_numbers_of_paths():
+    with pytest.raises(ValueError, match=r"a parameter 'goal', 'bandit-10x5' has \['p'\]"):
+        draw_adaptation(Straight(), envs.make("bandit-10x5"))
     with pytest.raises(ValueError, match="num_tasks must be at least 1"):
         draw_adaptation(Straight(), navigation_2d(), num_tasks=0)
 
