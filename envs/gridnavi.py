@@ -22,7 +22,7 @@ HORIZON = 15
 MOVES = np.array([(0, 1), (1, 0), (0, -1), (-1, 0), (0, 0)])
 """What each action adds to the position: up, right, down, left, stay."""
 
-_CELL = 48  # pixels
+_CELL, _MARGIN = 44, 10  # pixels
 _GOAL, _AGENT, _VISITED, _EMPTY = (0, 158, 115), (0, 114, 178), (204, 204, 204), (255, 255, 255)
 
 
@@ -130,11 +130,12 @@ def _picture(goal: Array, visited: Array, position: Array) -> NDArray[np.uint8]:
     colors = np.where(visited[..., None], _VISITED, _EMPTY).astype(np.uint8)
     colors[tuple(goal)] = _GOAL
     pixels = colors.swapaxes(0, 1)[::-1].repeat(_CELL, axis=0).repeat(_CELL, axis=1)
-    pixels[::_CELL] = pixels[:, ::_CELL] = 0  # lines between the cells
     left, top = _CELL * position[0], _CELL * (SIZE - 1 - position[1])
-    margin = _CELL // 4
-    pixels[top + margin : top + _CELL - margin, left + margin : left + _CELL - margin] = _AGENT
-    return pixels
+    gap = _CELL // 4
+    pixels[top + gap : top + _CELL - gap, left + gap : left + _CELL - gap] = _AGENT
+    for line in (*range(0, SIZE * _CELL, _CELL), -1):
+        pixels[line] = pixels[:, line] = 0
+    return np.pad(pixels, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
 
 
 def gridnavi_env(**kwargs: Any) -> TaskEnv:

@@ -80,11 +80,27 @@ _ROBOT_RL2 = {
     "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
 }
 
+# Goals that must be searched for; found on gridnavi.
+_SEARCH = {
+    "trials_per_iteration": 128,
+    "trials_per_minibatch": 32,
+    "n_epochs": 4,
+    "learning_rate": 5e-3,
+    "anneal": True,
+    "gamma": 0.98,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.03,
+    "normalize_observation": True,
+    "normalize_reward": True,
+    "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
+}
+
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-100x5", 10_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
+    Preset("rl2", "gridnavi*", 3_000_000, _SEARCH, num_eval_tasks=420),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
     # has 0.5. A divergence of 0.02 instead of 0.01 needs half as many iterations, and the inner
