@@ -21,8 +21,8 @@ Array = NDArray[Any]
 class KnownGoal:
     """The oracle: it is told the goal and takes the shortest way, then stays there.
 
-    In the plane the shortest way has both coordinates as close to the goal's as bounds on each
-    allow, at every step: no reward that falls with the distance can be had in greater amount.
+    In the plane each coordinate comes as close to the goal's at every step as its bounds allow, so
+    nobody gets more of a reward that falls with the distance.
 
     Args:
         tasks: The told family, ``tasks.told()``: goals of two coordinates, whose encoding is an
