@@ -16,6 +16,14 @@ from metarl.agents.base import MetaAgent
 from metarl.agents.baselines import RandomActions
 from metarl.agents.goal_seekers import GridSearch, KnownGoal
 from metarl.agents.maml import MAML
+from metarl.agents.mdp_learners import (
+    OPSRL,
+    PSRL,
+    UCRL2,
+    EpsilonGreedyMDP,
+    GreedyMDP,
+    KnownMDP,
+)
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
@@ -56,13 +64,19 @@ REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "known-best-arm": KnownBestArm,
     "bayes-optimal": GridSearch,
     "known-goal": KnownGoal,
+    "psrl": PSRL,
+    "opsrl": OPSRL,
+    "ucrl2": UCRL2,
+    "mdp-epsilon-greedy": EpsilonGreedyMDP,
+    "mdp-greedy": GreedyMDP,
+    "known-mdp": KnownMDP,
 }
 """Agents that need no training, by the names under which families declare them as references.
 
 They have their default hyperparameters, which nothing tunes on the tasks at hand.
 """
 
-_ORACLES = (KnownBestArm, KnownGoal)
+_ORACLES = (KnownBestArm, KnownGoal, KnownMDP)
 
 
 def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistribution]:

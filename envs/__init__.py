@@ -14,6 +14,7 @@ from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
+from metarl.envs.tabular import parse_tabular_mdp, tabular_mdp
 from metarl.envs.terrain import TERRAIN
 from metarl.errors import InvalidValueError, did_you_mean
 from metarl.vector import TaskEnv, TaskVectorEnv
@@ -26,6 +27,7 @@ __all__ = [
     "names",
     "navigation_2d",
     "navigation_sparse",
+    "tabular_mdp",
 ]
 
 _ROBOTS = LOCOMOTION | DYNAMICS | TERRAIN
@@ -34,6 +36,7 @@ _FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     for pulls in (10, 100, 500)
     for arms in (5, 10, 50)
 }
+_FAMILIES |= {f"tabular-mdp-{n}": partial(tabular_mdp, n) for n in (10, 25, 50, 75, 100)}
 _FAMILIES |= {
     "navigation-2d": navigation_2d,
     "navigation-2d-squared": partial(navigation_2d, squared=True),
@@ -43,7 +46,11 @@ _FAMILIES |= {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}
 _FAMILIES |= _ROBOTS
 
 # Names that follow a pattern, for members of a family that are not listed.
-_PATTERNS: list[Callable[[str], TaskDistribution | None]] = [parse_bandit, parse_import]
+_PATTERNS: list[Callable[[str], TaskDistribution | None]] = [
+    parse_bandit,
+    parse_tabular_mdp,
+    parse_import,
+]
 
 
 def names() -> list[str]:
@@ -93,6 +100,11 @@ gymnasium.register(
     "metarl/GridNavi-v0",
     entry_point="metarl.envs.gridnavi:gridnavi_env",
     vector_entry_point="metarl.envs.gridnavi:GridNaviVectorEnv",
+)
+gymnasium.register(
+    "metarl/TabularMDP-v0",
+    entry_point="metarl.envs.tabular:tabular_env",
+    vector_entry_point="metarl.envs.tabular:TabularVectorEnv",
 )
 
 

@@ -10,7 +10,7 @@ from metarl.checks import CheckResult, TaskCheck, check_tasks
 from metarl.distribution import TaskDistribution
 from metarl.errors import MetarlError
 from metarl.evaluation import evaluate, play
-from metarl.parameters import Choice, LogUniform, Parameter, Uniform
+from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Uniform
 from metarl.report import Report
 from metarl.splits import Independent, TaskLaw, TaskSet
 from metarl.tasks import Task, Tasks
@@ -23,9 +23,11 @@ __all__ = [
     "Agent",
     "CheckResult",
     "Choice",
+    "Dirichlet",
     "Independent",
     "LogUniform",
     "MetarlError",
+    "Normal",
     "Parameter",
     "Report",
     "Rollout",

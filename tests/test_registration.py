@@ -22,7 +22,7 @@ def build(make, *args, **options):
 
 def test_every_family_is_registered():
     # The others have one id for all their sizes, rewards and splits; a robot one for each family.
-    others = ("bandit-", "navigation-", "gridnavi")
+    others = ("bandit-", "navigation-", "gridnavi", "tabular-mdp-")
     robots = [n for n in envs.names() if not n.startswith(others)]
     ids = {f"metarl/{''.join(part.capitalize() for part in name.split('-'))}-v0" for name in robots}
     assert set(IDS) == ids | {
@@ -30,6 +30,7 @@ def test_every_family_is_registered():
         "metarl/Navigation2D-v0",
         "metarl/NavigationSparse-v0",
         "metarl/GridNavi-v0",
+        "metarl/TabularMDP-v0",
     }
 
 

@@ -1,0 +1,76 @@
+"""Planning in many finite-horizon tabular MDPs at once: the optimum of each, and optimism."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Values = NDArray[np.float64]
+
+
+def value_iteration(transitions: Array, rewards: Array, horizon: int) -> Values:
+    """Compute the optimal action values of finite-horizon MDPs, backward from the last step.
+
+    ::
+
+        Q_t(s, a) = R(s, a) + sum over s' of P(s' | s, a) max over a' of Q_t+1(s', a')
+
+    Args:
+        transitions: The probabilities of the next state, of shape (n, states, actions, states).
+        rewards: The mean rewards, of shape (n, states, actions).
+        horizon: The steps of an episode.
+
+    Returns:
+        The action values at every step, of shape (n, horizon, states, actions).
+    """
+    n, num_states, num_actions = rewards.shape
+    flat = transitions.reshape(n, num_states * num_actions, num_states)
+    action_values = np.empty((n, horizon, num_states, num_actions))
+    action_values[:, -1] = rewards
+    for step in reversed(range(horizon - 1)):
+        values = action_values[:, step + 1].max(axis=-1)
+        following = (flat @ values[:, :, None]).reshape(rewards.shape)
+        action_values[:, step] = rewards + following
+    return action_values
+
+
+def optimistic_value_iteration(
+    transitions: Array, rewards: Array, radius: Array, horizon: int
+) -> Values:
+    """Compute the optimal action values of the best MDPs whose transitions lie in L1 balls.
+
+    The best transitions put ``radius / 2`` more on the state of the highest value, and take it from
+    the states of the lowest values.
+
+    Source: extended value iteration of Jaksch, Ortner and Auer (2010), section 3.1, with a finite
+    horizon.
+
+    Args:
+        transitions: The centres of the balls, of shape (n, states, actions, states).
+        rewards: The mean rewards, of shape (n, states, actions), optimistic already.
+        radius: The L1 radius around each distribution, of shape (n, states, actions).
+        horizon: The steps of an episode.
+
+    Returns:
+        The action values at every step, of shape (n, horizon, states, actions).
+    """
+    n, num_states, num_actions = rewards.shape
+    flat = transitions.reshape(n, num_states * num_actions, num_states)
+    more = 0.5 * radius.reshape(n, num_states * num_actions, 1)
+    action_values = np.empty((n, horizon, num_states, num_actions))
+    action_values[:, -1] = rewards
+    for step in reversed(range(horizon - 1)):
+        values = action_values[:, step + 1].max(axis=-1)
+        # With states in the order of their values, best first, and P_i the chance of one of the
+        # first i: sum_i p_i v_i = v_last + sum_i P_i (v_i - v_i+1). The optimist adds to every P_i,
+        # as far as 1.
+        order = np.argsort(-values, axis=-1)
+        ranked = np.take_along_axis(values, order, axis=-1)
+        rank = np.argsort(order, axis=-1)
+        among_first = rank[:, :, None] <= np.arange(num_states - 1)
+        chances = np.minimum(flat @ among_first.astype(np.float64) + more, 1.0)
+        drops = ranked[:, :-1] - ranked[:, 1:]
+        following = ranked[:, -1:, None] + chances @ drops[:, :, None]
+        action_values[:, step] = rewards + following.reshape(rewards.shape)
+    return action_values

@@ -1,0 +1,70 @@
+"""The laws of unbounded numbers and of probabilities."""
+
+import math
+
+import numpy as np
+import pytest
+
+from metarl import Dirichlet, Normal
+
+
+def test_normal():
+    law = Normal(1.0, 2.0, (3, 2))
+    values = law.sample(np.random.default_rng(0), 20_000)
+    assert values.shape == (20_000, 3, 2)
+    assert np.abs(values.mean(axis=0) - 1.0).max() < 5 * 2 / math.sqrt(20_000)
+    assert np.abs(values.std(axis=0) - 2.0).max() < 5 * 2 / math.sqrt(40_000)
+    assert law.contains(values).all()
+    assert law.default == [[1.0, 1.0]] * 3
+    assert Normal(-4.0).default == -4.0
+    assert law.num_values is None
+
+
+def test_dirichlet():
+    law = Dirichlet((2, 4), concentration=0.5)
+    values = law.sample(np.random.default_rng(0), 20_000)
+    assert values.shape == (20_000, 2, 4)
+    assert law.contains(values).all()
+    # The variance of a symmetric law over k outcomes is (k - 1) / (k^2 (k concentration + 1)).
+    variance = 3 / (16 * 3.0)
+    assert np.abs(values.mean(axis=0) - 0.25).max() < 5 * math.sqrt(variance / 20_000)
+    assert values.var(axis=0) == pytest.approx(np.full((2, 4), variance), rel=0.05)
+    assert law.default == [[0.25] * 4] * 2
+
+
+def test_what_is_not_allowed():
+    normal = Normal(shape=(2,))
+    assert normal.contains(np.array([[0.0, 1e9], [math.nan, 0.0], [0.0, math.inf]])).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    dirichlet = Dirichlet((2, 2))
+    rows = [[[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.4], [1.0, 0.0]], [[0.5, 0.5], [1.5, -0.5]]]
+    assert dirichlet.contains(np.array(rows)).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("law", [Normal(1.0, 3.0, (4, 2)), Dirichlet((5, 3)), Normal()])
+def test_features_say_everything(law):
+    values = law.sample(np.random.default_rng(0), 5000)
+    features = law.encode(values)
+    assert features.dtype == np.float32
+    assert features.shape == (5000, math.prod(law.shape))
+    assert np.abs(features).max() <= 1.0
+    assert np.ptp(features) > 1.5
+    np.testing.assert_allclose(law.decode(features), values, atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Normal(std=0.0), r"a finite std > 0, got mean=0\.0, std=0\.0"),
+        (lambda: Normal(math.inf), "finite mean"),
+        (lambda: Dirichlet(()), r"last axis has the outcomes, got \(\)"),
+        (lambda: Dirichlet((2, 0)), "last axis has the outcomes"),
+        (lambda: Dirichlet((2,), 0.0), r"concentration > 0, got 0\.0"),
+    ],
+)
+def test_bad_laws(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
