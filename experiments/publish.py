@@ -15,7 +15,7 @@ import tyro
 from metarl import Report
 from metarl.errors import InvalidValueError
 from metarl.experiments.commands import load_agent
-from metarl.experiments.published import RL2_BANDITS
+from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 
@@ -63,7 +63,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         totals = report.trial_returns
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
-        published = RL2_BANDITS.get(report.family, "") if report.agent == "RL2" else ""
+        published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
         lines.append(
             f"| {report.family} | {report.agent} | {config['seed']} "
             f"| {result['env_steps'] / 1e6:.1f}M | {result['training_seconds'] / 60:.1f} min, "

@@ -12,6 +12,14 @@ RL2_BANDITS = {  # Duan et al. 2016, table 1: mean total reward, the best of 5 s
     "bandit-500x50": 438.9,
 }
 
+RL2_MDPS = {  # Duan et al. 2016, table 2: mean total reward, the best of 5 seeds
+    "tabular-mdp-10": 156.2,
+    "tabular-mdp-25": 445.7,
+    "tabular-mdp-50": 936.1,
+    "tabular-mdp-75": 1428.8,
+    "tabular-mdp-100": 1913.7,
+}
+
 FIRST_TIES = ", first-arm ties"
 """How greedy strategies that pull the first of several equal arms are called.
 
@@ -40,6 +48,20 @@ CLASSICAL_BANDITS = {
         (500, 5, 249.8, 405.8, 402.0, 405.8, 388.2, 380.6),
         (500, 10, 249.0, 437.8, 429.5, 437.1, 408.0, 395.0),
         (500, 50, 249.6, 463.7, 427.2, 457.6, 413.6, 402.8),
+    )
+}
+
+# The same, table 2, for episodes: mean total reward over 1000 random tabular MDPs. The optimum is
+# not of the paper, but of a simulation of 20,000 MDPs: 21.84 +- 0.02 an episode.
+_MDP_LEARNERS = ("random", "PSRL", "OPSRL", "UCRL2", "epsilon-greedy", "known MDP (told)")
+CLASSICAL_MDPS = {
+    n: dict(zip(_MDP_LEARNERS, scores))
+    for n, *scores in (
+        (10, 100.1, 138.1, 144.1, 146.6, 132.8, 218.4),
+        (25, 250.2, 408.8, 425.2, 424.1, 377.3, 546.0),
+        (50, 499.7, 904.4, 930.7, 918.9, 823.3, 1092.0),
+        (75, 749.9, 1417.1, 1449.2, 1427.6, 1293.9, 1638.0),
+        (100, 999.4, 1939.5, 1973.9, 1942.1, 1778.2, 2184.0),
     )
 }
 

@@ -7,10 +7,10 @@ table 1, prints the scores beside the published ones and writes the return of ev
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tyro
@@ -48,14 +48,14 @@ class Score:
 
     Attributes:
         learner: Its name.
-        returns: The total reward of each task, of shape (num_tasks,).
+        returns: The total reward of each trial, of shape (num_tasks,).
         published: The published mean, if there is one.
         tuned: The mean return for each value tried of a tuned hyperparameter; the returns are
             those of the best.
     """
 
     learner: str
-    returns: NDArray[np.int64]
+    returns: NDArray[Any]
     published: float | None = None
     tuned: dict[float, float] | None = None
 
@@ -84,6 +84,21 @@ class Score:
         if self.tuned is not None:
             line += f"  best of {len(self.tuned)}: {max(self.tuned, key=self.tuned.__getitem__)}"
         return line
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a published table, and all learners in it.
+
+    Attributes:
+        title: What a reader calls it.
+        key: What tells it from the others, by name.
+        scores: What the learners earned.
+    """
+
+    title: str
+    key: Mapping[str, int]
+    scores: Iterable[Score]
 
 
 def play(
@@ -116,10 +131,7 @@ def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator
         return Score(name, play(family, agent, num_tasks, seed), published.get(name))
 
     def tuned(name: str, grid: tuple[float, ...], make: Callable[[float], Agent]) -> Score:
-        tried = {value: score(name, make(value)) for value in grid}
-        best = max(tried.values(), key=lambda tried_score: tried_score.mean)
-        means = {value: round(each.mean, 3) for value, each in tried.items()}
-        return Score(name, best.returns, best.published, means)
+        return best_of({value: score(name, make(value)) for value in grid})
 
     yield score("random", baselines.RandomActions(tasks))
     yield score("Thompson sampling", bandit_learners.ThompsonSampling(tasks))
@@ -137,41 +149,86 @@ def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator
     yield score("known best arm (told)", bandit_learners.KnownBestArm(told), told)
 
 
+def best_of(tried: Mapping[float, Score]) -> Score:
+    """Return the best score of a learner, with the means of all values of a hyperparameter."""
+    best = max(tried.values(), key=lambda score: score.mean)
+    return replace(best, tuned={value: round(score.mean, 3) for value, score in tried.items()})
+
+
 def main(options: Options) -> None:
     """Play, print and write."""
+    settings = (
+        Setting(
+            f"n = {n}, k = {k}",
+            {"num_pulls": n, "num_arms": k},
+            scores(n, k, options.num_tasks, options.seed),
+        )
+        for n, k in CLASSICAL_BANDITS
+        if n in options.pulls
+    )
+    print_and_write(
+        "study_classical",
+        options,
+        f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks",
+        "epsilon and UCB1's c are",
+        settings,
+    )
+
+
+class StudyOptions(Protocol):
+    """What all studies of classical learners ask for; see :class:`Options`."""
+
+    @property
+    def num_tasks(self) -> int: ...
+    @property
+    def out(self) -> Path: ...
+
+
+def print_and_write(
+    name: str, options: StudyOptions, what: str, tuned: str, settings: Iterable[Setting]
+) -> None:
+    """Show each score as soon as it is known, beside the published one, and write the returns.
+
+    Args:
+        name: The module of the study.
+        options: Its options, a dataclass.
+        what: What the scores are.
+        tuned: What was tuned on the tasks themselves.
+        settings: What to play.
+
+    Raises:
+        FileExistsError: If the file of the returns exists.
+        ValueError: If there are fewer than 2 tasks.
+    """
     check_at_least(2, num_tasks=options.num_tasks)
     if options.out.exists():
         raise FileExistsError(f"{options.out} exists; move it, or choose another place with --out")
     start = time.perf_counter()
     print(
-        f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks, the "
-        f"same for all learners.\nepsilon and UCB1's c are tuned on these very tasks, as in the "
+        f"{what}, the same for all learners.\n{tuned} tuned on these very tasks, as in the "
         f"paper: their scores are a little optimistic.\nDifference to the published mean: plain, "
         f"in standard errors of ours (se), and in standard errors of the\ndifference (sd), as the "
         f"published means vary as much as ours."
     )
     results: list[dict[str, Any]] = []
     off_by: list[float] = []
-    for n, k in CLASSICAL_BANDITS:
-        if n not in options.pulls:
-            continue
-        print(f"\n  {f'n = {n}, k = {k}':32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
+    for setting in settings:
+        print(f"\n  {setting.title:32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
         print(f"{'se':>7s}{'sd':>7s}")
-        for score in scores(n, k, options.num_tasks, options.seed):
+        for score in setting.scores:
             print(score, flush=True)
             if score.off_by is not None:
                 off_by.append(abs(score.off_by))
             results.append(
                 {
-                    "num_pulls": n,
-                    "num_arms": k,
+                    **setting.key,
                     "learner": score.learner,
                     "tuned": score.tuned,
                     "returns": score.returns.tolist(),
                 }
             )
     wall_time = time.perf_counter() - start
-    write(options, results, wall_time)
+    write(name, options, results, wall_time)
     within = [sum(off < 2 * unit for off in off_by) for unit in (1, math.sqrt(2))]
     print(
         f"\nOf {len(off_by)} published scores {within[0]} are within 2 se, {within[1]} within 2 sd "
@@ -180,11 +237,13 @@ def main(options: Options) -> None:
     )
 
 
-def write(options: Options, results: list[dict[str, Any]], wall_time: float) -> None:
+def write(
+    name: str, options: StudyOptions, results: list[dict[str, Any]], wall_time: float
+) -> None:
     """Write the results as JSON, one line for each learner and setting."""
     head = {
-        "command": "python -m metarl.experiments.study_classical",
-        "options": {**asdict(options), "out": options.out.as_posix()},
+        "command": f"python -m metarl.experiments.{name}",
+        "options": {**asdict(options), "out": options.out.as_posix()},  # type: ignore[call-overload]
         "git_commit": git_commit(),
         "versions": versions(),
         "wall_time_seconds": round(wall_time, 1),

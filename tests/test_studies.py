@@ -10,8 +10,17 @@ import pytest
 
 from metarl import envs, evaluate
 from metarl.agents import RL2
+from metarl.agents.mdp_learners import PSRL
 from metarl.envs import navigation_2d
-from metarl.experiments import cli, commands, publish, published, study_classical, study_maml
+from metarl.experiments import (
+    cli,
+    commands,
+    publish,
+    published,
+    study_classical,
+    study_classical_mdps,
+    study_maml,
+)
 from metarl.experiments.figures import draw_adaptation
 from metarl.experiments.presets import find_preset
 from metarl.experiments.runs import Run
@@ -90,6 +99,29 @@ def test_study_classical(tmp_path, capsys):
     with pytest.raises(FileExistsError, match="choose another place with --out"):
         study_classical.main(options)
     assert options.out.read_bytes() == written
+
+
+def test_study_classical_mdps(tmp_path, capsys):
+    options = study_classical_mdps.Options(
+        num_tasks=4, episodes=(10, 25), out=tmp_path / "out.json"
+    )
+    study_classical_mdps.main(options)
+    record = json.loads(options.out.read_bytes())
+    assert record["command"].endswith("study_classical_mdps")
+    shown = capsys.readouterr().out
+    by_learner = {}
+    for result in record["results"]:
+        assert result["learner"] in shown
+        assert len(result["returns"]) == 4
+        by_learner.setdefault(result["learner"], {})[result["num_episodes"]] = result["returns"]
+    assert set(published.CLASSICAL_MDPS[10]) < set(by_learner)
+    for returns in by_learner.values():
+        assert returns.keys() == {10, 25}
+    tasks = envs.make("tabular-mdp-10")
+    report = evaluate(PSRL(tasks), tasks, num_tasks=4, seed=0)
+    np.testing.assert_allclose(by_learner["PSRL"][10], report.trial_returns, atol=0.006)
+    with pytest.raises(FileExistsError, match="choose another place with --out"):
+        study_classical_mdps.main(options)
 
 
 def test_study_maml(tmp_path, monkeypatch, capsys):
