@@ -51,6 +51,22 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
+# Found on tabular-mdp-10. The reward of an action and a little of what follows is nearly all that
+# an action is good for, so a short GAE keeps the noise of the other rewards out of it.
+_TABULAR_MDPS = {
+    "trials_per_iteration": 512,
+    "first_episodes_per_trial": 2,
+    "trials_per_minibatch": 128,
+    "n_epochs": 3,
+    "learning_rate": 3e-3,
+    "anneal": True,
+    "gamma": 0.99,
+    "gae_lambda": 0.3,
+    "ent_coef": 0.01,
+    "normalize_reward": True,
+    "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
+}
+
 _PROMP = {
     "meta_batch_size": 20,
     "learn_inner_lr": "per_parameter",
@@ -101,6 +117,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-100x5", 10_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "gridnavi*", 3_000_000, _SEARCH, num_eval_tasks=420),
+    Preset("rl2", "tabular-mdp-*", 30_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
     # has 0.5. A divergence of 0.02 instead of 0.01 needs half as many iterations, and the inner

@@ -17,9 +17,8 @@ from metarl.agents.mdp_learners import (
     EpsilonGreedyMDP,
     GreedyMDP,
     KnownMDP,
-    Posterior,
 )
-from metarl.agents.mdp_planning import optimistic_value_iteration, value_iteration
+from metarl.agents.mdps import Posterior, optimistic_value_iteration, value_iteration
 from metarl.envs.tabular import REFERENCES, tabular_mdp
 
 TASKS = envs.make("tabular-mdp-10")
