@@ -122,7 +122,9 @@ def optimistic_value_iteration(
         ranked = np.take_along_axis(values, order, axis=-1)
         rank = np.argsort(order, axis=-1)
         among_first = rank[:, :, None] <= np.arange(num_states - 1)
-        chances = np.minimum(flat @ among_first.astype(np.float64) + more, 1.0)
+        chances = flat @ among_first.astype(np.float64)
+        chances += more
+        np.minimum(chances, 1.0, out=chances)
         drops = ranked[:, :-1] - ranked[:, 1:]
         following = ranked[:, -1:, None] + chances @ drops[:, :, None]
         action_values[:, step] = rewards + following.reshape(rewards.shape)
