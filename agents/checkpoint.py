@@ -36,7 +36,8 @@ def save_checkpoint(path: str | Path, tensors: Tensors, state: Mapping[str, Any]
         tensors: Named tensors.
         state: Everything else.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies, as one tensor may go by two names, which safetensors refuses.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     atomic_write(path, save(plain, metadata={_KEY: json.dumps({"format": FORMAT, **state})}))
 
 

@@ -1,0 +1,286 @@
+"""Families for Stable-Baselines3's algorithms, its policies for ``evaluate``, rivals on its PPO."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from toys import BOX, aim, risk, strolls
+from toys import signposts as posts
+
+from metarl import Choice, Tasks, evaluate
+from metarl.agents import FineTune, FromScratch, MultiTask, SB3Agent, TaskVecEnv
+from metarl.agents.sb3.fine_tune import PPOAdaptation
+from metarl.agents.sb3.streams import global_streams
+from metarl.agents.sb3.vec_env import FlatVecEnv, scaled, stretch
+from metarl.envs import from_gymnasium
+from metarl.seeding import stream, stream_seed
+from metarl.trial import TrialInput
+
+# Families as vector environments of SB3.
+
+
+def run(venv, num_steps, seed=0):
+    """Step random actions; return what every step gave, and the actions."""
+    space, first = venv.action_space, venv.reset()
+    space.seed(seed)
+    steps = []
+    for _ in range(num_steps):
+        actions = np.array([space.sample() for _ in range(venv.num_envs)])
+        steps.append((actions, *venv.step(actions)))
+    return first, steps
+
+
+def test_steps_are_those_of_the_batch():
+    family = strolls()
+    venv = TaskVecEnv(family, 5, seed=3)
+    first, steps = run(venv, 7)  # new tasks come after 8 steps
+    env = family.make_vec(5)
+    draw = stream(3, "draw", 0)
+    env.set_tasks(family.sample("train", 5, draw))
+    expected, _ = env.reset(seed=stream_seed(draw, "envs"))
+    assert np.array_equal(first, expected)
+    ends = 0
+    for actions, observations, rewards, dones, infos in steps:
+        following, earned, terminated, truncated, info = env.step(actions)
+        assert np.array_equal(observations, following)
+        assert np.array_equal(rewards, earned)
+        assert np.array_equal(dones, terminated | truncated)
+        for i in np.flatnonzero(dones):
+            assert np.array_equal(infos[i]["terminal_observation"], info["final_obs"][i])
+            assert infos[i]["TimeLimit.truncated"] == truncated[i]
+            ends += 1
+    assert ends > 3
+
+
+def test_tasks_are_new_after_the_longest_episode_and_what_runs_is_cut():
+    venv = TaskVecEnv(strolls(), 6, seed=1)
+    _, steps = run(venv, 8)
+    (*_, dones, infos) = steps[-1]
+    assert dones.all()
+    # A cut is no end of the task: those that did not terminate are marked.
+    terminated = [not info["TimeLimit.truncated"] for info in infos]
+    assert 0 < sum(terminated) < 6 or not any(terminated)
+    total = sum(step[2].sum() for step in steps)
+    told = sum(info["episode"]["r"] for step in steps for info in step[4] if info)
+    assert told == pytest.approx(total)
+    before = venv.env.tasks
+    run(venv, 8)
+    assert before != venv.env.tasks
+
+
+def test_an_episode_of_sb3_is_a_whole_trial():
+    family = posts(episodes_per_trial=2)
+    venv = TaskVecEnv(family, 4, seed=2, episodes_per_trial=2)
+    first, steps = run(venv, 60)
+    rows = TrialInput(venv.env.single_observation_space, venv.env.single_action_space)
+    assert np.array_equal(first[:, rows.action.start :], np.zeros((4, 4)))
+    episodes, trials = np.zeros(4, dtype=int), 0
+    for actions, seen, rewards, dones, infos in steps[:-1]:  # the last one starts new tasks
+        last = np.array(
+            [infos[i].get("terminal_observation", seen[i]) for i in range(4)]
+        )  # before a new trial begins
+        assert np.array_equal(last[:, rows.reward.start], rewards.astype(np.float32))
+        assert np.array_equal(last[:, rows.action].argmax(1), actions)
+        episodes += last[:, rows.episode_end.start] == 1.0
+        assert np.array_equal(dones, episodes == 2)
+        assert not any(info.get("TimeLimit.truncated") for info in infos)
+        assert np.array_equal(seen[dones][:, rows.action.start :], np.zeros((dones.sum(), 4)))
+        trials += dones.sum()
+        episodes[dones] = 0
+    assert trials > 4
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+def test_algorithms_of_sb3_train_unchanged_and_are_judged(algorithm):
+    family = posts().told()
+    venv = VecNormalize(VecMonitor(TaskVecEnv(family, 16)))
+    model = algorithm("MlpPolicy", venv, n_steps=32, seed=0, device="cpu")
+    model.learn(1024)
+    agent = SB3Agent(model, family, normalize=venv)
+    reports = [evaluate(agent, family, num_tasks=6, num_episodes=2, seed=s) for s in (1, 1, 2)]
+    assert np.array_equal(reports[0].returns, reports[1].returns)
+    assert not np.array_equal(reports[0].returns, reports[2].returns)
+    assert reports[0].agent == algorithm.__name__
+
+
+class Remembers:
+    """A policy with a state, in SB3's words: it counts its steps since the last start."""
+
+    def __init__(self):
+        self.counts = []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        count = np.zeros(len(observation)) if state is None else state[0]
+        count = np.where(episode_start, 0, count) + 1
+        self.counts.append(count)
+        return np.zeros(len(observation), dtype=np.int64), (count,)
+
+
+@pytest.mark.parametrize(("trials", "most"), [(False, 1), (True, 5)])
+def test_a_state_is_kept_over_episodes_by_what_was_trained_on_trials(trials, most):
+    model = Remembers()
+    evaluate(SB3Agent(model, risk(), trials=trials), risk(), num_tasks=3, num_episodes=5)
+    assert np.max(model.counts) == most
+    with pytest.raises(TypeError, match=r"SB3's predict\(\), got 3"):
+        SB3Agent(3, risk())
+
+
+def test_global_streams_are_put_back():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with global_streams(5):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with global_streams(5):
+        assert torch.equal(torch.rand(3), inside)
+
+
+def test_actions_are_scaled_to_the_bounds():
+    assert scaled(BOX) == spaces.Box(-1.0, 1.0, (2,), np.float32)
+    low, high = np.full((1, 2), -1.0), np.full((1, 2), 9.0)
+    assert stretch(BOX, low).tolist() == [BOX.low.tolist()]
+    assert stretch(BOX, high).tolist() == [BOX.high.tolist()]
+    unbounded = spaces.Box(-np.inf, np.inf, (2,))
+    assert scaled(unbounded) == unbounded
+
+
+# The rivals.
+
+FAST = {"num_envs": 32, "learning_rate": 3e-3, "batch_size": 256}
+
+
+def test_multi_task_learns_what_is_alike_in_all_tasks_and_nothing_else():
+    # Told where to aim, 0.9 and more is earned; not told, the best is to aim at 0 (or anywhere),
+    # which earns 0 on average.
+    scores = {}
+    for family in (aim(), aim().told()):
+        agent = MultiTask(family, seed=0, **{**FAST, "num_envs": 128}).learn(30_000)
+        scores[family.name] = evaluate(agent, family, num_tasks=100, seed=1).returns.mean()
+    assert scores["aim-told"] > 0.7
+    assert abs(scores["aim"]) < 0.1
+
+
+def test_a_killed_training_goes_on_in_the_same_bits(tmp_path):
+    def agent():
+        return MultiTask(strolls(), seed=4, **FAST)
+
+    whole = agent().learn(4000)
+    half = agent().learn(1)
+    half.save(tmp_path / "half")
+    resumed = agent()
+    resumed.restore(tmp_path / "half")
+    resumed.learn(4000 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert resumed.num_timesteps == whole.num_timesteps
+    for name, tensor in whole.policy.state_dict().items():
+        assert torch.equal(tensor, resumed.policy.state_dict()[name]), name
+    for name, moments in whole._moments().items():
+        assert np.array_equal(moments.mean, resumed._moments()[name].mean)
+
+
+ADAPTING = {
+    "episodes_per_adaptation": 20,
+    "adaptation_learning_rate": 1e-2,
+    "adaptation_batch_size": 20,
+}
+
+
+@pytest.mark.parametrize("kind", [FineTune, FromScratch])
+def test_learning_in_the_new_task_finds_it(kind):
+    # Before the first update a task earns 0 on average; who has found it, 0.6 and more.
+    agent = kind(aim(), seed=0, **FAST, **ADAPTING).learn(4000)
+    returns = evaluate(agent, aim(), num_tasks=6, num_episodes=200, seed=1).returns
+    assert returns[:, :20].mean() < 0.3
+    assert returns[:, -20:].mean() > 0.6
+    assert agent.num_timesteps == (0 if kind is FromScratch else 4096)
+
+
+def test_adapting_leaves_the_agent_as_it_was():
+    agent = FineTune(aim(), seed=0, **FAST, **ADAPTING).learn(1)
+    before = {name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}
+    moments = {name: m.mean.copy() for name, m in agent._moments().items()}
+    evaluate(agent, aim(), num_tasks=2, num_episodes=40)
+    assert all(torch.equal(before[n], t) for n, t in agent.policy.state_dict().items())
+    assert all(np.array_equal(moments[n], m.mean) for n, m in agent._moments().items())
+
+
+def test_what_a_task_is_learned_from_is_what_sb3_would_have_collected():
+    # Episodes of unequal length, some cut by the time limit: advantages against the definition.
+    family = strolls(spaces.Discrete(2), stop=0.1)
+    agent = FineTune(family, seed=0, normalize=False, gamma=0.9, gae_lambda=0.8, num_envs=2)
+    adaptation = PPOAdaptation(agent, 2, 4, seed=0)
+    env = family.make_vec(8)
+    env.set_tasks(Tasks.stack([family.sample("train", 2, 5)[i // 4] for i in range(8)]))
+    observations, _ = env.reset(seed=7)
+    from metarl import rollout
+
+    lanes = [[] for _ in range(8)]
+
+    def note(transition):
+        for i in np.flatnonzero(transition.active):
+            lanes[i].append([part[i] for part in (
+                transition.observations, transition.rewards, transition.terminated,
+                transition.next_observations)])  # fmt: skip
+        return True
+
+    rollout(env, observations, adaptation, 1, note)
+    policy = agent.policy
+
+    def value(row):
+        with torch.no_grad():
+            return policy.predict_values(torch.as_tensor(row[None])).item()
+
+    cuts = 0
+    for task in range(2):
+        buffer = adaptation._buffer(slice(4 * task, 4 * task + 4))
+        expected = []
+        for lane in lanes[4 * task : 4 * task + 4]:
+            advantage, following, advantages = 0.0, None, []
+            for row, reward, terminated, successor in reversed(lane):
+                if following is None:
+                    following = 0.0 if terminated else value(successor)
+                    cuts += not terminated
+                delta = reward + 0.9 * following - value(row)
+                advantage = delta + 0.9 * 0.8 * advantage
+                advantages.append(advantage)
+                following = value(row)
+            expected += reversed(advantages)
+        np.testing.assert_allclose(buffer.advantages[:, 0], expected, atol=1e-5)
+    assert 0 < cuts < 8
+
+
+class Camera(gymnasium.Env):
+    """Sees pictures and words of bits; actions earn nothing."""
+
+    observation_space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (8, 8, 1), np.uint8), "bits": spaces.MultiBinary(2)}
+    )
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(self.gain * action.sum()), False, False, {}
+
+
+def test_rivals_take_images_and_actions_of_parts(tmp_path):
+    family = from_gymnasium(Camera, {"gain": Choice((1.0, 2.0))}, horizon=4, shares_tasks=True)
+    agent = FineTune(
+        family, seed=0, num_envs=8, batch_size=128, n_epochs=1, episodes_per_adaptation=2
+    ).learn(1)
+    evaluate(agent, family, num_tasks=2, num_episodes=4)
+    agent.save(tmp_path / "agent")
+    loaded = FineTune.load(tmp_path / "agent", family)
+    seen = Camera.observation_space.sample()
+    chosen = [each.predict(seen, deterministic=True)[0] for each in (agent, loaded)]
+    assert np.array_equal(*chosen)
+    assert family.make_vec(1).single_action_space.contains(chosen[0])
+    assert set(FlatVecEnv(TaskVecEnv(family, 2)).reset()) == {"row", "pixels"}
