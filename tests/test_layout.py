@@ -16,7 +16,7 @@ FOLDERS = {
     "metarl.experiments": "experiments",
 }
 """The layers."""
-INNER = {"metarl.agents.rl2": "agents/rl2", "metarl.agents.maml": "agents/maml"}
+INNER = {f"metarl.agents.{folder}": f"agents/{folder}" for folder in ("rl2", "maml", "sb3")}
 """One folder for each agent of more than one file."""
 MAY_IMPORT = {
     "metarl": {"metarl"},

@@ -20,6 +20,7 @@ from metarl.agents.sb3.multi_task import MultiTask, PPOConfig
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, stretch
 from metarl.batches import map_leaves, take
+from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
@@ -64,8 +65,24 @@ class FineTune(MultiTask):
     config: FineTuneConfig
     config_class = FineTuneConfig
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        tasks: TaskDistribution,
+        *,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        **hyperparameters: Any,
+    ):
+        super().__init__(
+            tasks,
+            seed=seed,
+            device=device,
+            verbose=verbose,
+            tensorboard_log=tensorboard_log,
+            **hyperparameters,
+        )
         self.episodes_per_adaptation = self.config.episodes_per_adaptation
 
     def adaptation(

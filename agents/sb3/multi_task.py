@@ -207,7 +207,8 @@ class MultiTask(MetaAgent[PPO]):
         # At least 2048 steps an iteration, SB3's default, and whole rounds of tasks.
         steps = self.horizon * math.ceil(2048 / (self.horizon * venv.num_envs))
         rate = config.learning_rate
-        with warnings.catch_warnings():  # of a last minibatch that is smaller
+        # SB3 warns of a last minibatch that is smaller, and draws weights before ours replace them.
+        with warnings.catch_warnings(), global_streams(0):
             warnings.simplefilter("ignore")
             ppo = PPO(
                 type(self.policy),
