@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metarl.errors import InvalidValueError
@@ -15,7 +15,7 @@ class Preset:
     Attributes:
         agent: The agent's name on the command line.
         pattern: A shell pattern of family names; the first match counts.
-        total_timesteps: Env steps of training.
+        total_timesteps: Env steps of training; None takes those of RL² on the family.
         hyperparameters: Keyword arguments of the agent; the rest keep their defaults.
         num_eval_tasks: Held-out tasks of the final evaluation.
         num_eval_episodes: Adaptation episodes of the final evaluation; None takes the family's.
@@ -23,7 +23,7 @@ class Preset:
 
     agent: str
     pattern: str
-    total_timesteps: int
+    total_timesteps: int | None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     num_eval_tasks: int = 100
     num_eval_episodes: int | None = None
@@ -65,6 +65,14 @@ _TABULAR_MDPS = {
     "ent_coef": 0.01,
     "normalize_reward": True,
     "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
+}
+
+# The policy goes on learning from few episodes: small steps, and a round of five episodes each.
+_RIVALS = {
+    "num_envs": 128,
+    "batch_size": 1600,
+    "learning_rate": 1e-3,
+    "anneal": True,
 }
 
 _PROMP = {
@@ -192,6 +200,9 @@ PRESETS: tuple[Preset, ...] = (
         Preset("rl2", f"{robot}-*", 12_000_000, _ROBOT_RL2, num_eval_tasks=2000)
         for robot in ("half-cheetah", "hopper", "walker2d", "ant", "humanoid")
     ),
+    Preset("multi-task", "*", None, _RIVALS, num_eval_tasks=400),
+    Preset("fine-tune", "*", None, _RIVALS, num_eval_tasks=40, num_eval_episodes=40),
+    Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
     # What a new family starts from. With fewer epochs or less training, the README's poles are
     # balanced for one direction of the force only.
     Preset(
@@ -221,6 +232,9 @@ def find_preset(agent: str, family: str) -> Preset:
     """
     for preset in PRESETS:
         if preset.agent == agent and fnmatch.fnmatchcase(family, preset.pattern):
+            if preset.total_timesteps is None:
+                same = find_preset("rl2", family).total_timesteps
+                return replace(preset, total_timesteps=same)
             return preset
     raise InvalidValueError(
         f"there is no preset of {agent!r} for {family!r}; pass --total-timesteps"
