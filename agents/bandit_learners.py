@@ -179,7 +179,7 @@ class UCB1(BanditLearner):
 
     def __init__(self, tasks: TaskDistribution, *, c: float = 0.2):
         super().__init__(tasks)
-        check_at_least(0, c=c)
+        check_at_least(0.0, c=c)
         self.c = c
 
     def scores(self, successes: Counts, failures: Counts, rng: np.random.Generator) -> Scores:

@@ -1,5 +1,6 @@
 """What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
 
+import os
 import time
 from abc import abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,16 +15,18 @@ from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.agents.callbacks import MaybeCallback, as_callback
 from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
-from metarl.agents.saving import SavedAgent
+from metarl.agents.saving import SavedAgent, check_device
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
-from metarl.errors import DivergedError, InvalidTypeError, check_at_least
+from metarl.errors import DivergedError, InvalidTypeError, InvalidValueError, check_at_least
 from metarl.seeding import Seed, check_seed, stream_seed
 from metarl.vector import TaskVectorEnv
 
 SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
 Experience = TypeVar("Experience")
 """What an agent hands from collecting to updating."""
+MAX_STEPS = 10**8
+"""How many env steps one episode in all environments may take: an iteration is kept in memory."""
 
 
 class MetaAgent(SavedAgent, Generic[Experience]):
@@ -46,8 +49,9 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         tensorboard_log: The folder for TensorBoard, or None.
 
     Raises:
-        TypeError: If ``tasks`` is not a TaskDistribution.
-        ValueError: If the seed is negative.
+        TypeError: If ``tasks`` is not a TaskDistribution, or an argument of another wrong type.
+        ValueError: If the seed is negative, there is no such device, or an iteration would take
+            more than ``MAX_STEPS`` env steps for each episode of a trial.
     """
 
     name: str
@@ -79,11 +83,19 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         check_seed(seed)
+        check_device(device)
+        if not isinstance(tensorboard_log, (str, os.PathLike, type(None))):
+            raise InvalidTypeError(f"tensorboard_log must be a folder, got {tensorboard_log!r}")
         probe = tasks.make_vec(1)
         self.observation_space = probe.single_observation_space
         self.action_space = probe.single_action_space
         self.horizon = probe.horizon
         probe.close()
+        if num_envs * self.horizon > MAX_STEPS:
+            raise InvalidValueError(
+                f"{num_envs:,} environments at once, of up to {self.horizon:,} steps each, are "
+                f"more than the {MAX_STEPS:,} steps that an iteration may hold; take fewer"
+            )
         self.tasks = tasks
         self.config = config
         self.n_envs = num_envs
@@ -155,7 +167,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             The agent.
 
         Raises:
-            ValueError: If ``total_timesteps`` or ``log_interval`` is below 1.
+            TypeError: If ``total_timesteps`` or ``log_interval`` is no integer.
+            ValueError: If one is below 1.
         """
         check_at_least(1, total_timesteps=total_timesteps, log_interval=log_interval)
         if reset_num_timesteps:

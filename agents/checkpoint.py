@@ -1,9 +1,11 @@
 """Checkpoints: tensors in safetensors, everything else as JSON in its header, one atomic file.
 
-Loading one parses numbers and text and never runs code.
+Loading one parses numbers and text and never runs code. A checksum over both tells when the file
+is not what was written.
 """
 
 import copy
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from metarl.entries import parse_json
 from metarl.errors import InvalidValueError
 from metarl.files import atomic_write
 
@@ -22,8 +25,8 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 Tensors = Mapping[str, torch.Tensor]
 
 SUFFIX = ".safetensors"
-FORMAT = 2
-"""Counts changes after which older files cannot be read."""
+FORMAT = 3
+"""Counts changes of the format. Files of format 2, which have no checksum, are read too."""
 
 _KEY = "metarl"
 
@@ -38,7 +41,9 @@ def save_checkpoint(path: str | Path, tensors: Tensors, state: Mapping[str, Any]
     """
     # Copies, as one tensor may go by two names, which safetensors refuses.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    atomic_write(path, save(plain, metadata={_KEY: json.dumps({"format": FORMAT, **state})}))
+    state = {"format": FORMAT, **state}
+    text = json.dumps({"sha256": _checksum(plain, state), **state})
+    atomic_write(path, save(plain, metadata={_KEY: text}))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -49,7 +54,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is truncated, not a checkpoint of metarl, or of another format.
+        ValueError: If it is not as it was written, not a checkpoint of metarl, or of another
+            format.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +64,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
     try:
         tensors = load(data)
         (header_size,) = struct.unpack("<Q", data[:8])
-        state = json.loads(json.loads(data[8 : 8 + header_size])["__metadata__"][_KEY])
+        state = parse_json(parse_json(data[8 : 8 + header_size])["__metadata__"][_KEY])
     except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
         raise InvalidValueError(
             f"{str(path)!r} is not a metarl checkpoint, or it is damaged "
@@ -68,13 +74,27 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
         raise InvalidValueError(
             f"{str(path)!r} is not a metarl checkpoint: its state is not a JSON object"
         )
-    if state.get("format") != FORMAT:
+    checksum = state.pop("sha256", None)
+    if state.get("format") not in (2, FORMAT):
         raise InvalidValueError(
             f"{str(path)!r} has format {state.get('format')!r} and this version of metarl reads "
             f"format {FORMAT}; it was written by metarl {state.get('metarl', 'unknown')}: "
             "install that version to use it"
         )
+    if (checksum, state["format"]) != (None, 2) and checksum != _checksum(tensors, state):
+        raise InvalidValueError(
+            f"{str(path)!r} is damaged: its content does not match its checksum; use a copy of it, "
+            "or train again"
+        )
     return tensors, state
+
+
+def _checksum(tensors: Tensors, state: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(state).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def with_suffix(path: str | Path) -> Path:
@@ -106,7 +126,7 @@ def check_tensors(
         A function that puts the tensors back where :func:`gather_tensors` found them.
 
     Raises:
-        ValueError: If a tensor is missing or unknown, or has another shape or type.
+        ValueError: If a tensor is missing or unknown, has another shape or type, or is not finite.
     """
     expected = _module_tensors(modules)
     slots = {name: _slots_after_a_step(name, each) for name, each in optimizers.items()}
@@ -124,6 +144,8 @@ def check_tensors(
                 f"{path}: the tensor {name!r} has shape {tuple(got.shape)} of {got.dtype}, "
                 f"expected {tuple(like.shape)} of {like.dtype}"
             )
+        if not torch.isfinite(got).all():
+            raise InvalidValueError(f"{path}: the tensor {name!r} is not finite")
     unknown = sorted(tensors.keys() - expected.keys())
     if unknown:
         raise InvalidValueError(f"{path} holds the tensor {unknown[0]!r}, unknown to this agent")

@@ -43,7 +43,9 @@ class Range:
         return f"{'at least' if self.includes_low else 'above'} {self.low:g}"
 
 
-Count = Annotated[int, Range(1)]
+Count = Annotated[int, Range(1, 10**6)]
+Width = Annotated[int, Range(1, 2**14)]
+"""Of a layer; its square is the layer's memory."""
 Positive = Annotated[float, Range(0, includes_low=False)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
@@ -189,7 +191,7 @@ def _check(name: str, hint: Any, value: Any) -> Any:
                 if isinstance(stored, float) and not math.isfinite(stored):
                     raise InvalidValueError(f"{name} must be finite, got {value}")
                 if allowed is not None and stored not in allowed:
-                    raise InvalidValueError(f"{name} must be {allowed}, got {value}")
+                    raise InvalidValueError(f"{name} must be {allowed}, got {value!s:.50}")
                 return stored
             expected.append(description)
         elif typing.get_origin(option) is Literal:

@@ -1,5 +1,6 @@
 """Saving and loading agents: everything that training continues from, in one file."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,28 @@ from metarl.agents.checkpoint import (
 )
 from metarl.agents.config import Config
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidValueError
+from metarl.entries import OBJECT, check_entries
+from metarl.errors import InvalidTypeError, InvalidValueError, found_in
 from metarl.seeding import check_seed
 from metarl.spaces import difference, to_json
 
 SelfAgent = TypeVar("SelfAgent", bound="SavedAgent")
+
+
+def check_device(device: object) -> None:
+    """Raise unless PyTorch knows a device; it need not be in this machine.
+
+    Raises:
+        TypeError: If it is neither a string nor a torch device.
+        ValueError: If there is no such device.
+    """
+    expected = f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}"
+    if not isinstance(device, (str, torch.device)):
+        raise InvalidTypeError(expected)
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except RuntimeError:
+        raise InvalidValueError(expected) from None
 
 
 class SavedAgent(ABC):
@@ -76,7 +94,8 @@ class SavedAgent(ABC):
         Raises:
             ValueError: If it does not fit; nothing is changed then.
         """
-        return
+        for name in (*tensors, *data):
+            raise InvalidValueError(f"it holds {name!r}, unknown to this agent")
 
     def save(self, path: str | Path, *, with_optimizers: bool = True) -> None:
         """Write parameters, optimiser state and counters as of the last completed iteration.
@@ -130,33 +149,52 @@ class SavedAgent(ABC):
             ValueError: If the file is damaged, holds another kind of agent, or does not fit.
         """
         path, tensors, state = cls._read(path)
-        try:
+        with found_in(f"{str(path)!r} has damaged hyperparameters"):
+            check_entries(state, {"hyperparameters": OBJECT})
             config = cls.config_class.build(state["hyperparameters"])
-            check_seed(state["seed"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidValueError(f"{str(path)!r} has damaged hyperparameters: {error}") from None
-        agent = cls(
-            tasks,
-            **config.to_json(),
-            seed=state["seed"],
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-        )
+            check_seed(state.get("seed"))
+        check_device(device)
+        with found_in(repr(str(path))):  # what only the agent can check, such as its policy_kwargs
+            agent = cls(
+                tasks,
+                **config.to_json(),
+                seed=state["seed"],
+                device=device,
+                verbose=verbose,
+                tensorboard_log=tensorboard_log,
+            )
         agent._restore(path, tensors, state)
         return agent
 
-    def restore(self, path: str | Path) -> None:
+    def restore(self, path: str | Path) -> dict[str, tuple[Any, Any]]:
         """Take over the parameters, optimiser state and counters of a saved agent.
+
+        Seed, hyperparameters and tasks stay this agent's own.
 
         Args:
             path: What was given to ``save``.
+
+        Returns:
+            In what the saved agent differs: for ``seed``, ``tasks`` and each hyperparameter that is
+            not the same, its value and this agent's.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
-        self._restore(*self._read(path))
+        path, tensors, state = self._read(path)
+        self._restore(path, tensors, state)
+        saved = {"seed": state.get("seed"), "tasks": state.get("tasks")}
+        own = {"seed": self.seed, "tasks": self.tasks.name}
+        hyperparameters = state.get("hyperparameters")
+        if isinstance(hyperparameters, dict):
+            saved |= hyperparameters
+            own |= json.loads(json.dumps(self.hyperparameters))  # tuples as lists
+        return {
+            name: (saved.get(name), own.get(name))
+            for name in dict.fromkeys((*own, *saved))
+            if saved.get(name) != own.get(name)
+        }
 
     @classmethod
     def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
@@ -188,12 +226,14 @@ class SavedAgent(ABC):
                     f"{self.tasks.name!r}: {differs}"
                 )
         counters = [state.get("iteration"), state.get("num_timesteps")]
-        if not all(isinstance(counter, int) and counter >= 0 for counter in counters):
+        if not all(type(counter) is int and counter >= 0 for counter in counters):
             raise InvalidValueError(f"{str(path)!r} has damaged counters: {counters}")
         own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
         extra = {n.removeprefix("extra."): t for n, t in tensors.items() if n not in own}
         restore = check_tensors(repr(str(path)), own, self._modules, self._optimizers)
-        self._restore_extra_state(extra, state.get("extra", {}))
+        with found_in(repr(str(path))):
+            check_entries({"extra": {}, **state}, {"extra": OBJECT})
+            self._restore_extra_state(extra, state.get("extra", {}))
         restore()
         self.iteration = int(state["iteration"])
         self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])

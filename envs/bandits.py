@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
-from metarl.errors import check_at_least
+from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Uniform
 from metarl.seeding import Ids
 from metarl.vector import TaskEnv, TaskVectorEnv
@@ -29,6 +29,7 @@ REFERENCES = (
 """What :func:`metarl.agents.reference` offers for Bernoulli bandits."""
 
 _MAX_GITTINS_PULLS = 600  # the table of indices grows with the cube of the pulls
+_MAX_ARMS = 10_000
 
 
 class BanditVectorEnv(TaskVectorEnv):
@@ -50,11 +51,12 @@ class BanditVectorEnv(TaskVectorEnv):
         num_arms: The number of arms, k.
 
     Raises:
-        ValueError: If ``num_arms`` is below 2.
+        ValueError: If ``num_arms`` is below 2 or above 10,000.
     """
 
     def __init__(self, num_envs: int, num_arms: int = 5):
         check_at_least(2, num_arms=num_arms)
+        check_at_most(_MAX_ARMS, num_arms=num_arms)
         super().__init__(
             num_envs,
             parameters={"p": Uniform(0.0, 1.0, (num_arms,))},
@@ -90,10 +92,12 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
         num_arms: k.
 
     Raises:
-        ValueError: If ``num_pulls`` is below 1 or ``num_arms`` below 2.
+        TypeError: If one is no integer.
+        ValueError: If ``num_pulls`` is below 1, ``num_arms`` is below 2, or one is too large.
     """
     check_at_least(1, num_pulls=num_pulls)
     check_at_least(2, num_arms=num_arms)
+    check_at_most(_MAX_ARMS, num_arms=num_arms)
     references = [*REFERENCES]
     if num_pulls > _MAX_GITTINS_PULLS:
         references.remove("gittins-index")
@@ -111,5 +115,5 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
 
 def parse_bandit(name: str) -> TaskDistribution | None:
     """Parse names such as ``bandit-100x5`` (n pulls, k arms); None for any other name."""
-    match = re.fullmatch(r"bandit-(\d+)x(\d+)", name)
+    match = re.fullmatch(r"bandit-(\d{1,18})x(\d{1,18})", name)
     return bandit(int(match[1]), int(match[2])) if match else None

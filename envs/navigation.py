@@ -11,10 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
-from metarl.errors import check_at_least
+from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Parameter, Uniform
 from metarl.seeding import Ids
-from metarl.vector import TaskEnv, TaskVectorEnv
+from metarl.vector import MAX_HORIZON, TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -256,9 +256,11 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         horizon: The steps of an episode.
 
     Raises:
-        ValueError: If ``horizon`` is below 1.
+        TypeError: If ``horizon`` is no integer.
+        ValueError: If ``horizon`` is below 1 or above 1,000,000.
     """
     check_at_least(1, horizon=horizon)
+    check_at_most(MAX_HORIZON, horizon=horizon)
     return TaskDistribution(
         name="navigation-2d-squared" if squared else "navigation-2d",
         parameters={"goal": GOAL},

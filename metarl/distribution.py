@@ -8,13 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_names
+from metarl.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    check_at_least,
+    check_at_most,
+    check_names,
+)
 from metarl.parameters import Parameter
 from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskLaw, num_shared
 from metarl.tasks import Tasks
 from metarl.told import ToldVectorEnv
 from metarl.vector import TaskVectorEnv
+
+MAX_TASKS = 10**7
+"""How many tasks may be drawn at once: more is a slip of the pen, and would fill the memory."""
+MAX_ENVS = 10**6
+"""How many sub-environments a batch may have."""
+MAX_EPISODES = 10**6
+"""How many episodes a trial may have."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ class TaskDistribution:
         told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
 
     Raises:
+        TypeError: If ``splits`` is no mapping, or ``episodes_per_trial`` no integer.
         ValueError: If a split names an unknown parameter or lacks one.
     """
 
@@ -65,8 +79,14 @@ class TaskDistribution:
     def __post_init__(self) -> None:
         check_names([self.statistic], ["iqm", "mean"], "statistic")
         check_at_least(1, episodes_per_trial=self.episodes_per_trial)
+        check_at_most(MAX_EPISODES, episodes_per_trial=self.episodes_per_trial)
         if not self.parameters:
             raise InvalidValueError("a family needs at least one parameter, got none")
+        if not isinstance(self.splits, Mapping):
+            raise InvalidTypeError(
+                f"splits must map each name to its law, got {self.splits!r}; for example "
+                "{'train': ..., 'held_out': ...}"
+            )
         given: dict[str, TaskLaw | Mapping[str, Parameter]] = {"train": {}, "held_out": {}}
         laws = {split: self._law(split, law) for split, law in {**given, **self.splits}.items()}
         object.__setattr__(self, "splits", laws)  # frozen for everybody else
@@ -131,10 +151,13 @@ class TaskDistribution:
             seed: The seed; the same seed gives the same tasks, and other splits other tasks.
 
         Raises:
-            ValueError: If there is no such split, or ``num_tasks`` is below 1.
+            TypeError: If ``num_tasks`` is no integer.
+            ValueError: If there is no such split, or ``num_tasks`` is below 1 or above
+                ``MAX_TASKS``.
         """
         law = self.law(split)
         check_at_least(1, num_tasks=num_tasks)
+        check_at_most(MAX_TASKS, num_tasks=num_tasks)
         check_seed(seed)
         # The split names the stream, so in a continuum no two splits ever draw the same task.
         rng = np.random.default_rng(stream(seed, "tasks", split))
@@ -153,9 +176,11 @@ class TaskDistribution:
             options: Passed to the environment, for example ``render_mode``.
 
         Raises:
-            ValueError: If ``num_envs`` is below 1.
+            TypeError: If ``num_envs`` is no integer.
+            ValueError: If ``num_envs`` is below 1 or above ``MAX_ENVS``.
         """
         check_at_least(1, num_envs=num_envs)
+        check_at_most(MAX_ENVS, num_envs=num_envs)
         return self.env_factory(num_envs, **options)
 
     def told(self) -> "TaskDistribution":

@@ -1,5 +1,9 @@
-"""Checks of what was read from a JSON file: one sentence names the entry and what was expected."""
+"""JSON of any origin: read without surprises, and checked entry by entry.
 
+One sentence names the entry and what was expected.
+"""
+
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -15,9 +19,31 @@ def integer(minimum: int) -> Rule:
 
 
 COUNT = integer(1)
-STRING: Rule = (lambda v: isinstance(v, str), "a string")
+STRING: Rule = (  # what is printed must not steer the terminal
+    lambda v: isinstance(v, str) and v.isprintable(),
+    "a string of printable characters",
+)
 OBJECT: Rule = (lambda v: isinstance(v, dict), "an object")
 _MISSING = object()
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: If it is something else, not UTF-8, nested too deeply, or holds an integer of
+            more than 64 bits.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode(), parse_int=_integer)
+    except RecursionError:
+        raise InvalidValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+        raise InvalidValueError(f"an integer must have at most 64 bits, got {digits:.50}")
+    return int(digits)
 
 
 def check_entries(data: Any, rules: Mapping[str, Rule]) -> None:

@@ -5,8 +5,10 @@ that was given, what was expected, what to do. The command line prints that sent
 that is raised is a bug, of ours or of the user's environment, and keeps its traceback.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import numbers
+from collections.abc import Iterable, Iterator
 
 
 class MetarlError(Exception):
@@ -33,10 +35,30 @@ class RenderingError(MetarlError, RuntimeError):
     """There is nothing to draw with."""
 
 
-def did_you_mean(value: str, known: Iterable[str]) -> str:
+class StorageError(MetarlError, OSError):
+    """A file that cannot be written."""
+
+
+@contextlib.contextmanager
+def found_in(place: str) -> Iterator[None]:
+    """Begin the message of an error that the user can fix with the place to fix it in."""
+    try:
+        yield
+    except InvalidTypeError as error:  # of a file's content, it is the value that is wrong
+        raise InvalidValueError(f"{place}: {error}") from None
+    except MetarlError as error:
+        raise type(error)(f"{place}: {error}") from None
+
+
+def printable(text: str) -> str:
+    """Return a text in which characters that steer a terminal are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
     """Return what to append to an "unknown name" message: the closest name, or all names."""
     names = sorted(known)
-    close = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if names else "none is known"
@@ -57,9 +79,30 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
 def check_at_least(minimum: float, **values: float) -> None:
     """Raise for the first keyword argument below ``minimum``, naming it.
 
+    Args:
+        minimum: The least value. If it is an integer, the values must be integers too.
+        values: The values by name.
+
+    Raises:
+        TypeError: If a value is of another type.
+        ValueError: With the name, the value got and the value expected.
+    """
+    kind, words = numbers.Real, "a number"
+    if isinstance(minimum, int):
+        kind, words = numbers.Integral, "an integer"
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InvalidTypeError(f"{name} must be {words} of at least {minimum:g}, got {value!r}")
+        if not value >= minimum:
+            raise InvalidValueError(f"{name} must be at least {minimum:g}, got {value}")
+
+
+def check_at_most(maximum: float, **values: float) -> None:
+    """Raise for the first keyword argument above ``maximum``, naming it.
+
     Raises:
         ValueError: With the name, the value got and the value expected.
     """
     for name, value in values.items():
-        if not value >= minimum:
-            raise InvalidValueError(f"{name} must be at least {minimum}, got {value}")
+        if not value <= maximum:
+            raise InvalidValueError(f"{name} must be at most {maximum:,}, got {value:,}")

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from metarl.adaptation import Agent, OnStep, Rollout, rollout
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_names
+from metarl.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    check_at_least,
+    check_names,
+)
 from metarl.report import Report
 from metarl.seeding import Seed, stream, stream_seed
 from metarl.spaces import difference, to_json
@@ -17,6 +22,8 @@ from metarl.tasks import Tasks
 
 MAX_ENVS = 4096
 """How many environments an evaluation steps at once, so that memory does not grow with tasks."""
+MAX_RETURNS = 10**7
+"""How many returns a report may hold, one for each episode of each task."""
 
 
 def evaluate(
@@ -37,6 +44,12 @@ def evaluate(
     the same tasks. Training is not touched: own environments, own random streams, and the agent
     is left as it was.
 
+    The tasks and the actions are those of the seed *and the number of tasks*: in an evaluation of
+    20, the first 10 tasks are not those of an evaluation of 10 where a family has several
+    parameters (each is drawn for all tasks in turn), and even where they are, the agent draws its
+    actions for all tasks from one stream. Only reports of the same ``num_tasks`` compare task by
+    task. Starts and other randomness of the environments are each task's own.
+
     Args:
         agent: Anything with an ``adaptation`` method; see :class:`metarl.Agent`.
         tasks: The family.
@@ -54,9 +67,9 @@ def evaluate(
 
     Raises:
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
-        ValueError: If there is no such split, a number is below 1, the agent adapts by K
-            episodes and ``num_episodes`` is not a multiple of K, or the agent has spaces and they
-            are not the family's.
+        ValueError: If there is no such split, a number is below 1, there are more than
+            ``MAX_RETURNS`` episodes, the agent adapts by K episodes and ``num_episodes`` is not a
+            multiple of K, or the agent has spaces and they are not the family's.
     """
     if not isinstance(tasks, TaskDistribution):
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
@@ -66,10 +79,17 @@ def evaluate(
             "`adaptation(num_tasks)`"
         )
     check_names([split], tasks.splits, f"split of {tasks.name!r}:")
+    if episodes_per_adaptation is not None:
+        check_at_least(1, episodes_per_adaptation=episodes_per_adaptation)
     parallel = episodes_per_adaptation or agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = parallel * math.ceil(tasks.episodes_per_trial / parallel)
     check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
+    if num_tasks * num_episodes > MAX_RETURNS:
+        raise InvalidValueError(
+            f"an evaluation may have at most {MAX_RETURNS:,} episodes, got num_tasks={num_tasks:,} "
+            f"times num_episodes={num_episodes:,}"
+        )
     sampled = tasks.sample(split, num_tasks, seed)
     played = play(
         agent,

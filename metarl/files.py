@@ -4,6 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from metarl.errors import StorageError
+
+_PART = ".part"
+
 
 def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False) -> None:
     """Write a file so that a reader or a crash at any moment finds the old one or the new one.
@@ -16,21 +20,45 @@ def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False
 
     Raises:
         FileExistsError: If ``exclusive`` is set and the file exists.
+        OSError: If it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        if exclusive:
-            os.link(temporary, path)  # unlike a replacement, fails where there is a file
-            os.unlink(temporary)
-        else:
-            os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            if exclusive:
+                os.link(temporary, path)  # unlike a replacement, fails where there is a file
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except FileExistsError:
         raise
+    except OSError as error:  # it names the temporary file, or none
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def remove_parts(folder: str | Path) -> None:
+    """Remove what :func:`atomic_write` left in a folder where a kill cut it short."""
+    for part in Path(folder).glob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a power failure not undo a change of name."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl._version import __version__
-from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer
+from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
 from metarl.errors import InvalidValueError
 from metarl.files import atomic_write
 from metarl.summary import Summary, bootstrap_interval, episode_groups, summarize
@@ -230,11 +230,12 @@ class Report:
             lengths = _matrix("lengths", lengths)
             if lengths.dtype.kind != "i" or lengths.min() < 1 or lengths.shape != returns.shape:
                 raise InvalidValueError("'lengths' must be integers of at least 1, as 'returns'")
+        for column in data["tasks"]["parameters"].values():
+            if len(column) != len(returns) or _array(column).dtype.kind not in "bifU":
+                raise InvalidValueError(
+                    "'tasks.parameters' must have one value for each row of returns"
+                )
         tasks = Tasks.from_json(data["tasks"])
-        if len(tasks) != len(returns) or any(c.dtype == object for c in tasks.columns.values()):
-            raise InvalidValueError(
-                "'tasks.parameters' must have one value for each row of returns"
-            )
         if returns.shape[1] % data["episodes_per_adaptation"]:
             raise InvalidValueError("'episodes_per_adaptation' must divide the number of episodes")
         return cls(
@@ -262,7 +263,7 @@ class Report:
         if not path.is_file():
             raise FileNotFoundError(f"there is no report {str(path)!r}")
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(parse_json(path.read_bytes()))
         except ValueError as error:
             raise InvalidValueError(f"{str(path)!r} is not a report: {error}") from None
 
@@ -270,35 +271,40 @@ class Report:
 _ENTRIES = {
     "agent": STRING,
     "family": STRING,
-    "split": STRING,
+    "split": (lambda v: STRING[0](v) and Path(v).name == v, "a name without slashes"),
     "seed": integer(0),
     "episodes_per_adaptation": COUNT,
     "statistic": (lambda v: v in ("iqm", "mean"), "'iqm' or 'mean'"),
-    "notes": (
-        lambda v: isinstance(v, list) and all(isinstance(note, str) for note in v),
-        "a list of strings",
-    ),
+    "notes": (lambda v: isinstance(v, list) and all(map(STRING[0], v)), "a list of strings"),
     "tasks": OBJECT,
     "tasks.family": STRING,
     "tasks.parameters": (
-        lambda v: isinstance(v, dict) and all(isinstance(column, list) for column in v.values()),
+        lambda v: (
+            isinstance(v, dict) and all(STRING[0](name) and isinstance(v[name], list) for name in v)
+        ),
         "an object of lists",
     ),
     "returns": (lambda v: isinstance(v, list), "a list of rows"),
     "lengths": (lambda v: isinstance(v, list) or COUNT[0](v), f"a list of rows, or {COUNT[1]}"),
 }
 
+_LARGE = 1e100  # its square is a number still
+
 
 def _matrix(name: str, rows: list[Any]) -> NDArray[Any]:
-    try:
-        matrix = np.array(rows)
-    except ValueError:  # rows of unequal length
-        matrix = np.empty(0)
+    matrix = _array(rows)
     if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "if":
         raise InvalidValueError(f"{name!r} must be rows of equally many numbers, one for each task")
-    if not np.isfinite(matrix).all():
-        raise InvalidValueError(f"{name!r} must be finite numbers")
+    if not (np.abs(matrix.astype(np.float64)) < _LARGE).all():
+        raise InvalidValueError(f"{name!r} must be finite numbers, below {_LARGE:g}")
     return matrix
+
+
+def _array(rows: list[Any]) -> NDArray[Any]:
+    try:
+        return np.array(rows)
+    except ValueError:  # rows of unequal length
+        return np.empty(0, dtype=object)
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ def check_seed(seed: object) -> None:
 
     Raises:
         TypeError: If it is of another type.
-        ValueError: If it is negative.
+        ValueError: If it is negative, or has more than 64 bits.
     """
     if isinstance(seed, np.random.SeedSequence):
         return
@@ -29,6 +29,8 @@ def check_seed(seed: object) -> None:
         raise InvalidTypeError(f"seed must be an integer of at least 0, got {seed!r}")
     if seed < 0:
         raise InvalidValueError(f"seed must be at least 0, got {seed}")
+    if seed >= 2**64:
+        raise InvalidValueError(f"seed must be below 2**64, got {float(seed):.3g}")
 
 
 def stream(seed: Seed, *path: str | int) -> np.random.SeedSequence:

@@ -14,12 +14,13 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: in
     """
     from rich.console import Console  # takes its time, and importing metarl should not
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="")
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index < left else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a name in brackets is no markup
     # A fixed width keeps tables whole when output goes to a file or a log.
     console = Console(file=io.StringIO(), width=110, color_system=None)
     console.print(table)

@@ -13,13 +13,22 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from metarl.batches import map_leaves, replaced, take
-from metarl.errors import DivergedError, InvalidValueError, check_at_least, check_names
+from metarl.errors import (
+    DivergedError,
+    InvalidValueError,
+    check_at_least,
+    check_at_most,
+    check_names,
+)
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
 from metarl.spaces import Values
 from metarl.tasks import Task, Tasks
 
 Array = NDArray[Any]
+
+MAX_HORIZON = 10**6
+"""How long an episode may be."""
 
 
 class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
@@ -45,7 +54,8 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         render_mode: One of ``metadata["render_modes"]``, or None.
 
     Raises:
-        ValueError: If ``num_envs`` or ``horizon`` is below 1, or the render mode is unknown.
+        ValueError: If ``num_envs`` or ``horizon`` is below 1, ``horizon`` above ``MAX_HORIZON``,
+            or the render mode is unknown.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (an instance may have its own render modes)
@@ -65,6 +75,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         render_mode: str | None = None,
     ):
         check_at_least(1, num_envs=num_envs, horizon=horizon)
+        check_at_most(MAX_HORIZON, horizon=horizon)
         if render_mode is not None:
             check_names([render_mode], self.metadata["render_modes"], "render mode")
         self.num_envs = num_envs

@@ -16,6 +16,7 @@ from metarl import evaluate
 from metarl.agents import AGENTS, RL2
 from metarl.agents.checkpoint import (
     FORMAT,
+    _checksum,
     check_tensors,
     gather_tensors,
     load_checkpoint,
@@ -128,19 +129,28 @@ def parts(path):
     return load(data), load_checkpoint(path)[1]
 
 
-def with_state(**changes):
-    def damage(data, tensors, state):
-        return save(tensors, metadata={"metarl": json.dumps({**state, **changes})})
+def sealed(tensors, state):
+    """A file whose checksum is right, whatever else is not."""
+    text = json.dumps({"sha256": _checksum(tensors, state), **state})
+    return save(tensors, metadata={"metarl": text})
 
-    return damage
+
+def with_state(**changes):
+    return lambda data, tensors, state: sealed(tensors, {**state, **changes})
 
 
 def with_tensors(change):
     def damage(data, tensors, state):
         change(tensors)
-        return save(tensors, metadata={"metarl": json.dumps(state)})
+        return sealed(tensors, state)
 
     return damage
+
+
+def without_checksum(format):
+    return lambda data, tensors, state: save(
+        tensors, metadata={"metarl": json.dumps({**state, "format": format})}
+    )
 
 
 def cut(share):
@@ -166,6 +176,10 @@ def grow(tensors):
 
 def retype(tensors):
     tensors["network.value.weight"] = tensors["network.value.weight"].to(torch.int32)
+
+
+def spoil(tensors):
+    tensors["network.value.weight"][0, 0] = torch.nan
 
 
 def grow_moments(tensors):
@@ -209,6 +223,17 @@ DAMAGED = {
     "bad counter": (with_state(iteration=-1), r"damaged counters: \[-1"),
     "counter no number": (with_state(num_timesteps="many"), "damaged counters"),
     "wrong shape": (with_tensors(grow), r"'network.value.weight' has shape \(1, 9\)"),
+    "not finite": (with_tensors(spoil), "the tensor 'network.value.weight' is not finite"),
+    "no checksum": (without_checksum(FORMAT), "its content does not match its checksum"),
+    "wrong checksum": (with_state(sha256="0" * 64), "its content does not match its checksum"),
+    "a stranger's extra": (
+        with_tensors(lambda tensors: tensors.update({"extra.buffer": torch.zeros(1)})),
+        "it holds 'buffer', unknown to this agent",
+    ),
+    "deep state": (
+        lambda *_: save({}, metadata={"metarl": "[" * 200_000}),
+        "is damaged .*nested too deeply",
+    ),
     "wrong type": (with_tensors(retype), "of torch.int32, expected .* of torch.float32"),
     "tensor missing": (
         with_tensors(lambda tensors: tensors.pop("network.policy.bias")),
@@ -227,6 +252,10 @@ DAMAGED = {
 # Only load reads these; restore keeps the agent's own.
 DAMAGED_HYPERPARAMETERS = {
     "none": (with_state(hyperparameters=None), "damaged hyperparameters"),
+    "of the policy": (
+        with_state(hyperparameters={"policy_kwargs": {"hidden_size": 0}}),
+        r"agent.safetensors': hidden_size must be in \[1, 16384\], got 0",
+    ),
     "unknown": (with_state(hyperparameters={"rate": 1.0}), "unknown hyperparameter 'rate'"),
     "path": (with_state(hyperparameters={"tensorboard_log": "/"}), "unknown hyperparameter"),
     "wrong type": (with_state(hyperparameters={"gamma": "x"}), "gamma must be a number"),
@@ -265,6 +294,32 @@ def test_damaged_hyperparameters_are_refused(tmp_path, saved, how):
     write(tmp_path / "agent.safetensors", saved, damage)
     with pytest.raises(ValueError, match=message):
         RL2.load(tmp_path / "agent", strolls())
+
+
+def test_a_flipped_bit_is_noticed(tmp_path, saved):
+    data = bytearray(saved.read_bytes())
+    agent = trained(num_timesteps=1, seed=5)
+    path = tmp_path / "agent.safetensors"
+    for bit in np.random.default_rng(0).integers(8 * len(data), size=60).tolist():
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="is damaged"):
+            agent.restore(path)
+        data[bit // 8] ^= 1 << bit % 8
+
+
+def test_files_from_before_checksums_are_read(tmp_path, saved):
+    path = tmp_path / "agent.safetensors"
+    write(path, saved, without_checksum(2))
+    loaded = RL2.load(path, strolls())
+    assert_same(everything(RL2.load(saved, strolls())), everything(loaded))
+
+
+def test_restore_says_in_what_agents_differ(saved):
+    assert RL2.load(saved, strolls()).restore(saved) == {}
+    network = {"hidden_size": 8}
+    other = RL2(strolls(), seed=5, policy_kwargs=network, **{**OPTIONS, "n_epochs": 3})
+    assert other.restore(saved) == {"seed": (0, 5), "n_epochs": (1, 3)}
 
 
 def test_the_bomb_is_live(tmp_path, monkeypatch):

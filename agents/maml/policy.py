@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from metarl.agents.actions import action_head
-from metarl.agents.config import Config, Count, Range
+from metarl.agents.config import Config, Range, Width
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
 """Parameters of M tasks: for each name a tensor of shape (M, *shape)."""
@@ -26,7 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class PolicyConfig(Config):
     """The ``policy_kwargs`` of MAML."""
 
-    hidden_sizes: Sequence[Count] = (100, 100)
+    hidden_sizes: Sequence[Width] = (100, 100)
     """The number of units of each hidden layer."""
     activation: Literal["relu", "tanh"] = "relu"
     """The nonlinearity of hidden layers."""

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from metarl.agents.actions import action_head, orthogonal_
-from metarl.agents.config import Config, Count, Range
+from metarl.agents.config import Config, Range, Width
 from metarl.agents.rl2.memory import MEMORIES, Memory
 from metarl.agents.vision import Vision
 from metarl.errors import InvalidValueError
@@ -20,15 +20,15 @@ from metarl.trial import TrialInput
 class NetworkConfig(Config):
     """The ``policy_kwargs`` of RL²."""
 
-    hidden_size: Count = 128
+    hidden_size: Width = 128
     """The number of units of the memory."""
     memory: Literal["gru", "lstm"] = "gru"
     """The recurrent cell."""
-    encoder: Sequence[Count] = ()
+    encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
-    channels: Sequence[Count] = (16, 32, 32)
+    channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
-    image_features: Count = 64
+    image_features: Width = 64
     """The number of features they make of each image."""
     separate_critic: bool = False
     """Whether the critic has an encoder and a memory of its own."""
