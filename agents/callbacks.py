@@ -53,9 +53,11 @@ class ProgressBar(BaseCallback):
 
     def _on_step(self) -> bool:
         steps = self.num_timesteps
-        self._progress.update(self._bar, completed=steps)
-        if steps * 10 // self._total > self._reported:
-            self._reported = steps * 10 // self._total
+        # The last iteration is completed, however far that goes beyond what was asked for.
+        self._progress.update(self._bar, completed=steps, total=max(steps, self._total))
+        tenth = min(steps * 10 // self._total, 10)
+        if tenth > self._reported:
+            self._reported = tenth
             if self._progress.disable:
                 line = f"training {10 * self._reported}%: {steps:,} env steps{self._returns()}"
                 self._console.print(line, highlight=False)

@@ -1,8 +1,11 @@
 """Your own families, named by their location: ``my_package.my_module:tasks``."""
 
 import importlib
+import importlib.util
 import os
+import re
 import sys
+from pathlib import Path
 
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, InvalidValueError, did_you_mean
@@ -21,25 +24,21 @@ def parse_import(name: str) -> TaskDistribution | None:
         TypeError: If the attribute is neither.
         ValueError: If there is no such module or attribute.
     """
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
+    location = locate(name)
+    if location is None:
         return None
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
-        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise InvalidValueError(
-            f"your own family is named module:attribute, got {name!r}; "
-            f"for example '{dotted or 'my_module'}:{attribute or 'tasks'}'"
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # console scripts, unlike `python -m`, do not have it
+    module_name, _, attribute = name.partition(":")
+    # Console scripts, unlike `python -m`, do not search the current directory. Nothing else is to
+    # be imported from there, so it is added only for a module that is there.
+    here = os.getcwd()
+    if here not in sys.path and Path(location).is_relative_to(here):
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, but something that it imports does not
-        raise InvalidValueError(
-            f"there is no module {error.name!r} in {os.getcwd()} or among the installed packages"
-        ) from error
+        raise _no_module(error.name) from error
     if not hasattr(module, attribute):
         names = [known for known in vars(module) if not known.startswith("_")]
         raise InvalidValueError(
@@ -54,3 +53,46 @@ def parse_import(name: str) -> TaskDistribution | None:
             f"one, got {tasks!r}; see metarl.envs.from_gymnasium"
         )
     return tasks
+
+
+def locate(name: str) -> str | None:
+    """Say where ``module:attribute`` would be imported from; None for a name without a colon.
+
+    Nothing is imported.
+
+    Args:
+        name: For example ``my_package.my_module:tasks``, or the same with ``-told``.
+
+    Returns:
+        The file of the outermost package or module, here of ``my_package``.
+
+    Raises:
+        ValueError: If the name is malformed or there is no such package.
+    """
+    module_name, colon, attribute = re.sub(r"(-told)+$", "", name).partition(":")
+    if not colon:
+        return None
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise InvalidValueError(
+            f"your own family is named module:attribute, got {name!r}; "
+            f"for example '{dotted or 'my_module'}:{attribute or 'tasks'}'"
+        )
+    outermost = module_name.partition(".")[0]
+    sys.path.insert(0, os.getcwd())
+    try:
+        spec = importlib.util.find_spec(outermost)
+    except ValueError:  # __main__
+        spec = None
+    finally:
+        sys.path.pop(0)
+    if spec is None:
+        raise _no_module(outermost)
+    # A folder without __init__.py has no file.
+    return spec.origin or os.pathsep.join(spec.submodule_search_locations or ())
+
+
+def _no_module(name: str) -> InvalidValueError:
+    return InvalidValueError(
+        f"there is no module {name!r} in {os.getcwd()} or among the installed packages"
+    )

@@ -4,19 +4,21 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
-from metarl.errors import InvalidValueError, MetarlError, check_at_least
+from metarl.errors import MetarlError, check_at_least, check_at_most, printable
 from metarl.experiments import commands, listing
+from metarl.experiments.runs import MAX_THREADS
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Overrides = Annotated[
     list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="NAME=VALUE")
 ]
@@ -56,9 +58,7 @@ def train_command(
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
     """
     check_at_least(1, threads=threads)
-    most = max(64, os.cpu_count() or 1)  # beyond thousands, PyTorch crashes
-    if threads > most:
-        raise InvalidValueError(f"threads must be at most {most} on this machine, got {threads}")
+    check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
     torch.set_num_threads(threads)
     commands.train(
         agent,
@@ -72,13 +72,14 @@ def train_command(
     )
 
 
-def resume_command(run: RunDir, /) -> None:
+def resume_command(run: RunDir, /, trust: Trust = None) -> None:
     """Continue a run that was stopped or killed; it ends as if it had never stopped.
 
     Args:
         run: The run directory.
+        trust: The module of the run's family, which may be imported (default: those named before).
     """
-    commands.resume(run)
+    commands.resume(run, trust=trust)
 
 
 def evaluate_command(
@@ -88,6 +89,7 @@ def evaluate_command(
     num_tasks: int | None = None,
     num_episodes: int | None = None,
     seed: int | None = None,
+    trust: Trust = None,
 ) -> None:
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
 
@@ -97,9 +99,15 @@ def evaluate_command(
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
+        trust: The module of the run's family, which may be imported (default: those named before).
     """
     commands.evaluate_run(
-        run, split=split, num_tasks=num_tasks, num_episodes=num_episodes, seed=seed
+        run,
+        split=split,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        seed=seed,
+        trust=trust,
     )
 
 
@@ -123,6 +131,7 @@ def watch_command(
     output: Path | None = None,
     num_episodes: int | None = None,
     seed: int = 0,
+    trust: Trust = None,
 ) -> None:
     """Film a run's agent in one task: its first and its last adaptation episode side by side.
 
@@ -132,8 +141,11 @@ def watch_command(
         output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
         num_episodes: Adaptation episodes the agent has in the task (default: the family's).
         seed: The seed of task, episodes and commands.
+        trust: The module of the run's family, which may be imported (default: those named before).
     """
-    commands.watch(run, split=split, output=output, num_episodes=num_episodes, seed=seed)
+    commands.watch(
+        run, split=split, output=output, num_episodes=num_episodes, seed=seed, trust=trust
+    )
 
 
 COMMANDS = {
@@ -156,22 +168,24 @@ def main(arguments: list[str] | None = None) -> int:
         0 if all went well, 2 for bad input, 130 if the user stopped a training.
     """
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,  # type: ignore[arg-type]
-            prog="metarl",
-            description="Meta-reinforcement learning: agents that learn to learn.",
-            args=arguments,
-        )
-    except commands.Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("metarl: interrupted; continue with: metarl resume RUN", file=sys.stderr)
+        with commands.handling(_interrupt, "SIGTERM", "SIGHUP"):
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,  # type: ignore[arg-type]
+                prog="metarl",
+                description="Meta-reinforcement learning: agents that learn to learn.",
+                args=arguments,
+            )
+    except (commands.Interrupted, KeyboardInterrupt) as stop:
+        print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 130
     except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
-        print(f"metarl: error: {error}", file=sys.stderr)
+        print(f"metarl: error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

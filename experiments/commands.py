@@ -3,13 +3,15 @@
 import contextlib
 import json
 import math
+import shlex
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeAlias
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -18,10 +20,23 @@ from stable_baselines3.common.logger import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.comparison import comparison_table, plot_reports
-from metarl.errors import DivergedError, InvalidValueError, check_at_least, check_names
+from metarl.errors import (
+    DivergedError,
+    InvalidValueError,
+    StorageError,
+    check_at_least,
+    check_at_most,
+    check_names,
+    found_in,
+    printable,
+)
+from metarl.evaluation import check_size
 from metarl.experiments.presets import Preset, find_preset
-from metarl.experiments.runs import Run
+from metarl.experiments.runs import MAX_TIMESTEPS, Run
+from metarl.experiments.trust import check_trusted, remember
 from metarl.experiments.video import record_adaptation
+
+Handler: TypeAlias = Callable[[int, Any], None]
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -44,7 +59,7 @@ class _Checkpointer(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         if time.monotonic() - self._last >= CHECKPOINT_SECONDS:
-            self.model.save(self._run.checkpoint)
+            _save(self._run, self.model, self._run.checkpoint)  # type: ignore[arg-type]
             self._last = time.monotonic()
 
     def _on_step(self) -> bool:
@@ -84,6 +99,7 @@ def train(
     """
     check_names([agent], AGENTS, "agent")
     family = envs.make(tasks)
+    remember(tasks)
     try:
         preset = find_preset(agent, tasks)
     except ValueError:
@@ -93,6 +109,7 @@ def train(
     if total_timesteps is None:
         total_timesteps = preset.total_timesteps
     check_at_least(1, total_timesteps=total_timesteps)
+    check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
     learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
     num_episodes = preset.num_eval_episodes
@@ -122,119 +139,190 @@ def train(
         return _train(run, learner)
 
 
-def resume(run_dir: Path) -> list[Report]:
+def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
     """Continue a run from its newest checkpoint; it ends as if it had never stopped.
+
+    Args:
+        run_dir: The run directory.
+        trust: The module of the run's family, where it may be imported; see
+            :mod:`metarl.experiments.trust`.
 
     Raises:
         FileNotFoundError: If there is no such run.
-        ValueError: If the run is complete, or damaged.
+        ValueError: If the run is complete, or damaged, or its family is not trusted.
         BlockingIOError: If another process is training it.
     """
     run = Run.open(run_dir)
-    if run.agent.exists():
-        raise InvalidValueError(
-            f"{str(run_dir)!r} is complete; evaluate it with: metarl evaluate {run_dir}"
-        )
     with run.exclusive():
-        for unfinished in run.directory.glob(".*.safetensors.*"):  # a kill in the middle of a write
-            unfinished.unlink()
-        learner = build_agent(run)
+        run.tidy()
+        if run.agent.exists():
+            raise InvalidValueError(
+                f"{str(run_dir)!r} is complete; evaluate it with: "
+                f"metarl evaluate {shlex.quote(str(run_dir))}"
+            )
+        learner = build_agent(run, trust)
         if run.checkpoint.exists():
-            learner.restore(run.checkpoint)
+            _restore(run, learner, run.checkpoint)
         return _train(run, learner)
 
 
-def build_agent(run: Run) -> MetaAgent[Any]:
-    """Return the untrained agent of a run's configuration, and set its number of threads."""
+def build_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
+    """Return the untrained agent of a run's configuration, and set its number of threads.
+
+    Raises:
+        ValueError: If the run's family is not trusted, or the configuration says something wrong.
+    """
     config = run.config
+    check_trusted(config["tasks"], run.directory, trust)
     torch.set_num_threads(config["threads"])  # other thread counts round differently
-    check_names([config["agent"]], AGENTS, "agent")
-    family = envs.make(config["tasks"])
-    agent_class = AGENTS[config["agent"]]
-    return agent_class(
-        family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
-    )
+    with found_in(repr(str(run.directory / "config.json"))):
+        check_names([config["agent"]], AGENTS, "agent")
+        family = envs.make(config["tasks"])
+        remember(config["tasks"])
+        agent_class = AGENTS[config["agent"]]
+        check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
+        return agent_class(
+            family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
+        )
 
 
-def load_agent(run: Run) -> MetaAgent[Any]:
+def load_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
     """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
 
     Raises:
         FileNotFoundError: If it has neither.
+        ValueError: If it does not fit the run's configuration, or the family is not trusted.
     """
     path = run.agent if run.agent.exists() else run.checkpoint
     if not path.exists():
         raise FileNotFoundError(
             f"{str(run.directory)!r} has no checkpoint yet; train it with: {run.resume_command}"
         )
-    learner = build_agent(run)
-    learner.restore(path)
+    learner = build_agent(run, trust)
+    _restore(run, learner, path)
     return learner
+
+
+def _restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:
+    """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
+    differs = learner.restore(path)
+    for name in differs.keys() & {"seed", "tasks"}:
+        saved, own = differs[name]
+        raise InvalidValueError(
+            f"{str(path)!r} was trained with {name} {saved!r}, "
+            f"{str(run.directory / 'config.json')!r} leads to {own!r}; put back what was trained"
+        )
+    if differs:
+        edits = [f"{name}={own!r} (was {saved!r})" for name, (saved, own) in differs.items()]
+        say(f"note: config.json differs from {path.name}: {', '.join(edits)}", sys.stderr)
 
 
 def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
     settings = run.config["evaluation"]
     # What would fail after the training fails now.
     check_num_episodes(learner, settings["num_episodes"])
+    check_size(settings["num_tasks"], settings["num_episodes"] or learner.tasks.episodes_per_trial)
     for name in learner.tasks.references:
         reference(name, learner.tasks)
-    remaining = run.config["total_timesteps"] - learner.num_timesteps
-    print(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
-    if remaining > 0:
-        logger = run.logger(learner.num_timesteps)
-        learner.set_logger(logger)
-        checkpointer = _Checkpointer(run)
-        started = time.monotonic()
-        with _stopping(checkpointer), contextlib.closing(logger):
-            try:
-                learner.learn(
-                    remaining, callback=checkpointer, reset_num_timesteps=False, progress_bar=True
-                )
-            except Exception as error:
-                learner.save(run.checkpoint)
-                saved = (
-                    f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"
-                )
-                if isinstance(error, DivergedError):
-                    raise DivergedError(
-                        f"{error} in {run.directory / 'config.json'}; {saved}, continue with: "
-                        f"{run.resume_command}"
-                    ) from None
-                print(f"\n{saved}; continue with: {run.resume_command}", file=sys.stderr)
-                raise
-        learner.save(run.checkpoint)
-        if checkpointer.stop:
-            raise Interrupted(
-                f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
-                f"{run.resume_command}"
-            )
-        seconds = time.monotonic() - started
-        print(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
-    print(f"evaluating on {settings['num_tasks']} held-out tasks")
-    reports = evaluate_with_references(learner, split="held_out", **settings)
-    _show(run, reports)
-    _log_curve(run, learner, reports[0])
-    learner.save(run.agent)
-    run.checkpoint.unlink(missing_ok=True)
+    say(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
+    try:
+        if run.config["total_timesteps"] > learner.num_timesteps:
+            _learn(run, learner)
+        say(f"evaluating on {settings['num_tasks']} held-out tasks")
+        reports = evaluate_with_references(learner, split="held_out", **settings)
+        _show(run, reports)
+        _log_curve(run, learner, reports[0])
+        _save(run, learner, run.agent)
+        run.tidy()
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; once that is mended, continue with: {run.resume_command}"
+        ) from None
     return reports
+
+
+def _learn(run: Run, learner: MetaAgent[Any]) -> None:
+    """Train up to the run's number of env steps; save what was learned, however that ends."""
+    logger = run.logger(learner.num_timesteps)
+    learner.set_logger(logger)
+    checkpointer = _Checkpointer(run)
+    started = time.monotonic()
+    with _stopping(checkpointer), contextlib.closing(logger):
+        try:
+            learner.learn(
+                run.config["total_timesteps"] - learner.num_timesteps,
+                callback=checkpointer,
+                reset_num_timesteps=False,
+                progress_bar=True,
+            )
+        except Exception as error:
+            _save(run, learner, run.checkpoint)
+            saved = f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"
+            if isinstance(error, StorageError):
+                raise StorageError(f"{error}; {saved}") from None
+            advice = f"{saved}; continue with: {run.resume_command}"
+            if isinstance(error, DivergedError):
+                raise DivergedError(
+                    f"{error} in {run.directory / 'config.json'}; {advice}"
+                ) from None
+            say(f"\n{advice}", sys.stderr)
+            raise
+    _save(run, learner, run.checkpoint)
+    if checkpointer.stop:
+        raise Interrupted(
+            f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
+            f"{run.resume_command}"
+        )
+    seconds = time.monotonic() - started
+    say(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
+
+
+def _save(run: Run, learner: MetaAgent[Any], path: Path) -> None:
+    run.check_there()
+    learner.save(path)
+
+
+@contextlib.contextmanager
+def handling(handler: Handler, *names: str) -> Iterator[None]:
+    """Let a function handle signals for a while.
+
+    Those that the system does not have are left out, and so is a hang-up that is ignored (nohup).
+    In other threads than the main one, which cannot handle signals, nothing is changed.
+    """
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in names:
+            number = getattr(signal, name, None)
+            present = signal.SIG_IGN if number is None else signal.getsignal(number)
+            if number is not None and (name != "SIGHUP" or present is not signal.SIG_IGN):
+                old[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, present in old.items():
+            signal.signal(number, present)
 
 
 @contextlib.contextmanager
 def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
-    """Let the first Ctrl-C (or SIGTERM) stop training after the step, the second at once."""
+    """Let the first Ctrl-C (or its like) stop training after the step, the second at once."""
 
     def handle(signum: int, frame: Any) -> None:
         if checkpointer.stop:
             raise KeyboardInterrupt
         checkpointer.stop = True
-        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal is gone
+            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(handle, "SIGINT", "SIGTERM", "SIGHUP"):
         yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print lines, in which no name of a file steers the terminal."""
+    print("\n".join(map(printable, text.split("\n"))), file=file)
 
 
 def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:
@@ -262,15 +350,16 @@ def evaluate_with_references(learner: MetaAgent[Any], **settings: Any) -> list[R
 
 
 def _show(run: Run, reports: Sequence[Report], name: str | None = None) -> None:
-    """Print tables, and write the agent's raw returns and the plot of all curves."""
+    """Print tables, then write the agent's raw returns and the plot of all curves."""
     first = reports[0]
+    say(f"\n{first}")
+    if len(reports) > 1:
+        say(f"\n{comparison_table(reports)}")
+    run.check_there()
     path = first.save(run.evaluation, name)
     picture = path.with_suffix(".png")
     plot_reports(reports, picture)
-    print(f"\n{first}")
-    if len(reports) > 1:
-        print(f"\n{comparison_table(reports)}")
-    print(f"\nraw returns: {path}\nadaptation curve: {picture}")
+    say(f"\nraw returns: {path}\nadaptation curve: {picture}")
 
 
 def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
@@ -285,11 +374,17 @@ def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
 
 
 def evaluate_run(
-    run_dir: Path, *, split: str, num_tasks: int | None, num_episodes: int | None, seed: int | None
+    run_dir: Path,
+    *,
+    split: str,
+    num_tasks: int | None,
+    num_episodes: int | None,
+    seed: int | None,
+    trust: str | None = None,
 ) -> list[Report]:
     """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
     run = Run.open(run_dir)
-    learner = load_agent(run)
+    learner = load_agent(run, trust)
     default = run.config["evaluation"]
     wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
     settings = {name: default[name] if v is None else v for name, v in wanted.items()}
@@ -298,7 +393,10 @@ def evaluate_run(
     name = None
     if settings != default:
         name = f"{split}-{reports[0].num_tasks}x{reports[0].num_episodes}-seed{settings['seed']}"
-    _show(run, reports, name)
+    try:
+        _show(run, reports, name)
+    except StorageError as error:
+        raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
     return reports
 
 
@@ -311,22 +409,28 @@ def compare(run_dirs: Sequence[Path], *, split: str, output: Path) -> list[Repor
         if not path.exists():
             raise FileNotFoundError(
                 f"{str(run_dir)!r} has no evaluation of {split!r}; make one with: "
-                f"metarl evaluate {run_dir} --split {split}"
+                f"metarl evaluate {shlex.quote(str(run_dir))} --split {shlex.quote(split)}"
             )
         report = Report.load(path)
         reports.append(replace(report, agent=f"{report.agent} ({run_dir.name})"))
-    print(comparison_table(reports))
+    say(comparison_table(reports))
     plot_reports(reports, output)
-    print(f"\nadaptation curves: {output}")
+    say(f"\nadaptation curves: {output}")
     return reports
 
 
 def watch(
-    run_dir: Path, *, split: str, output: Path | None, num_episodes: int | None, seed: int
+    run_dir: Path,
+    *,
+    split: str,
+    output: Path | None,
+    num_episodes: int | None,
+    seed: int,
+    trust: str | None = None,
 ) -> Path:
     """Film the first and the last adaptation episode of a run's agent in one task."""
     run = Run.open(run_dir)
-    learner = load_agent(run)
+    learner = load_agent(run, trust)
     path = record_adaptation(
         learner,
         learner.tasks,
@@ -335,7 +439,7 @@ def watch(
         num_episodes=num_episodes,
         seed=seed,
     )
-    print(f"video: {path}")
+    say(f"video: {path}")
     return path
 
 

@@ -11,8 +11,6 @@
 """
 
 import contextlib
-import csv
-import io
 import json
 import shlex
 import subprocess
@@ -20,17 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.logger import (
-    KVWriter,
-    Logger,
-    TensorBoardOutputFormat,
-    filter_excluded_keys,
-)
-from torch.utils.tensorboard.writer import SummaryWriter
+from stable_baselines3.common.logger import Logger
 
-from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer
-from metarl.errors import InvalidValueError
-from metarl.files import atomic_write
+from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
+from metarl.errors import InvalidValueError, StorageError
+from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
+from metarl.files import atomic_write, remove_parts
 from metarl.report import versions
 
 try:
@@ -38,13 +31,16 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
+MAX_TIMESTEPS = 10**15
+
 _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "agent": STRING,
     "tasks": STRING,
     "seed": integer(0),
     "device": STRING,
-    "threads": COUNT,
-    "total_timesteps": COUNT,
+    "threads": integer(1, MAX_THREADS),
+    "total_timesteps": integer(1, MAX_TIMESTEPS),
     "hyperparameters": OBJECT,
     "evaluation": OBJECT,
     "evaluation.num_tasks": COUNT,
@@ -91,7 +87,7 @@ class Run:
         text = json.dumps(run.config, indent=2) + "\n"
         try:  # of two processes that begin the same run, one must fail
             atomic_write(directory / "config.json", text, exclusive=True)
-        except (FileExistsError, FileNotFoundError):
+        except FileExistsError:
             raise exists from None
         for part in begun:
             part.unlink(missing_ok=True)
@@ -114,7 +110,7 @@ class Run:
                 f"{str(directory)!r} is not a run directory: it has no config.json{hint}"
             )
         try:
-            config = json.loads(path.read_text())
+            config = parse_json(path.read_bytes())
             check_entries(config, _CONFIG)
         except ValueError as error:
             raise InvalidValueError(f"{str(path)!r} is damaged: {error}") from None
@@ -161,93 +157,58 @@ class Run:
         """The folder of evaluations."""
         return self.directory / "evaluation"
 
+    def check_there(self) -> None:
+        """Raise if the run directory was removed: what is written there now would be no run.
+
+        Raises:
+            OSError: If it was.
+        """
+        if not (self.directory / "config.json").is_file():
+            raise StorageError(f"the run directory {str(self.directory)!r} is gone")
+
+    def tidy(self) -> None:
+        """Remove what kills have left behind: unfinished files, and a checkpoint no longer needed.
+
+        Only for who has the run for itself.
+        """
+        for folder in (self.directory, self.evaluation):
+            remove_parts(folder)
+        if self.agent.exists():
+            self.checkpoint.unlink(missing_ok=True)
+
     def progress(self) -> list[dict[str, str]]:
-        """Return the rows of the log, one for each iteration."""
-        with (self.directory / "progress.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        """Return the rows of the log, one for each iteration.
+
+        Raises:
+            ValueError: If the log is damaged.
+        """
+        return read_progress(self.directory / "progress.csv")
 
     def logger(self, num_timesteps: int) -> Logger:
         """Open the logs, dropping what they hold beyond ``num_timesteps``.
 
-        A run that was killed has logged iterations after its last checkpoint; they are about to
-        be repeated, and logged again.
-
         Args:
             num_timesteps: The env steps of the state that training resumes from.
         """
-        outputs = [
-            _ProgressCsv(self.directory / "progress.csv", num_timesteps),
-            _TensorBoard(self.directory, purge_step=num_timesteps + 1),
-        ]
-        return Logger(str(self.directory), outputs)
+        TensorBoard.cut(self.directory, num_timesteps)
+        progress = ProgressCsv(self.directory / "progress.csv", num_timesteps)
+        return Logger(str(self.directory), [progress, TensorBoard(self.directory)])
 
     def curve_logger(self) -> Logger:
         """Open TensorBoard for the adaptation curve, dropping one that was drawn before."""
         suffix = ".curve"
         for earlier in self.directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
-        return Logger(str(self.directory), [_TensorBoard(self.directory, filename_suffix=suffix)])
-
-
-class _ProgressCsv(KVWriter):
-    """The log as CSV, resumed after the rows up to a number of env steps."""
-
-    def __init__(self, path: Path, num_timesteps: int):
-        self._path = path
-        self._columns: list[str] = []
-        kept = [
-            row
-            for row in self._read()
-            if float(row.get("time/total_timesteps") or "inf") <= num_timesteps
-        ]
-        self._columns = sorted(kept[0]) if kept else []
-        self._rewrite(kept)
-
-    def _read(self) -> list[dict[str, str]]:
-        if not self._path.is_file():
-            return []
-        # A kill may have cut the last line short.
-        whole = self._path.read_text().rpartition("\n")[0]
-        return list(csv.DictReader(io.StringIO(whole)))
-
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO()
-        if self._columns:
-            writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        atomic_write(self._path, text.getvalue())
-
-    def write(
-        self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
-    ) -> None:
-        row = filter_excluded_keys(key_values, key_excluded, "csv")
-        if not row:  # all of it is for TensorBoard only
-            return
-        if not row.keys() <= set(self._columns):
-            earlier = self._read()
-            self._columns = sorted({*self._columns, *row})
-            self._rewrite(earlier)
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
-
-    def close(self) -> None:
-        """Nothing stays open between rows."""
-
-
-class _TensorBoard(TensorBoardOutputFormat):
-    """SB3's TensorBoard format, with options for the writer."""
-
-    def __init__(self, folder: Path, **options: Any):
-        self.writer = SummaryWriter(log_dir=str(folder), **options)  # type: ignore[no-untyped-call]
-        self._is_closed = False
+        return Logger(str(self.directory), [TensorBoard(self.directory, suffix)])
 
 
 def git_commit() -> str | None:
     """Return the working directory's commit, with ``+`` if it has changes; None outside git."""
+    # -c: a folder of somebody else's must not have its own monitor of files run.
+    git = ("git", "-c", "core.fsmonitor=false")
     try:
         revision = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            [*git, "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

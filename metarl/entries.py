@@ -4,6 +4,7 @@ One sentence names the entry and what was expected.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -13,15 +14,16 @@ Rule: TypeAlias = tuple[Callable[[Any], bool], str]
 """What an entry must be, in code and in words."""
 
 
-def integer(minimum: int) -> Rule:
-    """Return the rule of integers from a minimum on."""
-    return lambda v: type(v) is int and v >= minimum, f"an integer of at least {minimum}"
+def integer(minimum: int, maximum: float = math.inf) -> Rule:
+    """Return the rule of integers from a minimum on, or up to a maximum."""
+    words = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum:g}"
+    return lambda v: type(v) is int and minimum <= v <= maximum, f"an integer {words}"
 
 
 COUNT = integer(1)
 STRING: Rule = (  # what is printed must not steer the terminal
     lambda v: isinstance(v, str) and v.isprintable(),
-    "a string of printable characters",
+    "a printable string",
 )
 OBJECT: Rule = (lambda v: isinstance(v, dict), "an object")
 _MISSING = object()

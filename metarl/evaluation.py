@@ -85,11 +85,7 @@ def evaluate(
     if num_episodes is None:
         num_episodes = parallel * math.ceil(tasks.episodes_per_trial / parallel)
     check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
-    if num_tasks * num_episodes > MAX_RETURNS:
-        raise InvalidValueError(
-            f"an evaluation may have at most {MAX_RETURNS:,} episodes, got num_tasks={num_tasks:,} "
-            f"times num_episodes={num_episodes:,}"
-        )
+    check_size(num_tasks, num_episodes)
     sampled = tasks.sample(split, num_tasks, seed)
     played = play(
         agent,
@@ -113,6 +109,19 @@ def evaluate(
         seed=seed,
         notes=(overlap,) if overlap else (),
     )
+
+
+def check_size(num_tasks: int, num_episodes: int) -> None:
+    """Raise if an evaluation has more episodes than a report may hold.
+
+    Raises:
+        ValueError: If there are more than ``MAX_RETURNS``.
+    """
+    if num_tasks * num_episodes > MAX_RETURNS:
+        raise InvalidValueError(
+            f"an evaluation may have at most {MAX_RETURNS:,} episodes, got num_tasks={num_tasks:,} "
+            f"times num_episodes={num_episodes:,}"
+        )
 
 
 def play(

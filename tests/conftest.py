@@ -1,6 +1,14 @@
 """Settings of all tests."""
 
+import pytest
 import torch
 
 # Toy networks gain nothing from threads, and two test runs side by side lose much.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_tests_trust_the_user_does_not(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield

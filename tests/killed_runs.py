@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import MAML, RL2, MetaAgent, reference
 from metarl.comparison import comparison_table
-from metarl.experiments import cli, commands, runs
+from metarl.experiments import cli, commands, logs
 
 
 def make_small(put=setattr):
@@ -102,8 +102,8 @@ MOMENTS = {
     "in a rollout": [(33, MetaAgent, "_on_step", kill)],
     "in a later rollout": [(55, MetaAgent, "_on_step", kill)],
     "after the log, before the checkpoint": [(5, MetaAgent, "_iterate", kill, True)],
-    "in a row of the log": [(6, runs._ProgressCsv, "write", cut_row)],
-    "between the logs": [(6, runs._TensorBoard, "write", kill)],
+    "in a row of the log": [(6, logs.ProgressCsv, "write", cut_row)],
+    "between the logs": [(6, logs.TensorBoard, "write", kill)],
     "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
     "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "last iteration": [(9, RL2, "_update", kill)],

@@ -335,7 +335,7 @@ def test_what_would_fail_after_training_fails_before(run, capsys, monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, RuntimeError, ImportError])
 def test_a_bug_keeps_its_traceback(error, monkeypatch):
-    def broken(run):
+    def broken(run, trust):
         raise error("a bug")
 
     monkeypatch.setattr(commands, "resume", broken)
@@ -407,13 +407,13 @@ def test_a_damaged_configuration(run, text, command, capsys):
 @pytest.mark.parametrize(
     ("entry", "value", "expected"),
     [
-        ("agent", 1, "a string, got 1"),
-        ("tasks", None, "a string, got None"),
+        ("agent", 1, "a printable string, got 1"),
+        ("tasks", None, "a printable string, got None"),
         ("seed", -1, "an integer of at least 0, got -1"),
-        ("device", ..., "a string, it is missing"),
-        ("threads", ..., "an integer of at least 1, it is missing"),
-        ("threads", True, "an integer of at least 1, got True"),
-        ("total_timesteps", 1.5, "an integer of at least 1, got 1.5"),
+        ("device", ..., "a printable string, it is missing"),
+        ("threads", ..., "an integer from 1 to 1024, it is missing"),
+        ("threads", True, "an integer from 1 to 1024, got True"),
+        ("total_timesteps", 1.5, "an integer from 1 to 1e+15, got 1.5"),
         ("hyperparameters", [], "an object, got []"),
         ("evaluation", ..., "an object, it is missing"),
         ("evaluation.num_tasks", 0, "an integer of at least 1, got 0"),
@@ -492,7 +492,7 @@ def test_compare_refuses_what_was_not_evaluated_alike(run, trained, capsys):
         ({"lengths": [[1] * 9] * 8}, "'lengths' must be integers of at least 1, as 'returns'"),
         ({"lengths": 0}, "'lengths' must be a list of rows, or an integer of at least 1, got 0"),
         ({"statistic": "median"}, "'statistic' must be 'iqm' or 'mean', got 'median'"),
-        ({"agent": 7}, "'agent' must be a string, got 7"),
+        ({"agent": 7}, "'agent' must be a printable string, got 7"),
         ({"seed": None}, "'seed' must be an integer of at least 0, got None"),
         ({"notes": "a note"}, "'notes' must be a list of strings, got 'a note'"),
         ({"episodes_per_adaptation": 3}, "'episodes_per_adaptation' must divide the number"),
