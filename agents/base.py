@@ -18,13 +18,21 @@ from metarl.agents.config import Config, document
 from metarl.agents.saving import SavedAgent, check_device
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
-from metarl.errors import DivergedError, InvalidTypeError, InvalidValueError, check_at_least
+from metarl.errors import (
+    DivergedError,
+    InvalidTypeError,
+    InvalidValueError,
+    check_at_least,
+    check_at_most,
+)
 from metarl.seeding import Seed, check_seed, stream_seed
 from metarl.vector import TaskVectorEnv
 
 SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
 Experience = TypeVar("Experience")
 """What an agent hands from collecting to updating."""
+MAX_TIMESTEPS = 10**15
+"""How many env steps a training may take: more is a slip of the pen."""
 MAX_STEPS = 10**8
 """How many env steps one episode in all environments may take: an iteration is kept in memory."""
 
@@ -168,9 +176,10 @@ class MetaAgent(SavedAgent, Generic[Experience]):
 
         Raises:
             TypeError: If ``total_timesteps`` or ``log_interval`` is no integer.
-            ValueError: If one is below 1.
+            ValueError: If one is below 1, or ``total_timesteps`` above ``MAX_TIMESTEPS``.
         """
         check_at_least(1, total_timesteps=total_timesteps, log_interval=log_interval)
+        check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
         if reset_num_timesteps:
             self.num_timesteps = self._saved_timesteps = 0
         self._total_timesteps = self.num_timesteps + total_timesteps

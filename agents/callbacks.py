@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 
+from metarl.errors import check_types
+
 MaybeCallback: TypeAlias = (
     BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
 )
@@ -15,9 +17,13 @@ MaybeCallback: TypeAlias = (
 
 def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
     """Return one SB3 callback that does what was given, with a progress bar if wanted."""
+    kinds = (BaseCallback, list, Callable, type(None))
+    check_types(kinds, "a callback, a list of these, or a function", callback=callback)
     if callback is None:
         callbacks: list[BaseCallback] = []
     elif isinstance(callback, list):
+        for each in callback:
+            check_types(BaseCallback, "a list of callbacks", callback=each)
         callbacks = callback
     else:
         is_object = isinstance(callback, BaseCallback)

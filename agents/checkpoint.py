@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 from metarl.entries import parse_json
 from metarl.errors import InvalidValueError
-from metarl.files import atomic_write
+from metarl.files import as_path, atomic_write
 
 Modules = Mapping[str, torch.nn.Module]
 Optimizers = Mapping[str, torch.optim.Optimizer]
@@ -57,7 +57,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
         ValueError: If it is not as it was written, not a checkpoint of metarl, or of another
             format.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {str(path)!r}")
     data = path.read_bytes()
@@ -99,7 +99,9 @@ def _checksum(tensors: Tensors, state: Mapping[str, Any]) -> str:
 
 def with_suffix(path: str | Path) -> Path:
     """Append ``.safetensors`` unless the name ends so."""
-    path = Path(path)
+    path = as_path(path)
+    if not path.name:
+        raise InvalidValueError(f"expected the name of a file, got the folder {str(path)!r}")
     return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 

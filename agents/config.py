@@ -27,24 +27,29 @@ class Range:
         low: The lower bound.
         high: The upper bound.
         includes_low: Whether the lower bound is allowed.
+        most: Beyond this a value is a slip of the pen: it would take all memory, or forever.
     """
 
     low: float
     high: float = math.inf
     includes_low: bool = True
+    most: float = math.inf
 
     def __contains__(self, value: float) -> bool:
         above = value >= self.low if self.includes_low else value > self.low
-        return above and value <= self.high
+        return above and value <= min(self.high, self.most)
 
-    def __str__(self) -> str:
+    def expected(self, value: float) -> str:
+        """Say what is allowed, to who gave something else."""
+        if value > self.most:
+            return f"at most {self.most:,}"
         if self.high < math.inf:
             return f"in {'[' if self.includes_low else '('}{self.low:g}, {self.high:g}]"
         return f"{'at least' if self.includes_low else 'above'} {self.low:g}"
 
 
-Count = Annotated[int, Range(1, 10**6)]
-Width = Annotated[int, Range(1, 2**14)]
+Count = Annotated[int, Range(1, most=10**6)]
+Width = Annotated[int, Range(1, most=2**14)]
 """Of a layer; its square is the layer's memory."""
 Positive = Annotated[float, Range(0, includes_low=False)]
 NotNegative = Annotated[float, Range(0)]
@@ -187,11 +192,16 @@ def _check(name: str, hint: Any, value: Any) -> Any:
         if option in _KINDS:
             kind, plain, description = _KINDS[option]
             if isinstance(value, kind) and (option is bool or not isinstance(value, bool)):
-                stored = value if type(value) is option else plain(value)
+                try:
+                    stored = value if type(value) is option else plain(value)
+                except OverflowError:
+                    stored = math.inf
                 if isinstance(stored, float) and not math.isfinite(stored):
-                    raise InvalidValueError(f"{name} must be finite, got {value}")
+                    raise InvalidValueError(f"{name} must be finite, got {value!s:.50}")
                 if allowed is not None and stored not in allowed:
-                    raise InvalidValueError(f"{name} must be {allowed}, got {value!s:.50}")
+                    raise InvalidValueError(
+                        f"{name} must be {allowed.expected(stored)}, got {value!s:.50}"
+                    )
                 return stored
             expected.append(description)
         elif typing.get_origin(option) is Literal:

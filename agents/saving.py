@@ -28,19 +28,22 @@ SelfAgent = TypeVar("SelfAgent", bound="SavedAgent")
 
 
 def check_device(device: object) -> None:
-    """Raise unless PyTorch knows a device; it need not be in this machine.
+    """Raise unless it is a device to compute on; without any GPU, the first may be named.
 
     Raises:
         TypeError: If it is neither a string nor a torch device.
         ValueError: If there is no such device.
     """
-    expected = f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}"
+    expected = f"device must be 'auto', 'cpu', 'cuda' or a torch device of these, got {device!r}"
     if not isinstance(device, (str, torch.device)):
         raise InvalidTypeError(expected)
     try:
-        torch.device("cpu" if device == "auto" else device)
+        given = torch.device("cpu" if device == "auto" else device)
     except RuntimeError:
         raise InvalidValueError(expected) from None
+    count = {"cpu": 1, "cuda": max(1, torch.cuda.device_count())}.get(given.type, 0)
+    if (given.index or 0) >= count:
+        raise InvalidValueError(expected)
 
 
 class SavedAgent(ABC):

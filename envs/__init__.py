@@ -16,7 +16,7 @@ from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
 from metarl.envs.tabular import parse_tabular_mdp, tabular_mdp
 from metarl.envs.terrain import TERRAIN
-from metarl.errors import InvalidValueError, did_you_mean
+from metarl.errors import InvalidValueError, check_types, did_you_mean
 from metarl.vector import TaskEnv, TaskVectorEnv
 
 __all__ = [
@@ -70,6 +70,7 @@ def make(name: str) -> TaskDistribution:
         TypeError: If what the name leads to is not a family.
         ValueError: If there is no such family; the message names the closest one.
     """
+    check_types(str, "the name of a family", name=name)
     if name in _FAMILIES:
         return _FAMILIES[name]()
     if name.endswith("-told"):

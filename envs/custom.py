@@ -16,6 +16,7 @@ from metarl.errors import (
     InvalidValueError,
     check_at_least,
     check_names,
+    check_types,
     did_you_mean,
 )
 from metarl.parameters import Parameter, hull
@@ -67,7 +68,8 @@ def from_gymnasium(
             it, agents cannot deal with a space, or there are neither parameters nor sets of
             tasks.
     """
-    splits = splits or {}
+    splits = {} if splits is None else splits
+    check_types(Mapping, "a mapping from names to laws", splits=splits)
     if parameters is None:
         parameters = _occurring(splits)
     elif not isinstance(parameters, Mapping):

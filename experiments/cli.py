@@ -148,6 +148,8 @@ def watch_command(
     )
 
 
+_LONGEST = 1000  # characters of an error
+
 COMMANDS = {
     "list": list_command,
     "train": train_command,
@@ -179,7 +181,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 130
     except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
-        print(f"metarl: error: {printable(str(error))}", file=sys.stderr)
+        text = printable(str(error))
+        if len(text) > _LONGEST:  # what is wrong is told at its start, the way out at its end
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        print(f"metarl: error: {text}", file=sys.stderr)
         return 2
     return 0
 

@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import Figure
 
 from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
+from metarl.agents.base import MAX_TIMESTEPS
 from metarl.comparison import comparison_table, plot_reports
 from metarl.errors import (
     DivergedError,
@@ -32,7 +33,7 @@ from metarl.errors import (
 )
 from metarl.evaluation import check_size
 from metarl.experiments.presets import Preset, find_preset
-from metarl.experiments.runs import MAX_TIMESTEPS, Run
+from metarl.experiments.runs import Run
 from metarl.experiments.trust import check_trusted, remember
 from metarl.experiments.video import record_adaptation
 

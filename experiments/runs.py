@@ -20,6 +20,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import Logger
 
+from metarl.agents.base import MAX_TIMESTEPS
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
 from metarl.errors import InvalidValueError, StorageError
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
@@ -32,7 +33,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
-MAX_TIMESTEPS = 10**15
 
 _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "agent": STRING,

@@ -89,6 +89,6 @@ def as_batch(space: Space, values: Values) -> tuple[Values, bool]:
                 raise InvalidValueError(
                     f"expected observations of shape {leaf.shape}, got {rows.shape}"
                 )
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
         raise InvalidValueError(f"expected observations of {space}, got {values!r:.200}") from None
     return batch, single

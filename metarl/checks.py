@@ -9,7 +9,7 @@ import numpy as np
 
 from metarl.batches import take
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least
+from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_at_most
 from metarl.probe import NUM_DRAWS, NUM_TASKS, Probe
 from metarl.seeding import stream
 from metarl.splits import num_shared
@@ -103,6 +103,7 @@ def check_tasks(
     if not isinstance(tasks, TaskDistribution):
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
     check_at_least(2, num_steps=num_steps)
+    check_at_most(10**6, num_steps=num_steps)
     report = TaskCheck(tasks.name, tuple(_results(Probe(tasks, num_steps, seed))))
     if raise_on_failure and not report.passed:
         failures = "".join(f"\n- {f.check}: {f.message}" for f in report.failures)

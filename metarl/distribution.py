@@ -14,6 +14,7 @@ from metarl.errors import (
     check_at_least,
     check_at_most,
     check_names,
+    check_types,
 )
 from metarl.parameters import Parameter
 from metarl.seeding import Seed, check_seed, stream
@@ -77,6 +78,10 @@ class TaskDistribution:
     told_from: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(str, "a string", name=self.name)
+        check_types(Mapping, "a mapping from names to laws", parameters=self.parameters)
+        laws_by_name = {str(name): law for name, law in self.parameters.items()}
+        check_types(Parameter, "a law, such as a Uniform or a Choice", **laws_by_name)
         check_names([self.statistic], ["iqm", "mean"], "statistic")
         check_at_least(1, episodes_per_trial=self.episodes_per_trial)
         check_at_most(MAX_EPISODES, episodes_per_trial=self.episodes_per_trial)

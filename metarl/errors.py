@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import numbers
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 
 class MetarlError(Exception):
@@ -76,7 +77,23 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
             raise InvalidValueError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
 
 
-def check_at_least(minimum: float, **values: float) -> None:
+def check_types(kind: Any, words: str, /, **values: object) -> None:
+    """Raise for the first keyword argument of another type, naming it.
+
+    Args:
+        kind: The type, or several.
+        words: How the message calls it, for example ``"a number"``.
+        values: The values by name.
+
+    Raises:
+        TypeError: With the name, the value got and what was expected.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise InvalidTypeError(f"{name} must be {words}, got {value!r:.100}")
+
+
+def check_at_least(minimum: float, /, **values: float) -> None:
     """Raise for the first keyword argument below ``minimum``, naming it.
 
     Args:
@@ -97,7 +114,7 @@ def check_at_least(minimum: float, **values: float) -> None:
             raise InvalidValueError(f"{name} must be at least {minimum:g}, got {value}")
 
 
-def check_at_most(maximum: float, **values: float) -> None:
+def check_at_most(maximum: float, /, **values: float) -> None:
     """Raise for the first keyword argument above ``maximum``, naming it.
 
     Raises:

@@ -4,9 +4,22 @@ import os
 import tempfile
 from pathlib import Path
 
-from metarl.errors import StorageError
+from metarl.errors import InvalidValueError, StorageError, check_types
 
 _PART = ".part"
+
+
+def as_path(path: object) -> Path:
+    """Return a path given as a string or a path.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If no file can have that name.
+    """
+    check_types((str, os.PathLike), "the name of a file or folder", path=path)
+    if "\0" in str(path):
+        raise InvalidValueError(f"no file can be called {str(path)!r}")
+    return Path(path)  # type: ignore[arg-type]
 
 
 def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False) -> None:
@@ -22,7 +35,7 @@ def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False
         FileExistsError: If ``exclusive`` is set and the file exists.
         OSError: If it cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)

@@ -1,6 +1,7 @@
 """The parameters of a task, each with its law: what is declared of a family of tasks."""
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import InvalidValueError
+from metarl.errors import InvalidValueError, check_types
 
 Scalar: TypeAlias = float | int | bool | str
+
+
+_LARGE = 1e300  # the span of two such numbers is a number still
 
 
 class Parameter(ABC):
@@ -71,7 +75,9 @@ class Uniform(Parameter):
     nominal: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+        nominal = self.low if self.nominal is None else self.nominal
+        check_types(numbers.Real, "a number", low=self.low, high=self.high, nominal=nominal)
+        if not -_LARGE <= self.low <= self.high <= _LARGE:
             raise InvalidValueError(
                 f"{type(self).__name__} needs finite bounds with low <= high, "
                 f"got low={self.low}, high={self.high}"
@@ -247,6 +253,12 @@ class Choice(Parameter):
     nominal: Scalar
 
     def __init__(self, values: Sequence[Scalar], nominal: Scalar | None = None):
+        check_types(Sequence, "a sequence", values=values)
+        check_types(
+            (int, float, str, bool, np.generic),
+            "a number or a string",
+            **{f"values[{i}]": value for i, value in enumerate(values)},
+        )
         if len(values) == 0 or len(set(values)) != len(values):
             raise InvalidValueError(
                 f"Choice needs at least one value, all different, got {values!r}"

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import numbers
 import platform
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from metarl._version import __version__
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
-from metarl.errors import InvalidValueError
-from metarl.files import atomic_write
+from metarl.errors import InvalidValueError, check_at_least, check_types
+from metarl.files import as_path, atomic_write
 from metarl.summary import Summary, bootstrap_interval, episode_groups, summarize
 from metarl.tables import interval, number, plain_table, range_of_episodes
 from metarl.tasks import Tasks
@@ -83,6 +84,7 @@ class Report:
         Returns:
             Ranges (start, stop) of episode indices.
         """
+        check_at_least(1, at_most=at_most)
         return episode_groups(self.num_episodes, self.episodes_per_adaptation, at_most)
 
     def summary(self, groups: list[tuple[int, int]], confidence: float = 0.95) -> Summary:
@@ -94,7 +96,13 @@ class Report:
 
         Returns:
             The summary.
+
+        Raises:
+            ValueError: If ``confidence`` is not between 0 and 1.
         """
+        check_types(numbers.Real, "a number", confidence=confidence)
+        if not 0.0 < confidence < 1.0:
+            raise InvalidValueError(f"confidence must be between 0 and 1, got {confidence}")
         return summarize(self.returns, groups, self.statistic, confidence, self.seed)
 
     def improvement(self, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -195,7 +203,7 @@ class Report:
         Returns:
             The file's path.
         """
-        path = Path(directory) / f"{name or self.split}.json"
+        path = as_path(directory) / f"{name or self.split}.json"
         atomic_write(path, json.dumps(self.to_json(), separators=(",", ":")) + "\n")
         return path
 
@@ -259,7 +267,7 @@ class Report:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not such a file, or damaged.
         """
-        path = Path(path)
+        path = as_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no report {str(path)!r}")
         try:

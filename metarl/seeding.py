@@ -30,7 +30,7 @@ def check_seed(seed: object) -> None:
     if seed < 0:
         raise InvalidValueError(f"seed must be at least 0, got {seed}")
     if seed >= 2**64:
-        raise InvalidValueError(f"seed must be below 2**64, got {float(seed):.3g}")
+        raise InvalidValueError(f"seed must be below 2**64, got {int(seed).bit_length()} bits")
 
 
 def stream(seed: Seed, *path: str | int) -> np.random.SeedSequence:

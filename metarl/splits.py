@@ -1,6 +1,7 @@
 """Laws over whole tasks: what a split of a family is, and what two splits have in common."""
 
 import math
+import numbers
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import InvalidValueError, check_names
+from metarl.errors import InvalidValueError, check_names, check_types
 from metarl.parameters import Choice, Parameter, Uniform
 from metarl.seeding import Seed, mix, stream
 
@@ -70,8 +71,11 @@ class TaskSet(TaskLaw):
     """
 
     def __init__(self, columns: Mapping[str, Any]):
+        check_types(Mapping, "a mapping from names to columns", columns=columns)
+        values = {str(name): column for name, column in columns.items()}
+        check_types((Sequence, np.ndarray), "an array of values", **values)
         self.columns: Columns = {name: np.asarray(column) for name, column in columns.items()}
-        lengths = {name: len(column) for name, column in self.columns.items()}
+        lengths = {name: len(column) if column.ndim else 0 for name, column in self.columns.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise InvalidValueError(
                 f"a TaskSet needs columns of one length, of at least one task, got {lengths}"
@@ -145,6 +149,9 @@ class TaskSet(TaskLaw):
         Raises:
             ValueError: If one of the two would be empty.
         """
+        check_types(numbers.Real, "a number", fraction=fraction)
+        if not 0 < fraction < 1:
+            raise InvalidValueError(f"fraction must be between 0 and 1, got {fraction}")
         size = round(fraction * len(self))
         if not 0 < size < len(self):
             raise InvalidValueError(

@@ -6,7 +6,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import InvalidTypeError, InvalidValueError
+from metarl.errors import InvalidTypeError, InvalidValueError, check_types
 
 
 def _plain(value: Any) -> Any:
@@ -39,6 +39,8 @@ class Task(Mapping[str, Any]):
     __slots__ = ("_parameters", "family")
 
     def __init__(self, family: str, parameters: Mapping[str, Any]):
+        check_types(str, "a string", family=family)
+        check_types(Mapping, "a mapping from names to values", parameters=parameters)
         self.family = family
         self._parameters = {name: _plain(value) for name, value in parameters.items()}
 
@@ -119,6 +121,7 @@ class Tasks(Sequence[Task]):
         """
         if isinstance(tasks, Tasks):
             return tasks
+        check_types(Sequence, "a sequence of Task objects", tasks=tasks)
         if len(tasks) == 0:
             raise InvalidValueError("expected at least one task, got none")
         for task in tasks:

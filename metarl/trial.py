@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metarl.batches import take
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
-from metarl.seeding import Seed, stream, stream_seed
+from metarl.seeding import Seed, check_seed, stream, stream_seed
 from metarl.spaces import Values, check_space, flatten, image_shapes, split, vector_size
 from metarl.tasks import Task
 
@@ -136,6 +136,8 @@ class TrialEnv(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin a trial with a new task."""
+        if seed is not None:
+            check_seed(seed)
         super().reset(seed=seed)
         if seed is not None:
             self._seed, self._num_trials = seed, 0

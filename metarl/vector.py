@@ -19,6 +19,7 @@ from metarl.errors import (
     check_at_least,
     check_at_most,
     check_names,
+    check_types,
 )
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
@@ -169,6 +170,8 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         Raises:
             ValueError: If ``options`` holds a task, or ``seed`` is negative or a sequence.
         """
+        if options is not None:
+            check_types(Mapping, "a mapping", options=options)
         if options and not {"task", "tasks"}.isdisjoint(options):
             raise InvalidValueError(
                 "tasks are set with set_tasks(tasks), not through reset options"

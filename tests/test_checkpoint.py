@@ -254,7 +254,7 @@ DAMAGED_HYPERPARAMETERS = {
     "none": (with_state(hyperparameters=None), "damaged hyperparameters"),
     "of the policy": (
         with_state(hyperparameters={"policy_kwargs": {"hidden_size": 0}}),
-        r"agent.safetensors': hidden_size must be in \[1, 16384\], got 0",
+        r"agent.safetensors': hidden_size must be at least 1, got 0",
     ),
     "unknown": (with_state(hyperparameters={"rate": 1.0}), "unknown hyperparameter 'rate'"),
     "path": (with_state(hyperparameters={"tensorboard_log": "/"}), "unknown hyperparameter"),

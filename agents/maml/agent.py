@@ -31,7 +31,7 @@ class MAMLConfig(Config):
     """M, the tasks of an outer update."""
     episodes_per_adaptation: Count = 20
     """K, the episodes of each task before each inner step."""
-    inner_steps: Annotated[int, Range(0, 1000)] = 1
+    inner_steps: Annotated[int, Range(0, most=1000)] = 1
     """Inner steps in training; at test any number may be taken."""
     inner_lr: Positive = 0.1
     """The inner step size."""
