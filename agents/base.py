@@ -15,6 +15,7 @@ from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.agents.callbacks import MaybeCallback, as_callback
 from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
+from metarl.agents.presets import find_preset
 from metarl.agents.saving import SavedAgent, check_device
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
@@ -125,6 +126,20 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
         self._predict_generator: torch.Generator | None = None
         self._good_state: tuple[dict[str, torch.Tensor], int, int] | None = None
+
+    @classmethod
+    def from_preset(cls: type[SelfAgent], tasks: TaskDistribution, **options: Any) -> SelfAgent:
+        """Make an agent as ``metarl train`` does: with hyperparameters tuned for such a family.
+
+        Args:
+            tasks: The family to train on.
+            options: Arguments of the constructor, which override those of the preset.
+
+        Raises:
+            ValueError: If there is no preset for such a family.
+        """
+        preset = find_preset(cls.name.lower(), tasks.name)
+        return cls(tasks, **{**preset.hyperparameters, **options})
 
     # What a learner implements.
 

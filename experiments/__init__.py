@@ -1,1 +1,1 @@
-"""The command line, tuned presets, studies and benchmarks."""
+"""The command line, studies and benchmarks."""

@@ -27,10 +27,10 @@ from stable_baselines3.common.logger import Logger
 from metarl import TaskDistribution
 from metarl.agents import MAML
 from metarl.agents.maml.adaptation import Recorder
+from metarl.agents.presets import find_preset
 from metarl.envs.locomotion import half_cheetah_dir
 from metarl.envs.mujoco_engine import MujocoVectorEnv
 from metarl.envs.navigation import navigation_2d
-from metarl.experiments.presets import find_preset
 from metarl.experiments.tape import Tape
 
 NUM_EPISODES, NUM_STEPS, NUM_ROUNDS = 20, 100, 2

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from metarl import TaskDistribution, envs
 from metarl.agents import RL2
-from metarl.experiments.presets import find_preset
+from metarl.agents.presets import find_preset
 from metarl.trial import TrialInput
 
 

@@ -15,9 +15,9 @@ from stable_baselines3.common.logger import Logger
 
 from metarl import envs
 from metarl.agents import RL2
+from metarl.agents.presets import find_preset
 from metarl.envs.mujoco_engine import MujocoVectorEnv
 from metarl.errors import InvalidValueError
-from metarl.experiments.presets import find_preset
 from metarl.experiments.tape import Tape
 
 

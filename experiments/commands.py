@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.agents.base import MAX_TIMESTEPS
+from metarl.agents.presets import Preset, find_preset
 from metarl.comparison import comparison_table, plot_reports
 from metarl.errors import (
     DivergedError,
@@ -32,7 +33,6 @@ from metarl.errors import (
     printable,
 )
 from metarl.evaluation import check_size
-from metarl.experiments.presets import Preset, find_preset
 from metarl.experiments.runs import Run
 from metarl.experiments.trust import check_trusted, remember
 from metarl.experiments.video import record_adaptation
@@ -109,6 +109,7 @@ def train(
         preset = Preset(agent, tasks, total_timesteps)  # the agent's own defaults
     if total_timesteps is None:
         total_timesteps = preset.total_timesteps
+    assert total_timesteps is not None  # presets that are found have one
     check_at_least(1, total_timesteps=total_timesteps)
     check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}

@@ -14,10 +14,10 @@ import torch
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
+from metarl.agents.presets import PRESETS, find_preset
 from metarl.errors import InvalidValueError, MissingPackageError
 from metarl.experiments import cli, commands
 from metarl.experiments.cli import main
-from metarl.experiments.presets import PRESETS, find_preset
 from metarl.experiments.runs import Run
 
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_cli import SMALL, edit, refusal
 
 from metarl.agents import RL2, MetaAgent
+from metarl.agents.presets import find_preset
 from metarl.experiments import commands, logs
 from metarl.experiments.cli import main
-from metarl.experiments.presets import find_preset
 from metarl.experiments.runs import Run
 
 TRAIN = [*("train", "rl2", "bandit-10x5", *SMALL), "--total-timesteps", "400", "--run-dir", "run"]

@@ -11,6 +11,7 @@ import pytest
 from metarl import envs, evaluate
 from metarl.agents import RL2
 from metarl.agents.mdp_learners import PSRL
+from metarl.agents.presets import find_preset
 from metarl.envs import navigation_2d
 from metarl.experiments import (
     cli,
@@ -22,7 +23,6 @@ from metarl.experiments import (
     study_maml,
 )
 from metarl.experiments.figures import draw_adaptation
-from metarl.experiments.presets import find_preset
 from metarl.experiments.runs import Run
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import pytest
 from test_cli import SMALL, edit, refusal
 
 from metarl import Report
+from metarl.agents.presets import find_preset
 from metarl.experiments import commands
 from metarl.experiments.cli import main
-from metarl.experiments.presets import find_preset
 
 EVIL = "open('executed', 'w').close()\nfrom toys import risk\ntasks = risk()\n"
 
