@@ -102,6 +102,8 @@ def with_suffix(path: str | Path) -> Path:
     path = as_path(path)
     if not path.name:
         raise InvalidValueError(f"expected the name of a file, got the folder {str(path)!r}")
+    if path.suffix == ".zip":  # what SB3's callbacks call a checkpoint
+        path = path.with_suffix("")
     return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -35,6 +35,7 @@ def from_gymnasium(
     name: str | None = None,
     horizon: int | None = None,
     episodes_per_trial: int = 3,
+    visible: Sequence[str] = (),
 ) -> TaskDistribution:
     """Make a family of tasks from your own environment.
 
@@ -59,6 +60,7 @@ def from_gymnasium(
         horizon: After how many steps an episode is truncated; None takes the environment's own
             time limit.
         episodes_per_trial: How many episodes of one task a learner is given by default.
+        visible: The parameters that observations may show, as a map does.
 
     Raises:
         TypeError: If ``env`` is of another kind, or does not build a ``gymnasium.Env``; or if
@@ -99,6 +101,7 @@ def from_gymnasium(
         splits=splits,
         shares_tasks=shares_tasks,
         episodes_per_trial=episodes_per_trial,
+        visible=tuple(visible),
         description=f"{name} with varying {', '.join(parameters)}",
     )
     family.make_vec(1).close()
@@ -203,6 +206,11 @@ def _set_attributes(env: Env, task: Task) -> None:
 
 
 def _checked(env: Any) -> Env:
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise InvalidTypeError(
+            f"the factory must build a single gymnasium.Env, got the batch {env}; a batch of your "
+            "own is a metarl.TaskVectorEnv, declared in a metarl.TaskDistribution"
+        )
     if not isinstance(env, gymnasium.Env):
         raise InvalidTypeError(f"the factory must build a gymnasium.Env, got {env!r}")
     return env

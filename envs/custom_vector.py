@@ -1,7 +1,8 @@
 """A batch of the user's own gymnasium environments, stepped in a loop."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -102,7 +103,14 @@ class GymTaskVectorEnv(TaskVectorEnv):
                 self._begin_task(i, self._next_tasks[i])
                 del self._next_tasks[i]
             seed, self._next_seeds[i] = self._next_seeds[i], None
-            observations.append(self._envs[i].reset(seed=seed)[0])
+            with self._blaming(i, "reset"):
+                returned = self._envs[i].reset(seed=seed)
+            if not (isinstance(returned, tuple) and len(returned) == 2):
+                raise InvalidValueError(
+                    f"reset must return (observation, info), as in gymnasium's API, got "
+                    f"{returned!r:.200}"
+                )
+            observations.append(returned[0])
         return stack(self.single_observation_space, observations)
 
     def _begin_task(self, i: int, task: Task) -> None:
@@ -122,14 +130,41 @@ class GymTaskVectorEnv(TaskVectorEnv):
     def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
         # Copied, as an environment may clip its action in place.
         actions = np.array(actions, dtype=self.single_action_space.dtype)
-        steps = [self._envs[i].step(action) for i, action in zip(self._lanes[ids], actions)]
+        lanes = self._lanes[ids].tolist()
+        steps = [self._step_one(i, action) for i, action in zip(lanes, actions)]
         observations, rewards, terminated, truncated, _ = zip(*steps)
         return (
             stack(self.single_observation_space, list(observations)),
-            np.array(rewards, dtype=np.float64).reshape(len(steps)),
+            _as_rewards(rewards),
             np.array(terminated, dtype=np.bool_),
             np.array(truncated, dtype=np.bool_),
         )
+
+    def _step_one(self, i: int, action: Any) -> tuple[Any, ...]:
+        with self._blaming(i, "step"):
+            returned = self._envs[i].step(action)
+        if not (isinstance(returned, tuple) and len(returned) == 5):
+            raise InvalidValueError(
+                "step must return (observation, reward, terminated, truncated, info), as in "
+                f"gymnasium's API, got {returned!r:.200}"
+            )
+        return returned
+
+    @contextlib.contextmanager
+    def _blaming(self, i: int, method: str) -> Iterator[None]:
+        """Say in which task and step the user's environment failed; the traceback is its own."""
+        where = (
+            f"in {method} {self._elapsed[i] + (method == 'step')} of an episode of "
+            f"{self._present_tasks[i]}"
+        )
+        try:
+            yield
+        except SystemExit as error:  # would end the training as if all were well
+            raise RuntimeError(f"the environment called sys.exit({error.code}) {where}") from error
+        except Exception as error:
+            if hasattr(error, "add_note"):  # since Python 3.11
+                error.add_note(where)
+            raise
 
     def render(self) -> Any:
         """Return the picture of every sub-environment.
@@ -145,6 +180,15 @@ class GymTaskVectorEnv(TaskVectorEnv):
         """Close the sub-environments."""
         for env in self._envs.values():
             env.close()
+
+
+def _as_rewards(rewards: Sequence[Any]) -> NDArray[np.float64]:
+    for reward in rewards:
+        if (np.ndim(reward) > 0 and np.size(reward) != 1) or not np.issubdtype(
+            np.asarray(reward).dtype, np.number
+        ):
+            raise InvalidValueError(f"step must return a number as the reward, got {reward!r:.100}")
+    return np.array(rewards, dtype=np.float64).reshape(len(rewards))
 
 
 def _horizon(env: Env, horizon: int | None) -> int:

@@ -1,19 +1,29 @@
 """A check of a family of tasks: it finds what is most often wrong with one."""
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metarl.batches import take
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidTypeError, InvalidValueError, check_at_least, check_at_most
+from metarl.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    check_at_least,
+    check_at_most,
+    check_names,
+)
 from metarl.probe import NUM_DRAWS, NUM_TASKS, Probe
 from metarl.seeding import stream
 from metarl.splits import num_shared
 from metarl.tasks import Tasks
+from metarl.vector import Array
+
+_MAX_REWARD = 1e6
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ def check_tasks(
     *,
     num_steps: int = 200,
     seed: int = 0,
+    skip: Sequence[str] = (),
     raise_on_failure: bool = True,
 ) -> TaskCheck:
     """Check a family of tasks by running it: random actions, a few tasks, a few hundred steps.
@@ -80,8 +91,10 @@ def check_tasks(
     - observations and rewards are finite;
     - the same seed gives the same tasks, and no split holds tasks of another, or says so;
     - the same seed and actions give the same trajectory;
+    - rewards are of a size that can be learned from;
     - the observation does not tell the task: after the same ``reset(seed)`` it is the same in
-      every task, and no entry of it is a parameter;
+      every task, and no entry of it follows a parameter, but for those that the family declares
+      ``visible``;
     - each parameter changes the trajectory;
     - the task survives ``reset`` and autoreset, and a new task replaces it wholly;
     - a batch equals single environments, step by step.
@@ -91,6 +104,8 @@ def check_tasks(
         num_steps: The length of each run. Raise it if a parameter shows its effect only rarely,
             as where the reward is sparse.
         seed: The seed of tasks, actions and environments.
+        skip: Checks to leave out, by the names that the report shows, such as ``"goal matters"``
+            where the effect of a parameter is too rare for random actions.
         raise_on_failure: Whether to raise if a check fails.
 
     Returns:
@@ -104,7 +119,7 @@ def check_tasks(
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
     check_at_least(2, num_steps=num_steps)
     check_at_most(10**6, num_steps=num_steps)
-    report = TaskCheck(tasks.name, tuple(_results(Probe(tasks, num_steps, seed))))
+    report = TaskCheck(tasks.name, tuple(_results(Probe(tasks, num_steps, seed), skip)))
     if raise_on_failure and not report.passed:
         failures = "".join(f"\n- {f.check}: {f.message}" for f in report.failures)
         raise InvalidValueError(
@@ -117,13 +132,14 @@ class _NotCheckedError(Exception):
     """A check that says nothing about this family."""
 
 
-def _results(probe: Probe) -> Iterator[CheckResult]:
+def _results(probe: Probe, skip: Sequence[str]) -> Iterator[CheckResult]:
     """Run all checks."""
     # Where a check marked True fails, those after it would fail for the same reason.
     checks: list[tuple[str, Callable[[Probe], str], bool]] = [
         ("tasks fit the environment", _fit, True),
         ("finite numbers", _finite, True),
         ("spaces", _spaces, True),
+        ("size of rewards", _rewards, False),
         ("determinism", _determinism, True),
         ("same seed, same tasks", _same_tasks, False),
         ("splits are disjoint", _disjoint, False),
@@ -133,9 +149,12 @@ def _results(probe: Probe) -> Iterator[CheckResult]:
         ("new task replaces the old", _replaces, False),
         ("batched equals single", _batched, False),
     ]
+    check_names(skip, [check for check, *_ in checks], "check")
     blocked: str | None = None
     for check, run, essential in checks:
         try:
+            if check in skip:
+                raise _NotCheckedError("not checked, as asked")
             if blocked:
                 raise _NotCheckedError(f"not checked, fix first: {blocked}")
             yield CheckResult(check, True, run(probe))
@@ -192,6 +211,16 @@ def _spaces(probe: Probe) -> str:
     return f"observations in {space}"
 
 
+def _rewards(probe: Probe) -> str:
+    largest = float(np.abs(probe.base.outcomes["reward"]).max())
+    if largest > _MAX_REWARD:
+        raise ValueError(
+            f"there are rewards of {largest:.3g}: what is learned from such numbers drowns in "
+            f"rounding and overflow; scale them to below {_MAX_REWARD:g}"
+        )
+    return f"at most {largest:.3g} in absolute value"
+
+
 def _determinism(probe: Probe) -> str:
     probe.fresh_run(probe.tasks).check_same(
         probe.base,
@@ -235,18 +264,24 @@ def _disjoint(probe: Probe) -> str:
 
 
 def _hidden(probe: Probe) -> str:
+    visible = probe.family.visible
     if all(other is None for other in probe.others.values()):
         raise _NotCheckedError("not checked: there is one task only")
-    start = probe.fresh_run(probe.other_tasks).start
+    if set(probe.others) <= set(visible):
+        raise _NotCheckedError("not checked: every parameter is declared visible")
+    start = probe.fresh_run(probe.tasks_alike).start
     entries = np.flatnonzero((start != probe.base.start).any(axis=0))
     if len(entries):
         raise ValueError(
             f"after the same reset(seed), another task gave another first observation "
             f"({probe.entries(entries)}): the task leaks into it; leave it out (told() is the view "
-            "of an oracle), and draw the first state independently of the task"
+            "of an oracle), and draw the first state independently of the task; if it is meant to "
+            "be seen, as a map is, name the parameter in the family's visible="
         )
     rows = probe.base.outcomes["observation"]
     for name, law in probe.family.parameters.items():
+        if name in visible:
+            continue
         column = probe.tasks.columns[name]
         features = [law.encode(column)]
         if column.dtype.kind in "biuf":
@@ -254,15 +289,31 @@ def _hidden(probe: Probe) -> str:
         for feature in np.concatenate(features, axis=1).T:
             if np.ptp(feature) == 0.0:
                 continue
-            # The first step rules out nearly all entries.
-            entries = np.flatnonzero(np.isclose(rows[0], feature[:, None]).all(axis=0))
-            told = np.isclose(rows[:, :, entries], feature[:, None]).all(axis=(0, 1))
+            told = _follows(rows, feature)
             if told.any():
                 raise ValueError(
-                    f"the observation contains {name} ({probe.entries(entries[told])}): the task "
-                    "leaks into it; leave it out (told() is the view of an oracle)"
+                    f"the observation contains {name}, or what grows or falls with it "
+                    f"({probe.entries(np.flatnonzero(told))}): the task leaks into it; leave it "
+                    "out (told() is the view of an oracle), or name the parameter in the family's "
+                    "visible= if it is meant to be seen"
                 )
-    return "the first observation is the same in every task, and no entry is a parameter"
+    return "the first observation is the same in every task, and no entry follows a parameter"
+
+
+def _follows(rows: Array, feature: Array) -> NDArray[np.bool_]:
+    """Tell which entries of observations are a monotone function of a feature of the task.
+
+    Args:
+        rows: Observations, of shape (num_steps, num_tasks, size).
+        feature: Of shape (num_tasks,), with two values at least.
+    """
+    order = np.argsort(feature, kind="stable")
+    grows = np.diff(feature[order]) > 0.0
+    # Between tasks of equal features nothing may differ, between others all in one direction.
+    changes = np.diff(rows[:, order].astype(np.float64), axis=1)
+    same = np.isclose(changes[:, ~grows], 0.0).all(axis=(0, 1))
+    rises, falls = ((sign * changes[:, grows] > 1e-12).all(axis=(0, 1)) for sign in (1.0, -1.0))
+    return np.asarray(same & (rises | falls))
 
 
 def _matters(probe: Probe, name: str) -> str:

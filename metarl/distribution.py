@@ -58,6 +58,8 @@ class TaskDistribution:
             :func:`metarl.agents.reference` knows them.
         description: One line for ``metarl list``.
         varies: What differs from task to task, in a word: ``metarl list`` groups families by it.
+        visible: The parameters that observations may show, as a map does. All others are hidden:
+            :func:`metarl.check_tasks` looks for leaks.
         told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
 
     Raises:
@@ -75,6 +77,7 @@ class TaskDistribution:
     references: tuple[str, ...] = ()
     description: str = ""
     varies: str = "parameters"
+    visible: tuple[str, ...] = ()
     told_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class TaskDistribution:
         check_types(Mapping, "a mapping from names to laws", parameters=self.parameters)
         laws_by_name = {str(name): law for name, law in self.parameters.items()}
         check_types(Parameter, "a law, such as a Uniform or a Choice", **laws_by_name)
+        check_names(self.visible, self.parameters, "visible parameter")
         check_names([self.statistic], ["iqm", "mean"], "statistic")
         check_at_least(1, episodes_per_trial=self.episodes_per_trial)
         check_at_most(MAX_EPISODES, episodes_per_trial=self.episodes_per_trial)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Set
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,8 +130,16 @@ class Probe:
     @cached_property
     def other_tasks(self) -> Tasks:
         """Tasks that differ from ``self.tasks`` in every parameter that has another value."""
+        return self._changed(set(self.others))
+
+    @cached_property
+    def tasks_alike(self) -> Tasks:
+        """The same, but for the parameters that may be seen."""
+        return self._changed(self.others.keys() - set(self.family.visible))
+
+    def _changed(self, names: Set[str]) -> Tasks:
         columns = {
-            name: self.tasks.columns[name] if other is None else other
+            name: self.tasks.columns[name] if other is None or name not in names else other
             for name, other in self.others.items()
         }
         return Tasks(self.family.name, columns)

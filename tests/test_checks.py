@@ -61,6 +61,17 @@ class LeaksLater(Walk):
         return super().reset(**options)
 
 
+class LeaksCubed(LeaksLater):
+    def see(self):
+        x, told = super().see()
+        return np.array([x, 1.0 - 7.0 * told**3], np.float32)
+
+
+class Huge(Walk):
+    def reward(self):
+        return 1e7 * super().reward()
+
+
 class DeadParameter(Walk):
     def set_task(self, task):
         self.goal, self.force = task["goal"], task["gain"]
@@ -161,7 +172,9 @@ class Rounded(Uniform):
 
 BROKEN = {
     "leaks": (family(Leaks), "task not in the observation", "(entry 1)"),
-    "leaks later": (family(LeaksLater), "task not in the observation", "contains goal (entry 1)"),
+    "leaks later": (family(LeaksLater), "task not in the observation", "with it (entry 1)"),
+    "leaks in disguise": (family(LeaksCubed), "task not in the observation", "with it (entry 1)"),
+    "huge": (family(Huge), "size of rewards", "scale them to below 1e+06"),
     "told": (family(Walk).told(), "task not in the observation", "told() is the view of an oracle"),
     "dead": (family(DeadParameter), "gain matters", "nothing reads it"),
     "overwritten": (family(OverwrittenByReset), "gain matters", "or reset sets it back"),
@@ -207,18 +220,36 @@ def test_a_correct_family_passes():
     assert all(result.passed for result in report.results)
 
 
+def test_what_may_be_seen_is_declared():
+    assert check_tasks(family(Leaks, visible=["goal"]), num_steps=30).passed
+    assert check_tasks(family(LeaksCubed, visible=["goal"]), num_steps=30).passed
+    report = check_tasks(family(Leaks, visible=["gain"]), num_steps=30, raise_on_failure=False)
+    assert [failure.check for failure in report.failures] == ["task not in the observation"]
+    with pytest.raises(ValueError, match="unknown visible parameter 'gaol'; did you mean 'goal'"):
+        family(Leaks, visible=["gaol"])
+
+
+def test_checks_are_left_out_by_name():
+    report = check_tasks(family(DeadParameter), num_steps=30, skip=["gain matters"])
+    assert [result.message for result in report.results if result.check == "gain matters"] == [
+        "not checked, as asked"
+    ]
+    with pytest.raises(ValueError, match="did you mean 'gain matters'"):
+        check_tasks(family(DeadParameter), skip=["gian matters"])
+
+
 def test_bandits_pass():
     assert check_tasks(make("bandit-10x5"), num_steps=30).passed
 
 
 def test_failures_are_raised_together():
-    with pytest.raises(ValueError, match=r"walk fails 1 of 12 checks:\n- gain matters: another"):
+    with pytest.raises(ValueError, match=r"walk fails 1 of 13 checks:\n- gain matters: another"):
         check_tasks(family(DeadParameter), num_steps=20)
 
 
 def test_after_an_essential_failure_the_rest_is_not_checked():
     report = check_tasks(family(NaNAtReset), num_steps=20, raise_on_failure=False)
-    assert [result.passed for result in report.results] == [True, False] + [None] * 10
+    assert [result.passed for result in report.results] == [True, False] + [None] * 11
     assert "fix first: finite numbers" in report.results[-1].message
 
 
@@ -227,7 +258,7 @@ FEW = {"goal": Choice((-1.0, 1.0)), "gain": Choice((1.0,))}
 
 def test_few_tasks_are_not_unseen():
     with pytest.raises(
-        ValueError, match=r"walk fails 1 of 12 checks:\n- splits are disjoint: 2 of"
+        ValueError, match=r"walk fails 1 of 13 checks:\n- splits are disjoint: 2 of"
     ):
         check_tasks(family(Walk, FEW), num_steps=30)
 

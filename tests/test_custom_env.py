@@ -426,6 +426,53 @@ def test_mistakes_are_found_before_anything_runs(env, laws, options, error, matc
         from_gymnasium(env, laws, **options)
 
 
+class Broken(Stub):
+    """Does in its second step what ``fault`` says."""
+
+    def __init__(self, fault, end=99, cut=99):
+        super().__init__(end, cut)
+        self.fault = fault
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.steps == 2:
+            if self.fault == "raise":
+                raise ZeroDivisionError("the wheel fell off")
+            if self.fault == "exit":
+                raise SystemExit(0)
+            if self.fault == "old":
+                return observation, reward, terminated, info
+            if self.fault == "none":
+                reward = None
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "match"),
+    [
+        ("raise", ZeroDivisionError, "the wheel fell off"),
+        ("exit", RuntimeError, r"called sys.exit\(0\) in step 2 of an episode of Task\(stub"),
+        ("old", ValueError, r"step must return \(observation, reward, terminated, truncated, info"),
+        ("none", ValueError, "a number as the reward, got None"),
+    ],
+)
+def test_an_environment_that_fails_says_where(fault, error, match):
+    env = from_gymnasium(
+        lambda end, cut: Broken(fault, 99, 99), ENDS, name="stub", horizon=5
+    ).make_vec(1)
+    env.reset(seed=0)
+    env.step(np.zeros((1, 1)))
+    with pytest.raises(error, match=match) as caught:
+        env.step(np.zeros((1, 1)))
+    if fault == "raise" and hasattr(caught.value, "__notes__"):
+        assert caught.value.__notes__[0].startswith("in step 2 of an episode of Task(stub")
+
+
+def test_a_batch_is_no_environment():
+    with pytest.raises(TypeError, match=r"the batch .* a batch of your own is a metarl.TaskVec"):
+        from_gymnasium(lambda: gymnasium.make_vec("CartPole-v1", 2), GRAVITY, name="poles")
+
+
 def test_observations_of_the_wrong_shape():
     env = from_gymnasium(Wide, ENDS, horizon=5).make_vec(1)
     with pytest.raises(ValueError, match=r"shape \(1,\), but its observation space is Box"):
