@@ -5,7 +5,7 @@ table 2, prints the scores beside the published ones and writes the return of ev
 learner is shown with the true prior mean of the rewards, 1, and with the mean 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from metarl.agents.mdp_learners import (
 from metarl.experiments.published import CLASSICAL_MDPS
 from metarl.experiments.study_classical import Score, Setting, best_of, print_and_write
 
-WIDTHS = (0.1, 0.15, 0.2, 0.4)
-EPSILONS = (0.01, 0.03, 0.1, 0.2)
+WIDTHS = (0.1, 0.2, 0.4, 0.6)
+EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,17 @@ def scores(options: Options) -> dict[int, list[Score]]:
 
 def main(options: Options) -> None:
     """Play, print and write."""
-    played = scores(options)
+
+    def settings() -> Iterator[Setting]:
+        for n, played in scores(options).items():
+            yield Setting(f"n = {n}", {"num_episodes": n}, played)
+
     print_and_write(
         "study_classical_mdps",
         options,
         f"Mean total reward of n episodes of {options.num_tasks} held-out MDPs",
         "epsilon and UCRL2's c are",
-        (Setting(f"n = {n}", {"num_episodes": n}, played[n]) for n in played),
+        settings(),
     )
 
 

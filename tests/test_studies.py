@@ -122,6 +122,8 @@ def test_study_classical_mdps(tmp_path, capsys):
     np.testing.assert_allclose(by_learner["PSRL"][10], report.trial_returns, atol=0.006)
     with pytest.raises(FileExistsError, match="choose another place with --out"):
         study_classical_mdps.main(options)
+    with pytest.raises(ValueError, match="num_tasks must be at least 2, got 1"):
+        study_classical_mdps.main(study_classical_mdps.Options(num_tasks=1, out=tmp_path / "one"))
 
 
 def test_study_maml(tmp_path, monkeypatch, capsys):
