@@ -11,6 +11,7 @@ from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.custom import from_gymnasium
 from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
+from metarl.envs.games import GAMES
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
@@ -43,7 +44,7 @@ _FAMILIES |= {
     "navigation-sparse": navigation_sparse,
 }
 _FAMILIES |= {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}
-_FAMILIES |= _ROBOTS
+_FAMILIES |= _ROBOTS | GAMES
 
 # Names that follow a pattern, for members of a family that are not listed.
 _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [
@@ -117,7 +118,7 @@ def _make_env(family: str, **options: Any) -> TaskEnv:
     return TaskEnv(_make_vec(family, 1, **options))
 
 
-for _name in _ROBOTS:  # half-cheetah-dir is metarl/HalfCheetahDir-v0
+for _name in _ROBOTS | GAMES:  # half-cheetah-dir is metarl/HalfCheetahDir-v0
     gymnasium.register(
         f"metarl/{''.join(part.capitalize() for part in _name.split('-'))}-v0",
         entry_point="metarl.envs:_make_env",

@@ -1,0 +1,139 @@
+"""The rules of small board games, as data: which there are, which go together, how they read."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.parameters import Choice, Parameter, Scalar
+from metarl.splits import Columns, TaskSet
+
+ROLES = ("nothing", "treasure", "trap", "key", "door")
+"""What an object may be."""
+
+MOTIONS = ("step", "turn", "slide")
+"""How an action moves the player."""
+
+BORDERS = ("wall", "wrap", "trap")
+"""What is at the border of the board."""
+
+UNSEEN_MOTION = "slide"
+UNSEEN_ROLE = "door"
+
+SYMBOLS = "abcd"
+"""What objects are called in texts: a letter for each kind."""
+
+
+@dataclass(frozen=True)
+class Table(Parameter):
+    """One of finitely many rows of symbols, all equally likely.
+
+    Attributes:
+        rows: The rows, all of one length; the first is the default.
+        rule: What makes a row one of them, for error messages.
+    """
+
+    rows: tuple[tuple[Scalar, ...], ...]
+    rule: str
+
+    def __str__(self) -> str:
+        return self.rule
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (len(self.rows[0]),)
+
+    @property
+    def default(self) -> tuple[Scalar, ...]:
+        return self.rows[0]
+
+    @property
+    def finite_values(self) -> Sequence[Any]:
+        return self.rows
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        return np.asarray(self.rows)[rng.integers(len(self.rows), size=num_tasks)]
+
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.asarray((values[:, None] == np.asarray(self.rows)).all(axis=2).any(axis=1))
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        matches: NDArray[np.bool_] = values[:, :, None] == np.unique(self.rows)
+        return matches.reshape(len(values), -1).astype(np.float32)
+
+
+def rules(num_kinds: int) -> dict[str, Parameter]:
+    """Return the parameters of a game with so many kinds of objects.
+
+    Raises:
+        ValueError: If there are fewer than 2 kinds, or more than can be drawn.
+    """
+    check_at_least(2, num_kinds=num_kinds)
+    if num_kinds > len(SYMBOLS):
+        raise InvalidValueError(f"num_kinds must be at most {len(SYMBOLS)}, got {num_kinds}")
+    roles = tuple(
+        row
+        for row in itertools.product(ROLES, repeat=num_kinds)
+        if row.count("treasure") == 1 and row.count("key") <= 1
+    )
+    return {
+        "objects": Table(
+            roles,
+            f"the rule that {num_kinds} objects, each of {', '.join(ROLES)}, have exactly one "
+            "treasure, without which nothing can be won, and at most one key to it",
+        ),
+        "controls": Table(
+            tuple(itertools.permutations(range(4))),
+            "the rule that four actions have the directions 0 to 3, each once",
+        ),
+        "motion": Choice(MOTIONS),
+        "border": Choice(BORDERS),
+        "restless": Choice((False, True)),
+    }
+
+
+def splits(parameters: Mapping[str, Parameter]) -> dict[str, TaskSet]:
+    """Divide all games: training never meets a door, or a game in which one slides."""
+
+    def slides(game: Columns) -> NDArray[np.bool_]:
+        return np.asarray(game["motion"] == UNSEEN_MOTION)
+
+    def has_door(game: Columns) -> NDArray[np.bool_]:
+        return np.asarray((game["objects"] == UNSEEN_ROLE).any(axis=1))
+
+    every = TaskSet.product(parameters)
+    train, held_out = every.where(lambda g: ~slides(g) & ~has_door(g)).split(0.8, seed=0)
+    return {
+        "train": train,
+        "held_out": held_out,
+        "unseen_controls": every.where(lambda g: slides(g) & ~has_door(g)),
+        "unseen_objects": every.where(lambda g: ~slides(g) & has_door(g)),
+    }
+
+
+def in_words(game: Mapping[str, Any]) -> list[str]:
+    """Return the rules of one game in words: a line for each object, then the others'."""
+    has_key = "key" in game["objects"]
+    meaning = {
+        "nothing": "nothing",
+        "treasure": "treasure +1, with the key" if has_key else "treasure +1",
+        "trap": "trap -1",
+        "key": "the key to the treasure",
+        "door": "door to anywhere",
+    }
+    ways = ("up", "right", "down", "left")
+    if game["motion"] == "turn":
+        ways = ("ahead", "right", "back", "left")
+    actions = ", ".join(ways[way] for way in game["controls"])
+    motion = {"step": "step", "turn": "turn and go", "slide": "slide"}[game["motion"]]
+    border = {"wall": "a wall", "wrap": "open: wraps round", "trap": "a trap -1"}[game["border"]]
+    return [
+        *(f"{symbol} {meaning[role]}" for symbol, role in zip(SYMBOLS, game["objects"])),
+        f"actions: {motion} {actions}",
+        f"border: {border}",
+        f"objects: {'restless' if game['restless'] else 'at rest'}",
+    ]

@@ -1,0 +1,348 @@
+"""Board games: their rules against a slow player of one board, their splits, their pictures."""
+
+from collections import deque
+
+import gymnasium
+import numpy as np
+import pytest
+
+from metarl import Task, Tasks, check_tasks, envs
+from metarl.envs.games import GameVectorEnv, games
+
+MOVES = [(-1, 0), (0, 1), (1, 0), (0, -1)]
+RANDOM = np.random.default_rng(0)
+STEP = {
+    "objects": ("treasure", "nothing", "nothing"),
+    "controls": (0, 1, 2, 3),
+    "motion": "step",
+    "border": "wall",
+    "restless": False,
+}
+
+
+class Board:
+    """One board in plain Python: an independent reading of the rules."""
+
+    def __init__(self, game, size, places, heading, key=False):
+        self.game, self.size = game, size
+        self.player, *self.objects = [divmod(int(place), size) for place in places]
+        self.heading, self.key = int(heading), key
+
+    def inside(self, square):
+        return all(0 <= v < self.size for v in square)
+
+    def target(self, action):
+        """Return the new heading, the square that a move leads to, whether it met the border."""
+        heading = self.game["controls"][action]
+        if self.game["motion"] == "turn":
+            heading = (self.heading + heading) % 4
+        (down, right), (row, column) = MOVES[heading], self.player
+        square = (row + down, column + right)
+        if not self.inside(square):
+            if self.game["border"] != "wrap":
+                return heading, self.player, True
+            square = (square[0] % self.size, square[1] % self.size)
+        axis = 0 if down else 1
+        levels = [place[axis] for place in self.objects]
+        while self.game["motion"] == "slide" and square[axis] not in levels:
+            further = (square[0] + down, square[1] + right)
+            if not self.inside(further):
+                break
+            square = further
+        return heading, square, False
+
+    def step(self, action, draws):
+        """Move by the rules; return the reward."""
+        self.heading, self.player, bumped = self.target(action)
+        reward = -1.0 if bumped and self.game["border"] == "trap" else 0.0
+        if self.player in self.objects:
+            kind = self.objects.index(self.player)
+            role = self.game["objects"][kind]
+            needs_key = "key" in self.game["objects"]
+            if role == "treasure" and (self.key or not needs_key):
+                reward += 1.0
+            if role == "trap":
+                reward -= 1.0
+            if role == "key":
+                self.key = True
+            every = [(r, c) for r in range(self.size) for c in range(self.size)]
+            free = [square for square in every if square not in self.objects]
+            landing = free[int(draws[0] * len(free))]
+            if role == "door":
+                self.player = landing
+            else:
+                self.objects[kind] = landing
+        if self.game["restless"]:
+            choice = int(4 * len(self.objects) * draws[1])
+            (row, column), (down, right) = self.objects[choice // 4], MOVES[choice % 4]
+            aim = (row + down, column + right)
+            if self.inside(aim) and aim != self.player and aim not in self.objects:
+                self.objects[choice // 4] = aim
+        return reward
+
+    def observation(self):
+        (row, column), far = self.player, self.size - 1
+        seen = [2 * column / far - 1, 2 * row / far - 1, *MOVES[self.heading][::-1]]
+        right, down = MOVES[self.heading][1], MOVES[self.heading][0]
+        for r, c in self.objects:
+            x, y = (np.sign(d) * np.sqrt(abs(d) / far) for d in (c - column, r - row))
+            # A quarter turn clockwise of "ahead" is (-down, right), as y points down.
+            seen += [x, y, right * x + down * y, -down * x + right * y]
+        return [*seen, float(self.key)]
+
+
+def boards_of(env):
+    state = zip(env.tasks, env._places, env._heading, env._has_key)
+    return [Board(game, env.size, *rest) for game, *rest in state]
+
+
+class Draws:
+    """Remembers what the environment draws."""
+
+    def __init__(self, random):
+        self.random = random
+
+    def uniform(self, ids, size):
+        self.last = self.random.uniform(ids, size)
+        return self.last
+
+
+def returns_of(env, choose):
+    """Play an episode on all boards, action by action as ``choose`` says."""
+    env.reset(seed=0)
+    total = np.zeros(env.num_envs)
+    for _ in range(env.horizon):
+        total += env.step(np.array([choose(board) for board in boards_of(env)]))[1]
+    return total
+
+
+def start(game, places, **options):
+    """Begin one game of 5 by 5 with the player and the objects where they are wanted."""
+    env = GameVectorEnv(1, size=5, **options)
+    env.set_tasks([Task("games-5x5", {**STEP, **game})])
+    env.reset(seed=0)
+    env._places[0], env._heading[0] = places, 0
+    return env
+
+
+def walk(env, *actions):
+    """Take some actions; return the rewards."""
+    return [float(env.step(np.array([action]))[1][0]) for action in actions]
+
+
+@pytest.mark.parametrize("split", ["train", "unseen_controls", "unseen_objects"])
+@pytest.mark.parametrize("name", ["games-5x5", "games-7x7"])
+def test_the_rules_against_a_slow_reading_of_them(name, split):
+    tasks = envs.make(name)
+    env = tasks.make_vec(150)
+    env.set_tasks(tasks.sample(split, 150, 3))
+    env.reset(seed=4)
+    env.random = Draws(env.random)
+    boards = boards_of(env)
+    actions = np.random.default_rng(5).integers(4, size=(env.horizon - 1, 150))
+    seen = np.zeros(3)
+    for row in actions:
+        observations, rewards, *_ = env.step(row)
+        slow = [b.step(a, draws) for b, a, draws in zip(boards, row, env.random.last)]
+        assert rewards.tolist() == slow
+        assert observations == pytest.approx(np.array([b.observation() for b in boards]), abs=1e-6)
+        seen += [(rewards > 0).sum(), (rewards < 0).sum(), observations[:, -1].sum()]
+    assert seen.min() > 10  # treasures, traps and keys were met
+
+
+def nearest_treasure(board):
+    """Search for the action that leads to the treasure soonest, or to its key, off the traps."""
+    roles = board.game["objects"]
+    wanted = "key" if "key" in roles and not board.key else "treasure"
+    start = (board.player, board.heading)
+    first, queue = {start: None}, deque([start])
+    while queue:
+        state = queue.popleft()
+        for action in range(4):
+            board.player, board.heading = state
+            heading, square, bumped = board.target(action)
+            role = roles[board.objects.index(square)] if square in board.objects else None
+            follows, begun = (square, heading), first[state]
+            if follows in first or role == "trap" or bumped:
+                continue
+            first[follows] = action if begun is None else begun
+            if role == wanted:
+                board.player, board.heading = start
+                return first[follows]
+            if role is None:  # where the other objects go, nobody knows
+                queue.append(follows)
+    board.player, board.heading = start
+    return int(RANDOM.integers(4))
+
+
+def test_who_knows_the_rules_plays_well():
+    # Random actions get about -1.0 here: they meet traps, and borders that are traps.
+    tasks = envs.make("games-5x5")
+    env = tasks.make_vec(200)
+    for split, least in (("train", 4.0), ("unseen_controls", 6.0)):
+        env.set_tasks(tasks.sample(split, 200, 1))
+        assert returns_of(env, lambda board: RANDOM.integers(4)).mean() < 0.0
+        assert returns_of(env, nearest_treasure).mean() > least
+
+
+def test_a_treasure_is_worth_nothing_without_the_key_and_the_key_stays():
+    env = start({"objects": ("treasure", "key", "trap")}, [10, 11, 0, 12])
+    up, right = 0, 1
+    assert walk(env, right) == [0.0]
+    env._places[0] = [10, 0, 11, 12]
+    assert walk(env, right, right) == [0.0, -1.0]
+    for _ in range(2):
+        env._places[0] = [10, 5, 0, 1]
+        assert walk(env, up) == [1.0]
+    assert env._has_key[0]
+    env.reset(seed=1)
+    assert not env._has_key[0]
+
+
+def test_a_slide_ends_level_with_an_object_or_at_the_border():
+    right = 1
+    env = start({"motion": "slide"}, [10, 3, 19, 24])
+    assert walk(env, right) == [0.0]
+    assert env._places[0, 0] == 13  # below the first object
+    assert walk(env, right, right) == [0.0, 0.0]
+    assert env._places[0, 0] == 14
+    env = start({"motion": "slide", "border": "wrap"}, [14, 3, 19, 24])
+    walk(env, right)
+    assert env._places[0, 0] == 13  # from column 4 on to column 0, and on
+
+
+def test_a_door_leads_to_a_free_square_and_stays():
+    arrivals = []
+    for seed in range(300):
+        env = start({"objects": ("treasure", "door", "trap")}, [10, 0, 11, 12])
+        env.random = type(env.random)(seed, 1)
+        walk(env, 1)
+        assert env._places[0, 1:].tolist() == [0, 11, 12]
+        arrivals.append(env._places[0, 0])
+    assert set(arrivals) == set(range(25)) - {0, 11, 12}
+
+
+def test_starts_are_uniform_and_no_two_stand_on_one_square():
+    env = envs.make("games-5x5").make_vec(20_000)
+    env.reset(seed=0)
+    assert (np.diff(np.sort(env._places, axis=1), axis=1) > 0).all()
+    for piece in range(4):
+        counts = np.bincount(env._places[:, piece], minlength=25)
+        assert np.abs(counts - 800).max() < 5 * np.sqrt(800)
+    assert np.abs(np.bincount(env._heading, minlength=4) - 5000).max() < 5 * np.sqrt(5000)
+
+
+@pytest.mark.parametrize("name", ["games-5x5", "games-7x7"])
+def test_the_checks_pass(name):
+    assert check_tasks(envs.make(name)).passed
+
+
+def test_training_never_meets_what_is_held_out():
+    tasks = envs.make("games-7x7")
+    games_of = {
+        split: {repr(Task("", {n: c[i] for n, c in law.columns.items()})) for i in range(len(law))}
+        for split, law in tasks.splits.items()
+    }
+    assert {split: len(games) for split, games in games_of.items()} == {
+        "train": 5530,
+        "held_out": 1382,
+        "unseen_controls": 3456,
+        "unseen_objects": 6048,
+    }
+    assert len(set.union(*games_of.values())) == 5530 + 1382 + 3456 + 6048
+    for split in ("train", "held_out"):
+        columns = tasks.law(split).columns
+        assert set(columns["motion"]) == {"step", "turn"}
+        assert set(columns["objects"].ravel()) == {"nothing", "treasure", "trap", "key"}
+    assert set(tasks.law("unseen_controls").columns["motion"]) == {"slide"}
+    assert (tasks.law("unseen_objects").columns["objects"] == "door").any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"objects": ("trap", "nothing", "key")}, r"trap.* not allowed.*exactly one treasure"),
+        ({"objects": ("key", "treasure", "key")}, "at most one key"),
+        ({"objects": ("treasure", "nothing", "hole")}, "hole.* not allowed"),
+        ({"objects": ("treasure", "nothing")}, r"must have shape \(3,\), got \(2,\)"),
+        ({"controls": (0, 1, 2, 2)}, "each once"),
+        ({"motion": "fly"}, "fly.* not allowed"),
+    ],
+)
+def test_contradictory_rules_are_refused(wrong, sentence):
+    env = envs.make("games-5x5").make_vec(1)
+    with pytest.raises(ValueError, match=sentence):
+        env.set_tasks([Task("games-5x5", {**STEP, **wrong})])
+
+
+def test_boards_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="num_kinds must be at least 2, got 1"):
+        games(5, num_kinds=1, horizon=5)
+    with pytest.raises(ValueError, match="num_kinds must be at most 4, got 5"):
+        games(5, num_kinds=5, horizon=5)
+    with pytest.raises(ValueError, match="size must be at least 3, got 2"):
+        GameVectorEnv(1, size=2)
+
+
+def test_what_the_oracle_is_told():
+    tasks = envs.make("games-5x5")
+    told = tasks.encode(Tasks.stack([Task("games-5x5", STEP)]))
+    # Objects and controls one-hot, place by place; then motion, border, and one sign.
+    assert told.shape == (1, 3 * 5 + 4 * 4 + 3 + 3 + 1)
+    assert set(np.unique(told)) == {-1.0, 0.0, 1.0}
+    every = np.concatenate([tasks.encode(Tasks("", law.columns)) for law in tasks.splits.values()])
+    assert len(np.unique(every, axis=0)) == 5530 + 1382 + 3456 + 6048
+
+
+def test_gymnasium_takes_it():
+    for size in (5, 7):
+        env = gymnasium.make(f"metarl/Games{size}x{size}-v0", render_mode="rgb_array")
+        env.reset(seed=0)
+        before = env.render()
+        env.step(2)
+        assert before.shape == env.render().shape
+        assert min(before.shape[:2]) >= 240
+        assert not any(side % 16 for side in before.shape[:2])  # what video codecs want
+        assert (before != env.render()).any()
+        env.close()
+    batch = gymnasium.make_vec("metarl/Games7x7-v0", num_envs=3)
+    assert batch.reset(seed=0)[0].shape == (3, 17)
+    assert batch.render() is None
+
+
+def test_the_picture_shows_the_pieces():
+    env = start({}, [12, 0, 4, 20], render_mode="rgb_array")
+    [picture] = env.render()
+
+    def color(row, column):
+        return tuple(picture[8 + 48 * row + 24, 8 + 48 * column + 24].tolist())
+
+    shown = [color(*divmod(place, 5)) for place in (0, 4, 20, 24)]
+    assert len(set(shown)) == 4
+    assert shown[3] == (247, 247, 245)  # nothing there
+    env._places[0, 1] = 24
+    assert tuple(env.render()[0][8 + 216, 8 + 216].tolist()) == shown[0]
+
+
+def test_the_text_shows_board_and_rules():
+    env = start(
+        {"objects": ("treasure", "key", "trap"), "motion": "turn", "border": "trap"},
+        [12, 0, 4, 20],
+        render_mode="ansi",
+    )
+    walk(env, 1)
+    assert env.render()[0].splitlines() == [
+        "a . . . b",
+        ". . . . .",
+        ". . . > .",
+        ". . . . .",
+        "c . . . .",
+        "",
+        "last reward +0, without key",
+        "a treasure +1, with the key",
+        "b the key to the treasure",
+        "c trap -1",
+        "actions: turn and go ahead, right, back, left",
+        "border: a trap -1",
+        "objects: at rest",
+    ]
