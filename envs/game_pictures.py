@@ -67,8 +67,11 @@ def draw_board(
     for place in range(size * size):
         x, y = center(place)
         box(x - 23.5, y - 23.5, x + 23.5, y + 23.5, _PALE)
-    for kind, place in enumerate(places[1:]):
+    num_kinds = len(game["objects"])
+    for number, place in enumerate(places[1:]):
+        kind = number % num_kinds
         shape(_SHAPES[kind], *center(place), 15, _COLORS[kind])
+    for kind in range(num_kinds):
         shape(_SHAPES[kind], 18, side + _LINE * (kind + 0.5) + 4, 8, _COLORS[kind])
     x, y = center(places[0])
     shape(_SHAPES[0], x, y, 17, _INK)
@@ -77,7 +80,7 @@ def draw_board(
     image = image.resize((side, height), Image.Resampling.LANCZOS)
     paint = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
-        of_object = number < len(places) - 1  # whose picture stands for its symbol
+        of_object = number < num_kinds  # whose picture stands for its symbol
         text, left = (line.split(" ", 1)[1], 34) if of_object else (line, 10)
         paint.text((left, side + _LINE * number + 5), text, fill=_INK, font_size=13)
     if gain:
@@ -97,7 +100,9 @@ def write_board(
 ) -> str:
     """Return one board as text, and the rules below; arguments as for :func:`draw_board`."""
     squares = np.full(size * size, ".")
-    squares[list(places)] = ["^>v<"[heading], *SYMBOLS[: len(places) - 1]]
+    num_kinds = len(game["objects"])
+    objects = SYMBOLS[:num_kinds] * (len(places[1:]) // num_kinds)
+    squares[list(places)] = ["^>v<"[heading], *objects]
     rows = [" ".join(row) for row in squares.reshape(size, size)]
     state = f"last reward {gain:+.0f}, {'with' if has_key else 'without'} key"
     return "\n".join([*rows, "", state, *in_words(game)])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metarl.distribution import TaskDistribution
 from metarl.envs.game_pictures import draw_board, write_board
 from metarl.envs.game_rules import rules, splits
-from metarl.errors import check_at_least
+from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Ids
 from metarl.vector import TaskVectorEnv
 
@@ -24,8 +24,8 @@ _AHEAD = np.array([[0, 1, 0, -1], [-1, 0, 1, 0]])
 class GameVectorEnv(TaskVectorEnv):
     """A batch of board games, each with rules of its own that the player is not told.
 
-    A player and one object of each kind stand on a square board. Coming upon an object is to touch
-    it: it vanishes, and another of its kind appears on a free square.
+    A player and some objects of each kind stand on a square board. An object that the player comes
+    upon vanishes, and another of its kind appears on a free square.
 
     | | |
     |---|---|
@@ -42,9 +42,9 @@ the last move's; ``slide``, to the next square level with an object, or the last
     | | ``restless``: whether after each step an object drawn at random moves to a neighbouring \
 square drawn at random, if that is free |
     | Observation | ``Box(5 + 4 k)`` for k kinds, in [-1, 1]: the player's column and row; its \
-last move, along columns and rows; for each kind, how far its object is away to the right, down, \
-in the direction of the last move and to the right of that: 0 in line, 1 across the board, as a \
-square root, in which neighbouring squares near the player differ most; 1 if the player has the \
+last move, along columns and rows; for each kind, how far its nearest object is away to the \
+right, down, in the direction of the last move and to the right of that: 0 in line, 1 across the \
+board, as a square root, in which squares near the player differ most; 1 if the player has the \
 key |
     | Action | ``Discrete(4)`` |
     | Reward | 1 for a treasure, -1 for a trap, -1 for moving against a border that is a trap |
@@ -60,12 +60,14 @@ with doors |
         num_envs: The number of sub-environments.
         size: The number of rows, and of columns.
         num_kinds: The number of kinds of objects, k.
+        num_each: The number of objects of each kind.
         horizon: After how many steps an episode is truncated.
         render_mode: ``"rgb_array"`` draws the board, ``"ansi"`` writes it, both with the rules
             below; None does neither.
 
     Raises:
-        ValueError: If ``size`` is below 3, or ``num_kinds`` not between 2 and 4.
+        ValueError: If ``size`` is below 3, ``num_kinds`` not between 2 and 4, or half of the
+            board is full of objects.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -79,22 +81,28 @@ with doors |
         num_envs: int,
         size: int = 7,
         num_kinds: int = 3,
+        num_each: int = 2,
         horizon: int = 20,
         render_mode: str | None = None,
     ):
         check_at_least(3, size=size)
+        check_at_least(1, num_each=num_each)
         parameters = rules(num_kinds)
         self.size = size
         self.num_kinds = num_kinds
-        squares = np.arange(size * size)
-        self._rows, self._columns = squares // size, squares % size
-        distances = np.arange(size) / (size - 1)
-        # By how many columns an object is away, to how it is seen; negative numbers from the end.
-        self._away = np.concatenate([np.sqrt(distances), -np.sqrt(distances[:0:-1])])
+        self.num_each = num_each
+        self.num_objects = num_kinds * num_each
+        if self.num_objects >= size * size // 2:
+            raise InvalidValueError(
+                f"{self.num_objects} objects must fill less than half of a board of {size} by "
+                f"{size}; make num_each smaller than {num_each}"
+            )
+        self._rows, self._columns = np.divmod(np.arange(size * size), size)
         self._level = np.array([self._columns, self._rows])
         self._next = np.array([_neighbours(size, wraps) for wraps in (False, True)])
-        # Where the player and the objects are, the player first.
-        self._places = np.zeros((num_envs, 1 + num_kinds), dtype=np.int64)
+        self._rank, self._right, self._down = _views(size)
+        # Where the player and the objects are: the player first, then the objects, kinds in turn.
+        self._places = np.zeros((num_envs, 1 + self.num_objects), dtype=np.int64)
         self._heading = np.zeros(num_envs, dtype=np.int64)
         self._has_key = np.zeros(num_envs, dtype=np.bool_)
         self._gains = np.zeros(num_envs)
@@ -109,7 +117,7 @@ with doors |
         )
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
-        objects = columns["objects"]
+        objects = np.tile(columns["objects"], self.num_each)
         self._values = (objects == "treasure") * 1.0 - (objects == "trap")
         self._is_treasure = objects == "treasure"
         self._is_key = objects == "key"
@@ -123,9 +131,9 @@ with doors |
         self._restless = columns["restless"]
 
     def _reset(self, ids: Ids) -> Array:
-        draws = self.random.uniform(ids, 2 + self.num_kinds)
+        draws = self.random.uniform(ids, 2 + self.num_objects)
         lanes = self._lanes[ids]
-        for piece in range(1 + self.num_kinds):
+        for piece in range(1 + self.num_objects):
             free = self._free_square(self._places[lanes, :piece], draws[:, piece])
             self._places[lanes, piece] = free
         self._heading[ids] = 4.0 * draws[:, -1]
@@ -148,15 +156,16 @@ with doors |
         self._heading[ids] = heading
 
         touches = places[:, 1:] == player[:, None]
-        rows, kinds = np.nonzero(touches)
+        rows, objects = np.nonzero(touches)
         if len(rows):
             hit = lanes[rows]
-            useless = self._is_treasure[hit, kinds] & self._locked[hit] & ~self._has_key[hit]
-            rewards[rows] += np.where(useless, 0.0, self._values[hit, kinds])
-            self._has_key[hit] |= self._is_key[hit, kinds]
+            useless = self._is_treasure[hit, objects] & self._locked[hit] & ~self._has_key[hit]
+            rewards[rows] += np.where(useless, 0.0, self._values[hit, objects])
+            self._has_key[hit] |= self._is_key[hit, objects]
             # Either the object goes to a free square, or the player who went through a door.
-            piece = np.where(self._is_door[hit, kinds], 0, kinds + 1)
-            others = np.arange(self.num_kinds) + (np.arange(self.num_kinds) >= piece[:, None])
+            piece = np.where(self._is_door[hit, objects], 0, objects + 1)
+            others = np.arange(self.num_objects)
+            others = others + (others >= piece[:, None])
             occupied = np.take_along_axis(places[rows], others, axis=1)
             places[rows, piece] = self._free_square(occupied, draws[rows, 0])
         restless = np.flatnonzero(self._restless[ids])
@@ -180,7 +189,7 @@ with doors |
 
     def _wander(self, places: Array, rows: Array, draws: Array) -> None:
         """Move an object drawn at random by a square, if that is on the board and free."""
-        choice = (4 * self.num_kinds * draws).astype(np.int64)
+        choice = (4 * self.num_objects * draws).astype(np.int64)
         piece = 1 + choice // 4
         aim = self._next[0, choice % 4, places[rows, piece]]
         free = ~(places[rows] == aim[:, None]).any(axis=1)
@@ -200,12 +209,14 @@ with doors |
 
     def _observe(self, ids: Ids) -> Array:
         places, heading = self._places[ids], self._heading[ids]
-        x, y = self._columns[places], self._rows[places]
-        right, down = self._away[x[:, 1:] - x[:, :1]], self._away[y[:, 1:] - y[:, :1]]
+        player = places[:, 0]
+        ranks = self._rank.take(player[:, None] * self.size**2 + places[:, 1:])
+        nearest = ranks.reshape(len(ranks), self.num_each, self.num_kinds).min(axis=1)
+        right, down = self._right.take(nearest), self._down.take(nearest)
         ahead_x, ahead_y = _AHEAD[:, heading, None]
         observations = np.empty((len(places), 5 + 4 * self.num_kinds), dtype=np.float32)
-        observations[:, 0] = 2.0 / (self.size - 1) * x[:, 0] - 1.0
-        observations[:, 1] = 2.0 / (self.size - 1) * y[:, 0] - 1.0
+        observations[:, 0] = 2.0 / (self.size - 1) * self._columns[player] - 1.0
+        observations[:, 1] = 2.0 / (self.size - 1) * self._rows[player] - 1.0
         observations[:, 2] = ahead_x[:, 0]
         observations[:, 3] = ahead_y[:, 0]
         observations[:, 4:-1:4] = right
@@ -238,26 +249,45 @@ def _neighbours(size: int, wraps: bool) -> Array:
     return np.array(after)
 
 
-def games(size: int, num_kinds: int, horizon: int) -> TaskDistribution:
+def _views(size: int) -> tuple[Array, Array, Array]:
+    """Return how one square is seen from another, as tables of shape (size^4,).
+
+    Returns:
+        The rank of each pair (player, object) by distance, then by the object's square; and for
+        each rank how far the object is away to the right, and down.
+    """
+    rows, columns = np.divmod(np.arange(size * size), size)
+    right = np.subtract.outer(columns, columns).T.ravel()
+    down = np.subtract.outer(rows, rows).T.ravel()
+    order = np.argsort(np.abs(right) + np.abs(down), kind="stable")
+
+    def seen(away: Array) -> Array:
+        return (np.sign(away) * np.sqrt(np.abs(away) / (size - 1)))[order].astype(np.float32)
+
+    return np.argsort(order), seen(right), seen(down)
+
+
+def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistribution:
     """The family of games on a board.
 
     Args:
         size: The number of rows, and of columns.
         num_kinds: The number of kinds of objects.
+        num_each: The number of objects of each kind.
         horizon: The steps of an episode.
 
     Raises:
         ValueError: If a value is out of its range.
     """
     check_at_least(1, horizon=horizon)
-    check_at_least(3, size=size)
     parameters = rules(num_kinds)
+    factory = functools.partial(
+        GameVectorEnv, size=size, num_kinds=num_kinds, num_each=num_each, horizon=horizon
+    )
     return TaskDistribution(
         name=f"games-{size}x{size}",
         parameters=parameters,
-        env_factory=functools.partial(
-            GameVectorEnv, size=size, num_kinds=num_kinds, horizon=horizon
-        ),
+        env_factory=factory,
         splits=splits(parameters),
         episodes_per_trial=4,
         description=f"a board of {size} by {size}: find out the rules, then play",
@@ -266,7 +296,7 @@ def games(size: int, num_kinds: int, horizon: int) -> TaskDistribution:
 
 
 GAMES = {
-    "games-5x5": functools.partial(games, size=5, num_kinds=3, horizon=16),
-    "games-7x7": functools.partial(games, size=7, num_kinds=3, horizon=20),
+    "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=16),
+    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=20),
 }
 """The families by their names."""

@@ -28,6 +28,9 @@ class Board:
         self.player, *self.objects = [divmod(int(place), size) for place in places]
         self.heading, self.key = int(heading), key
 
+    def role(self, number):
+        return self.game["objects"][number % len(self.game["objects"])]
+
     def inside(self, square):
         return all(0 <= v < self.size for v in square)
 
@@ -56,8 +59,8 @@ class Board:
         self.heading, self.player, bumped = self.target(action)
         reward = -1.0 if bumped and self.game["border"] == "trap" else 0.0
         if self.player in self.objects:
-            kind = self.objects.index(self.player)
-            role = self.game["objects"][kind]
+            touched = self.objects.index(self.player)
+            role = self.role(touched)
             needs_key = "key" in self.game["objects"]
             if role == "treasure" and (self.key or not needs_key):
                 reward += 1.0
@@ -71,7 +74,7 @@ class Board:
             if role == "door":
                 self.player = landing
             else:
-                self.objects[kind] = landing
+                self.objects[touched] = landing
         if self.game["restless"]:
             choice = int(4 * len(self.objects) * draws[1])
             (row, column), (down, right) = self.objects[choice // 4], MOVES[choice % 4]
@@ -84,8 +87,12 @@ class Board:
         (row, column), far = self.player, self.size - 1
         seen = [2 * column / far - 1, 2 * row / far - 1, *MOVES[self.heading][::-1]]
         right, down = MOVES[self.heading][1], MOVES[self.heading][0]
-        for r, c in self.objects:
-            x, y = (np.sign(d) * np.sqrt(abs(d) / far) for d in (c - column, r - row))
+        num_kinds = len(self.game["objects"])
+        for kind in range(num_kinds):
+            alike = [(r - row, c - column) for r, c in self.objects[kind::num_kinds]]
+            # Of two that are as near, the upper one, then the left one.
+            nearest = min(alike, key=lambda away: (abs(away[0]) + abs(away[1]), away))
+            y, x = (np.sign(d) * np.sqrt(abs(d) / far) for d in nearest)
             # A quarter turn clockwise of "ahead" is (-down, right), as y points down.
             seen += [x, y, right * x + down * y, -down * x + right * y]
         return [*seen, float(self.key)]
@@ -118,7 +125,7 @@ def returns_of(env, choose):
 
 def start(game, places, **options):
     """Begin one game of 5 by 5 with the player and the objects where they are wanted."""
-    env = GameVectorEnv(1, size=5, **options)
+    env = GameVectorEnv(1, size=5, num_each=1, **options)
     env.set_tasks([Task("games-5x5", {**STEP, **game})])
     env.reset(seed=0)
     env._places[0], env._heading[0] = places, 0
@@ -161,7 +168,7 @@ def nearest_treasure(board):
         for action in range(4):
             board.player, board.heading = state
             heading, square, bumped = board.target(action)
-            role = roles[board.objects.index(square)] if square in board.objects else None
+            role = board.role(board.objects.index(square)) if square in board.objects else None
             follows, begun = (square, heading), first[state]
             if follows in first or role == "trap" or bumped:
                 continue
@@ -277,11 +284,13 @@ def test_contradictory_rules_are_refused(wrong, sentence):
 
 def test_boards_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="num_kinds must be at least 2, got 1"):
-        games(5, num_kinds=1, horizon=5)
+        games(5, num_kinds=1, num_each=1, horizon=5)
     with pytest.raises(ValueError, match="num_kinds must be at most 4, got 5"):
-        games(5, num_kinds=5, horizon=5)
+        games(5, num_kinds=5, num_each=1, horizon=5)
     with pytest.raises(ValueError, match="size must be at least 3, got 2"):
         GameVectorEnv(1, size=2)
+    with pytest.raises(ValueError, match="12 objects must fill less than half of a board of 5"):
+        GameVectorEnv(1, size=5, num_each=4)
 
 
 def test_what_the_oracle_is_told():
