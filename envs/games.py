@@ -13,6 +13,7 @@ from metarl.envs.game_pictures import draw_board, write_board
 from metarl.envs.game_rules import rules, splits
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Ids
+from metarl.tasks import Tasks
 from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
@@ -117,6 +118,7 @@ with doors |
         )
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self._games = Tasks("games", columns)  # an oracle's view sets these, not `tasks`
         objects = np.tile(columns["objects"], self.num_each)
         self._values = (objects == "treasure") * 1.0 - (objects == "trap")
         self._is_treasure = objects == "treasure"
@@ -232,7 +234,7 @@ with doors |
             return None
         paint = draw_board if self.render_mode == "rgb_array" else write_board
         state = (self._places, self._heading, self._has_key, self._gains)
-        boards = zip(self.tasks, *(column.tolist() for column in state))
+        boards = zip(self._games, *(column.tolist() for column in state))
         return tuple(paint(game, self.size, *board) for game, *board in boards)
 
 

@@ -333,6 +333,13 @@ def test_the_picture_shows_the_pieces():
     assert tuple(env.render()[0][8 + 216, 8 + 216].tolist()) == shown[0]
 
 
+def test_the_oracle_s_board_shows_its_own_rules():
+    told = envs.make("games-5x5-told").make_vec(1, render_mode="ansi")
+    told.set_tasks([Task("games-5x5", {**STEP, "objects": ("trap", "nothing", "treasure")})])
+    told.reset(seed=0)
+    assert "c treasure +1" in told.render()[0]
+
+
 def test_the_text_shows_board_and_rules():
     env = start(
         {"objects": ("treasure", "key", "trap"), "motion": "turn", "border": "trap"},
