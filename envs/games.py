@@ -83,7 +83,7 @@ with doors |
         size: int = 7,
         num_kinds: int = 3,
         num_each: int = 2,
-        horizon: int = 20,
+        horizon: int = 16,
         render_mode: str | None = None,
     ):
         check_at_least(3, size=size)
@@ -299,6 +299,6 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
 
 GAMES = {
     "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=16),
-    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=20),
+    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=16),
 }
 """The families by their names."""
