@@ -117,6 +117,16 @@ _SEARCH = {
     "normalize_observation": True,
     "normalize_reward": True,
     "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
+_GAMES_RL2 = {
+    **_ROBOT_RL2,
+    "trials_per_iteration": 256,
+    "trials_per_minibatch": 32,
+    "n_epochs": 2,
+    "learning_rate": 3e-3,
+    "gamma": 0.97,
+    "gae_lambda": 0.9,
+    "ent_coef": 0.01,
+    "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
 }
 
 PRESETS: tuple[Preset, ...] = (
@@ -203,6 +213,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("multi-task", "*", None, _RIVALS, num_eval_tasks=400),
     Preset("fine-tune", "*", None, _RIVALS, num_eval_tasks=40, num_eval_episodes=40),
     Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
+    # Trials of 64 steps: two passes over many of them.
+    Preset("rl2", "games-*", 40_000_000, _GAMES_RL2, num_eval_tasks=1000),
     # What a new family starts from. With fewer epochs or less training, the README's poles are
     # balanced for one direction of the force only.
     Preset(
