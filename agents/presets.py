@@ -117,6 +117,8 @@ _SEARCH = {
     "normalize_observation": True,
     "normalize_reward": True,
     "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
+}
+
 _GAMES_RL2 = {
     **_ROBOT_RL2,
     "trials_per_iteration": 256,

@@ -10,8 +10,8 @@ from metarl.distribution import TaskDistribution
 from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.custom import from_gymnasium
 from metarl.envs.dynamics import DYNAMICS
-from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
 from metarl.envs.games import GAMES
+from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
