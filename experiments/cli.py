@@ -112,16 +112,21 @@ def evaluate_command(
 
 
 def compare_command(
-    runs: RunDirs, /, split: str = "held_out", output: Path = Path("comparison.png")
+    runs: RunDirs,
+    /,
+    split: str = "held_out",
+    output: Path = Path("comparison.png"),
+    trust: Trust = None,
 ) -> None:
-    """Compare runs that were evaluated on the same tasks: one table, one plot.
+    """Compare runs on the same tasks: one table, one plot. Evaluations that lack are made.
 
     Args:
         runs: The run directories.
-        split: The split of the evaluations.
+        split: The split of the family.
         output: Where to write the plot.
+        trust: The module of the runs' family, which may be imported (default: those named before).
     """
-    commands.compare(runs, split=split, output=output)
+    commands.compare(runs, split=split, output=output, trust=trust)
 
 
 def watch_command(

@@ -20,8 +20,7 @@ def comparison_table(reports: Sequence[Report]) -> str:
     """
     check_comparable(reports)
     first = reports[0]
-    longest = max(reports, key=lambda report: report.num_episodes)
-    groups = longest.groups(5)
+    groups = _groups(reports)
     rows = []
     for report in sorted(reports, key=lambda report: -report.trial_returns.mean()):
         had = [(start, stop) for start, stop in groups if stop <= report.num_episodes]
@@ -39,6 +38,16 @@ def comparison_table(reports: Sequence[Report]) -> str:
             *(f" note: {note}" for note in notes),
         ]
     )
+
+
+def _groups(reports: Sequence[Report]) -> list[tuple[int, int]]:
+    """Divide episodes into ranges: those of the report with the fewest, then of the others."""
+    groups: list[tuple[int, int]] = []
+    for report in sorted(reports, key=lambda report: report.num_episodes):
+        begun = groups[-1][1] if groups else 0
+        more = [(max(start, begun), stop) for start, stop in report.groups(5) if stop > begun]
+        groups += more
+    return groups
 
 
 def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "Figure":
@@ -62,6 +71,15 @@ def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "
     return plot_curves([report.curve() for report in reports], title, path)
 
 
+def comparable(reports: Sequence[Report]) -> bool:
+    """Tell whether reports are of the same tasks."""
+    first = reports[0]
+    return all(
+        (other.split, other.seed) == (first.split, first.seed) and other.tasks == first.tasks
+        for other in reports[1:]
+    )
+
+
 def check_comparable(reports: Sequence[Report]) -> None:
     """Raise unless reports are of the same tasks.
 
@@ -72,8 +90,7 @@ def check_comparable(reports: Sequence[Report]) -> None:
         raise InvalidValueError("expected at least one report, got none")
     first = reports[0]
     for other in reports[1:]:
-        same = (other.split, other.seed) == (first.split, first.seed)
-        if not same or other.tasks != first.tasks:
+        if not comparable([first, other]):
             raise InvalidValueError(
                 f"{first.agent!r} and {other.agent!r} were not evaluated on the same tasks: "
                 f"{first.family}/{first.split}, {first.num_tasks} tasks, seed {first.seed} against "

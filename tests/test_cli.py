@@ -268,6 +268,27 @@ def test_compare_shows_runs_side_by_side(trained, capsys):
     assert Path("both.png").exists()
 
 
+def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, monkeypatch):
+    maml = ["--total-timesteps", "40", "--set", "meta_batch_size=2"]
+    assert main(["train", "maml", "bandit-10x5", *maml, "--run-dir", "other"]) == 0
+    evaluated = {"num_tasks": 7, "num_episodes": 40, "seed": 1}
+    config = json.loads(Path("other/config.json").read_text())
+    Path("other/config.json").write_text(json.dumps({**config, "evaluation": evaluated}))
+    Path("other/evaluation/held_out.json").unlink()
+    capsys.readouterr()
+    runs = [str(trained[0]), "other"]
+    assert main(["compare", *runs]) == 0
+    shown = capsys.readouterr().out
+    assert "evaluating other on 7 tasks of held_out" in shown
+    assert "bandit-10x5, held_out: 7 tasks" in shown
+    assert "ep. 11-20" in shown  # episodes that only one of the two has
+    files = [sorted(Path(run, "evaluation").glob("*-7x*.json")) for run in runs]
+    assert [Report.load(*paths).num_episodes for paths in files] == [10, 40]
+    # What was made is not made again.
+    monkeypatch.setattr(commands, "evaluate", None)
+    assert main(["compare", *runs]) == 0
+
+
 def test_seeds_differ_and_the_same_seed_repeats_itself(trained, capsys):
     command = ["train", "rl2", "bandit-10x5", *SMALL, "--run-dir"]
     assert main([*command, "again"]) == 0
@@ -473,9 +494,9 @@ def test_compare_refuses_what_was_not_evaluated_alike(run, trained, capsys):
     assert main(["train", "rl2", "bandit-10x3", *SMALL, "--run-dir", str(other)]) == 0
     capsys.readouterr()
     message = refusal(["compare", str(run), str(other)], capsys)
-    assert "were not evaluated on the same tasks: bandit-10x5/held_out" in message
-    message = refusal(["compare", str(run), str(run), "--split", "train"], capsys)
-    assert f"make one with: metarl evaluate {run} --split train" in message
+    assert "different families and have no tasks in common: bandit-10x3, bandit-10x5" in message
+    message = refusal(["compare", str(run), str(run), "--split", "trian"], capsys)
+    assert "unknown split of 'bandit-10x5': 'trian'; did you mean 'train'?" in message
     (run / "evaluation" / "held_out.json").write_text("{")
     assert "held_out.json' is not a report" in refusal(["compare", str(run)], capsys)
     assert not Path("comparison.png").exists()
