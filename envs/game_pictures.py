@@ -86,7 +86,7 @@ def draw_board(
     if gain:
         color = _GOOD if gain > 0 else _BAD
         corner = (min(x + 8, side - 30), max(y - 28, 2))
-        paint.text(corner, f"{gain:+.0f}", color, font_size=20, stroke_width=3, stroke_fill="white")
+        paint.text(corner, f"{gain:+g}", color, font_size=20, stroke_width=3, stroke_fill="white")
     return np.asarray(image)
 
 
@@ -104,5 +104,5 @@ def write_board(
     objects = SYMBOLS[:num_kinds] * (len(places[1:]) // num_kinds)
     squares[list(places)] = ["^>v<"[heading], *objects]
     rows = [" ".join(row) for row in squares.reshape(size, size)]
-    state = f"last reward {gain:+.0f}, {'with' if has_key else 'without'} key"
+    state = f"last reward {gain:+g}, {'with' if has_key else 'without'} key"
     return "\n".join([*rows, "", state, *in_words(game)])

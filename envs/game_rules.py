@@ -21,8 +21,11 @@ MOTIONS = ("step", "turn", "slide")
 BORDERS = ("wall", "wrap", "trap")
 """What is at the border of the board."""
 
-UNSEEN_MOTION = "slide"
+UNSEEN_MOTION = "turn"
 UNSEEN_ROLE = "door"
+
+# Less than a treasure is worth: who does not know the rules yet gains by trying.
+TRAP_COST, BORDER_COST = 0.5, 0.25
 
 SYMBOLS = "abcd"
 """What objects are called in texts: a letter for each kind."""
@@ -97,21 +100,21 @@ def rules(num_kinds: int) -> dict[str, Parameter]:
 
 
 def splits(parameters: Mapping[str, Parameter]) -> dict[str, TaskSet]:
-    """Divide all games: training never meets a door, or a game in which one slides."""
+    """Divide all games: training never meets a door, or a game of turns."""
 
-    def slides(game: Columns) -> NDArray[np.bool_]:
+    def turns(game: Columns) -> NDArray[np.bool_]:
         return np.asarray(game["motion"] == UNSEEN_MOTION)
 
     def has_door(game: Columns) -> NDArray[np.bool_]:
         return np.asarray((game["objects"] == UNSEEN_ROLE).any(axis=1))
 
     every = TaskSet.product(parameters)
-    train, held_out = every.where(lambda g: ~slides(g) & ~has_door(g)).split(0.8, seed=0)
+    train, held_out = every.where(lambda g: ~turns(g) & ~has_door(g)).split(0.8, seed=0)
     return {
         "train": train,
         "held_out": held_out,
-        "unseen_controls": every.where(lambda g: slides(g) & ~has_door(g)),
-        "unseen_objects": every.where(lambda g: ~slides(g) & has_door(g)),
+        "unseen_controls": every.where(lambda g: turns(g) & ~has_door(g)),
+        "unseen_objects": every.where(lambda g: ~turns(g) & has_door(g)),
     }
 
 
@@ -121,7 +124,7 @@ def in_words(game: Mapping[str, Any]) -> list[str]:
     meaning = {
         "nothing": "nothing",
         "treasure": "treasure +1, with the key" if has_key else "treasure +1",
-        "trap": "trap -1",
+        "trap": f"trap -{TRAP_COST}",
         "key": "the key to the treasure",
         "door": "door to anywhere",
     }
@@ -130,7 +133,9 @@ def in_words(game: Mapping[str, Any]) -> list[str]:
         ways = ("ahead", "right", "back", "left")
     actions = ", ".join(ways[way] for way in game["controls"])
     motion = {"step": "step", "turn": "turn and go", "slide": "slide"}[game["motion"]]
-    border = {"wall": "a wall", "wrap": "open: wraps round", "trap": "a trap -1"}[game["border"]]
+    border = {"wall": "a wall", "wrap": "open: wraps round", "trap": f"a trap -{BORDER_COST}"}[
+        game["border"]
+    ]
     return [
         *(f"{symbol} {meaning[role]}" for symbol, role in zip(SYMBOLS, game["objects"])),
         f"actions: {motion} {actions}",

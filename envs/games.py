@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
 from metarl.envs.game_pictures import draw_board, write_board
-from metarl.envs.game_rules import rules, splits
+from metarl.envs.game_rules import BORDER_COST, TRAP_COST, rules, splits
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
@@ -39,21 +39,20 @@ right, down, left |
     | | ``motion``: ``step`` by one square; ``turn``, by one square in directions that count from \
 the last move's; ``slide``, to the next square level with an object, or the last before the border |
     | | ``border``: a ``wall``; a ``wrap`` to the other side, from where a slide goes on; a \
-``trap``, a wall that costs 1 |
+``trap``, a wall that costs |
     | | ``restless``: whether after each step an object drawn at random moves to a neighbouring \
 square drawn at random, if that is free |
-    | Observation | ``Box(5 + 4 k)`` for k kinds, in [-1, 1]: the player's column and row; its \
-last move, along columns and rows; for each kind, how far its nearest object is away to the \
-right, down, in the direction of the last move and to the right of that: 0 in line, 1 across the \
-board, as a square root, in which squares near the player differ most; 1 if the player has the \
-key |
+    | Observation | ``Box(5 + 2 k)`` for k kinds, in [-1, 1]: the player's column and row; its \
+last move, along columns and rows; for each kind, how far its nearest object is away to the right \
+and down: 0 in line, 1 across the board, as a square root, in which squares near the player differ \
+most; 1 if the player has the key |
     | Action | ``Discrete(4)`` |
-    | Reward | 1 for a treasure, -1 for a trap, -1 for moving against a border that is a trap |
+    | Reward | 1 for a treasure, -0.5 for a trap, -0.25 for moving against a border that is a trap |
     | Start | player and objects on different squares, and a last move, all drawn uniformly |
     | End | truncated after ``horizon`` steps |
     | Task law | all games are equally likely. ``train`` and ``held_out`` share none, and have \
-neither doors nor slides; ``unseen_controls`` are games with slides, ``unseen_objects`` games \
-with doors |
+neither turns nor doors; ``unseen_controls`` are games with turns, ``unseen_objects`` games with \
+doors |
 
     Version history: v0, the first.
 
@@ -83,7 +82,7 @@ with doors |
         size: int = 7,
         num_kinds: int = 3,
         num_each: int = 2,
-        horizon: int = 16,
+        horizon: int = 12,
         render_mode: str | None = None,
     ):
         check_at_least(3, size=size)
@@ -111,7 +110,7 @@ with doors |
         super().__init__(
             num_envs,
             parameters=parameters,
-            observation_space=spaces.Box(-1.0, 1.0, (5 + 4 * num_kinds,), np.float32),
+            observation_space=spaces.Box(-1.0, 1.0, (5 + 2 * num_kinds,), np.float32),
             action_space=spaces.Discrete(4),
             horizon=horizon,
             render_mode=render_mode,
@@ -120,7 +119,7 @@ with doors |
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._games = Tasks("games", columns)  # an oracle's view sets these, not `tasks`
         objects = np.tile(columns["objects"], self.num_each)
-        self._values = (objects == "treasure") * 1.0 - (objects == "trap")
+        self._values = (objects == "treasure") - TRAP_COST * (objects == "trap")
         self._is_treasure = objects == "treasure"
         self._is_key = objects == "key"
         self._is_door = objects == "door"
@@ -129,7 +128,7 @@ with doors |
         self._turns = (columns["motion"] == "turn").astype(np.int64)
         self._slides = columns["motion"] == "slide"
         self._wraps = (columns["border"] == "wrap").astype(np.int64)
-        self._border_value = np.where(columns["border"] == "trap", -1.0, 0.0)
+        self._border_value = np.where(columns["border"] == "trap", -BORDER_COST, 0.0)
         self._restless = columns["restless"]
 
     def _reset(self, ids: Ids) -> Array:
@@ -210,21 +209,16 @@ with doors |
         return square
 
     def _observe(self, ids: Ids) -> Array:
-        places, heading = self._places[ids], self._heading[ids]
+        places = self._places[ids]
         player = places[:, 0]
         ranks = self._rank.take(player[:, None] * self.size**2 + places[:, 1:])
         nearest = ranks.reshape(len(ranks), self.num_each, self.num_kinds).min(axis=1)
-        right, down = self._right.take(nearest), self._down.take(nearest)
-        ahead_x, ahead_y = _AHEAD[:, heading, None]
-        observations = np.empty((len(places), 5 + 4 * self.num_kinds), dtype=np.float32)
+        observations = np.empty((len(places), 5 + 2 * self.num_kinds), dtype=np.float32)
         observations[:, 0] = 2.0 / (self.size - 1) * self._columns[player] - 1.0
         observations[:, 1] = 2.0 / (self.size - 1) * self._rows[player] - 1.0
-        observations[:, 2] = ahead_x[:, 0]
-        observations[:, 3] = ahead_y[:, 0]
-        observations[:, 4:-1:4] = right
-        observations[:, 5:-1:4] = down
-        observations[:, 6:-1:4] = ahead_x * right + ahead_y * down
-        observations[:, 7:-1:4] = ahead_x * down - ahead_y * right
+        observations[:, 2:4] = _AHEAD.T[self._heading[ids]]
+        observations[:, 4:-1:2] = self._right.take(nearest)
+        observations[:, 5:-1:2] = self._down.take(nearest)
         observations[:, -1] = self._has_key[ids]
         return observations
 
@@ -298,7 +292,7 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
 
 
 GAMES = {
-    "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=16),
-    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=16),
+    "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=10),
+    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=12),
 }
 """The families by their names."""
