@@ -51,8 +51,9 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
-# Found on tabular-mdp-10. The reward of an action and a little of what follows is nearly all that
-# an action is good for, so a short GAE keeps the noise of the other rewards out of it.
+# A beginning, not yet tuned. Acting for the next reward alone earns 99 % of the optimum, so a short
+# GAE, as in Duan et al. 2016, loses little and keeps the noise of later rewards out. The gates of
+# an LSTM can file a reward under its state and action.
 _TABULAR_MDPS = {
     "trials_per_iteration": 512,
     "first_episodes_per_trial": 2,
