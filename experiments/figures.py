@@ -101,7 +101,6 @@ def draw_adaptation(
             axis.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1.2, label=label)
         goal = sampled.columns["goal"][task]
         axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
-        axis.margins(0.1)
         axis.set(aspect="equal")
         # Goals lie on all sides: only outside the axes does the legend hide no path.
         axis.legend(
@@ -111,6 +110,12 @@ def draw_adaptation(
             title="mean return",
             frameon=False,
         )
+    drawn = np.array([axis.dataLim.get_points() for axis in axes])
+    low, high = drawn[:, 0].min(axis=0), drawn[:, 1].max(axis=0)
+    middle, reach = (low + high) / 2, 0.55 * (high - low).max()
+    left, bottom = middle - reach
+    right, top = middle + reach
+    axes[0].set(xlim=(left, right), ylim=(bottom, top))  # shared by all
     figure.suptitle(f"{agent.name} on {tasks.name}: paths while it adapts")
     if path is not None:
         buffer = io.BytesIO()
