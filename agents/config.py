@@ -51,8 +51,8 @@ class Range:
 Count = Annotated[int, Range(1, most=10**6)]
 Width = Annotated[int, Range(1, most=2**14)]
 """Of a layer; its square is the layer's memory."""
-Positive = Annotated[float, Range(0, includes_low=False)]
-NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, includes_low=False, most=3e38)]
+NotNegative = Annotated[float, Range(0, most=3e38)]
 Share = Annotated[float, Range(0, 1)]
 Discount = Annotated[float, Range(0, 1, includes_low=False)]
 

@@ -221,7 +221,7 @@ class UCRL2(MDPLearner):
 
     def __init__(self, tasks: TaskDistribution, *, c: float = 0.15, prior_mean: float = 1.0):
         super().__init__(tasks, prior_mean=prior_mean)
-        check_at_least(0, c=c)
+        check_at_least(0.0, c=c)
         self.c = c
 
     def plan(self, posterior: Posterior, rng: np.random.Generator) -> Values:

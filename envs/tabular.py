@@ -137,5 +137,5 @@ def tabular_mdp(
 
 def parse_tabular_mdp(name: str) -> TaskDistribution | None:
     """Parse names such as ``tabular-mdp-25`` (n episodes); None for any other name."""
-    match = re.fullmatch(r"tabular-mdp-(\d+)", name)
+    match = re.fullmatch(r"tabular-mdp-(\d{1,18})", name)
     return tabular_mdp(int(match[1])) if match else None

@@ -212,7 +212,10 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         """
         if not self._ready:
             raise RuntimeError("call reset() before step(), and again after set_tasks()")
-        actions = np.asarray(actions)
+        try:
+            actions = np.asarray(actions)
+        except ValueError:  # rows of unequal length
+            raise InvalidValueError(f"actions must be one array, got {actions!r:.200}") from None
         if actions.shape != self.action_space.shape:
             raise InvalidValueError(
                 f"actions must have shape {self.action_space.shape}, got {actions.shape}"

@@ -541,8 +541,11 @@ class Calls:
         )
 
     def call_learn(self, mad, rng):
+        total = mad(1, share=0.3)
+        if type(total) is int and 10**4 < total <= 10**15:
+            return  # training for long is no fault
         self.agents["rl2"].learn(
-            mad(1, share=0.3),
+            total,
             callback=mad(None, share=0.3),
             log_interval=mad(1, share=0.3),
             tb_log_name=mad(None, "x", share=0.2),

@@ -1,0 +1,44 @@
+"""A short part of tests/fuzz.py: damaged files, mad command lines and calls."""
+
+import subprocess
+import sys
+
+import fuzz
+import pytest
+
+
+@pytest.mark.parametrize("kind", ["files", "commands", "calls"])
+def test_each_case_is_done_right_or_answered_in_one_sentence(kind):
+    # In a process of its own, whose memory is limited.
+    done = subprocess.run(
+        [sys.executable, fuzz.__file__, f"--{kind}", "60", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_wrong_is_seen():
+    def foreign():
+        raise KeyError("x")
+
+    def ours():
+        raise fuzz.MetarlError("in one sentence")
+
+    def lines():
+        raise fuzz.MetarlError("in\ntwo lines")
+
+    assert fuzz.complaint(fuzz.attempt(lambda: 1)) is None
+    assert fuzz.complaint(fuzz.attempt(ours)) is None
+    assert "KeyError" in fuzz.complaint(fuzz.attempt(foreign))
+    assert "two lines" in fuzz.complaint(fuzz.attempt(lines))
+
+
+def test_what_takes_too_long_is_stopped(monkeypatch):
+    def forever():
+        while True:
+            pass
+
+    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
+    assert "takes more than" in fuzz.complaint(fuzz.attempt(forever))
