@@ -13,7 +13,7 @@ from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 import metarl.agents.rl2.agent
 from metarl import TaskDistribution, evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2.memory import GRU
+from metarl.agents.rl2.memory import GRU, Episodic
 from metarl.agents.rl2.update import PPO, make_batch, ppo_update, trial_values
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
@@ -22,6 +22,7 @@ NETWORKS = {
     "lstm": {"memory": "lstm"},
     "separate": {"separate_critic": True, "encoder": [5]},
     "lstm-separate": {"memory": "lstm", "separate_critic": True},
+    "episodic": {"memory": "episodic"},
 }
 SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
@@ -145,6 +146,53 @@ def test_memory_begins_at_zero_and_outlives_episodes(network):
     learning = [call for call in calls if call[0][0] > 1]
     assert len(learning) >= 2 * 2 * 2
     assert all((memory == 0).all() for _, memory, _ in learning)
+
+
+def test_episodic_memory_recalls_what_followed_the_like(monkeypatch):
+    monkeypatch.setattr(Episodic, "CAPACITY", 6)
+    torch.manual_seed(0)
+    memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0))
+    inputs = torch.randn(15, 2, 7)
+    given = []
+    memory.cell.register_forward_pre_hook(lambda _, args: given.append(args[0].detach()))
+    memory(inputs, memory.initial_state(2))
+    recalled = given[0][..., 7:]
+    assert (recalled[0] == 0).all()  # at the start there is nothing to recall
+    for n in range(2):
+        keys = memory.key(inputs[:, n])
+        keys = keys / keys.norm(dim=1, keepdim=True)
+        values = memory.value(inputs[:, n, :3])
+        for t in range(1, 15):
+            weights, parts = [], []
+            for s in range(max(0, t - 6), t):  # the step s, and the row that came after it
+                weights.append(torch.exp(8.0 * (keys[s] @ keys[t] - 0.5)))
+                parts.append(values[s + 1])
+            expected = sum(w * v for w, v in zip(weights, parts)) / (1.0 + sum(weights))
+            assert torch.allclose(recalled[t, n], expected, atol=1e-5)
+
+
+def test_episodic_memory_goes_on_from_any_state():
+    memory = Episodic(3, 4, 5, (8,), torch.Generator().manual_seed(0))
+    inputs = torch.randn(9, 2, 7, generator=torch.Generator().manual_seed(1))
+    whole, end = memory(inputs, memory.initial_state(2))
+    state, parts = memory.initial_state(2), []
+    for piece in inputs.split([1, 3, 1, 4]):
+        features, state = memory(piece, state)
+        parts.append(features)
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+    assert torch.allclose(state, end, atol=1e-6)
+    # A state of zeros, of any size, is the start of a trial.
+    fresh, _ = memory(inputs, torch.zeros_like(end))
+    assert torch.allclose(fresh, whole, atol=1e-6)
+
+
+def test_without_a_discount_the_critic_predicts_the_next_reward():
+    witness = Witness(gamma=0.0).learn()
+    (batch,), (trials,) = witness.batches, witness.recorded
+    values = trial_values(witness.agent.network, batch.rows, batch.pixels)
+    assert (batch.episodes_left == 1).all()
+    assert torch.allclose(batch.targets, trials.rewards * batch.mask)
+    assert values.shape == trials.rewards.shape
 
 
 def test_every_trial_has_one_task_from_the_train_split():

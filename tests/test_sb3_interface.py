@@ -42,7 +42,9 @@ def play_by_adaptation(agent, family, trial, seed=0):
 
 @pytest.mark.parametrize("space", [BOX, spaces.Discrete(3, start=2)], ids=["box", "discrete"])
 @pytest.mark.parametrize(
-    "network", [{}, {"memory": "lstm"}, {"separate_critic": True}], ids=["gru", "lstm", "separate"]
+    "network",
+    [{}, {"memory": "lstm"}, {"memory": "episodic"}, {"separate_critic": True}],
+    ids=["gru", "lstm", "episodic", "separate"],
 )
 def test_predict_agrees_with_adaptation_step_by_step(space, network):
     family = strolls(space)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metarl.adaptation import OnStep, Rollout, rollout
 from metarl.agents.base import MetaAgent
-from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Share
+from metarl.agents.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.losses import running_returns
 from metarl.agents.normalization import Normalizer, RunningMoments
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder, Trials
@@ -46,8 +46,9 @@ class RL2Config(Config):
     """Trials in each gradient step; None takes all."""
     n_epochs: Count = 4
     """Passes over the collected trials."""
-    gamma: Discount = 0.99
-    """The discount factor, across the whole trial."""
+    gamma: Share = 0.99
+    """The discount factor, across the whole trial; zero where an action changes nothing but its
+    own reward, as in a classification."""
     gae_lambda: Share = 0.95
     """The decay of generalised advantage estimation."""
     clip_range: Positive = 0.2

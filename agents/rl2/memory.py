@@ -13,7 +13,8 @@ class Memory(nn.Module, ABC):
     """An encoder and a recurrent cell. Its state is one tensor, (num_slots, n, hidden_size).
 
     Args:
-        input_size: The length of an input row.
+        row_size: The length of an input's row: observation, last action, last reward, episode end.
+        num_features: The number of features of images, which follow the row.
         hidden_size: The number of units of the cell.
         encoder: The sizes of tanh layers before the cell.
         generator: The source of the initial weights.
@@ -30,10 +31,16 @@ class Memory(nn.Module, ABC):
     steps_per_piece: int
 
     def __init__(
-        self, input_size: int, hidden_size: int, encoder: Sequence[int], generator: torch.Generator
+        self,
+        row_size: int,
+        num_features: int,
+        hidden_size: int,
+        encoder: Sequence[int],
+        generator: torch.Generator,
     ):
         super().__init__()
         self.hidden_size = hidden_size
+        input_size = row_size + num_features
         layers: list[nn.Module] = []
         for size in encoder:
             linear = nn.Linear(input_size, size)
@@ -41,9 +48,14 @@ class Memory(nn.Module, ABC):
             layers += [linear, nn.Tanh()]
             input_size = size
         self.encoder = nn.Sequential(*layers)
-        self.cell = type(self).cell_class(input_size, hidden_size)
+        self.encoded_size = input_size
+        self.cell = type(self).cell_class(input_size + self.recalled_size(), hidden_size)
         for weights in self.cell.parameters():
             uniform_(weights, hidden_size, generator)
+
+    def recalled_size(self) -> int:
+        """Return how many numbers the cell takes besides the present input."""
+        return 0
 
     def initial_state(self, num_trials: int) -> torch.Tensor:
         """Return the state at the start of a trial: zeros, (num_slots, n, hidden_size)."""
@@ -57,7 +69,7 @@ class Memory(nn.Module, ABC):
         """Continue from a state.
 
         Args:
-            inputs: Input rows, of shape (time, n, input_size).
+            inputs: Input rows with features, of shape (time, n, row_size + num_features).
             state: The state before the first row.
 
         Returns:
@@ -87,9 +99,14 @@ class LSTM(Memory):
     steps_per_piece = 6_400
 
     def __init__(
-        self, input_size: int, hidden_size: int, encoder: Sequence[int], generator: torch.Generator
+        self,
+        row_size: int,
+        num_features: int,
+        hidden_size: int,
+        encoder: Sequence[int],
+        generator: torch.Generator,
     ):
-        super().__init__(input_size, hidden_size, encoder, generator)
+        super().__init__(row_size, num_features, hidden_size, encoder, generator)
         with torch.no_grad():  # a memory that lasts from the start (Jozefowicz et al. 2015)
             self.cell.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] += 1.0
 
@@ -105,4 +122,70 @@ class LSTM(Memory):
         return features, torch.cat([hidden, cell])
 
 
-MEMORIES: dict[str, type[GRU | LSTM]] = {"gru": GRU, "lstm": LSTM}
+class Episodic(Memory):
+    """A gated recurrent unit that recalls what followed when it saw something like the present.
+
+    Each step leaves a pair behind: a key, made of what was seen, and a value, made of the row of
+    the step after it, which tells of the action taken, the reward and what else followed. The
+    present key is compared with all of the trial, and the values, weighted by likeness, go into
+    the unit beside the present input; the less is alike, the less is recalled. What was said of a
+    picture, one step late, is thus found by the picture's look (after Santoro et al. 2016, section
+    3, and Ritter et al. 2018, "Been there, done that: meta-learning with episodic recall").
+
+    The slots of the state are the unit's, the last key, then all keys and all values, oldest
+    first: two more after each step, up to ``CAPACITY`` pairs. A key of zeros is that of no step.
+    """
+
+    CAPACITY = 500
+
+    cell_class = nn.GRU
+    num_slots = 2
+    steps_per_piece = 12_800
+
+    def __init__(
+        self,
+        row_size: int,
+        num_features: int,
+        hidden_size: int,
+        encoder: Sequence[int],
+        generator: torch.Generator,
+    ):
+        super().__init__(row_size, num_features, hidden_size, encoder, generator)
+        self.row_size = row_size
+        self.key = nn.Linear(self.encoded_size, hidden_size)
+        self.value = nn.Linear(row_size, hidden_size)
+        for layer in (self.key, self.value):
+            orthogonal_(layer, 1.0, generator)
+        self.sharpness = nn.Parameter(torch.tensor(8.0))
+        self.least = nn.Parameter(torch.tensor(0.5))  # the cosine that weighs as much as nothing
+
+    def recalled_size(self) -> int:
+        return self.hidden_size
+
+    def forward(
+        self, inputs: torch.Tensor, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden, last = state[:1], state[1:2]
+        old_keys, old_values = state[2:].chunk(2)
+        encoded = self.encoder(inputs)
+        present = nn.functional.normalize(self.key(encoded), dim=-1)
+        keys = torch.cat([old_keys, last, present[:-1]])
+        values = torch.cat([old_values, self.value(inputs[..., : self.row_size])])
+        # (n, time, pairs): at each step, the pair that it completes is the last to be known.
+        likeness = torch.einsum("tnd,snd->nts", present, keys) - self.least
+        age = torch.arange(len(present))[:, None] + len(old_keys) - torch.arange(len(keys))
+        known = ((age >= 0) & (age < self.CAPACITY)).to(keys.device) & keys.any(-1).T[:, None]
+        scores = (self.sharpness * likeness).masked_fill(~known, -torch.inf)
+        # One score of zero besides those of the pairs is that of recalling nothing.
+        weights = nn.functional.pad(scores, (0, 1)).softmax(-1)[..., :-1]
+        recalled = torch.einsum("nts,snd->tnd", weights, values)
+        features, hidden = self.cell(torch.cat([encoded, recalled], -1), hidden)
+        kept = slice(-self.CAPACITY, None)
+        return features, torch.cat([hidden, present[-1:], keys[kept], values[kept]])
+
+
+MEMORIES: dict[str, type[GRU | LSTM | Episodic]] = {
+    "gru": GRU,
+    "lstm": LSTM,
+    "episodic": Episodic,
+}

@@ -22,8 +22,8 @@ class NetworkConfig(Config):
 
     hidden_size: Width = 128
     """The number of units of the memory."""
-    memory: Literal["gru", "lstm"] = "gru"
-    """The recurrent cell."""
+    memory: Literal["gru", "lstm", "episodic"] = "gru"
+    """The recurrent cell; ``episodic`` is a GRU that also recalls earlier steps by their look."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
     channels: Sequence[Width] = (16, 32, 32)
@@ -64,17 +64,16 @@ class RecurrentActorCritic(nn.Module):
         memory = MEMORIES[config.memory]
         size, encoder = config.hidden_size, config.encoder
         self.action_head = action_head(action_space)
-        input_size = trial_input.size
+        num_features = 0
         self.vision = None
         if trial_input.image_shapes:
             self.vision = Vision(
                 trial_input.image_shapes, config.channels, config.image_features, generator
             )
-            input_size += self.vision.num_features
-        self.actor = memory(input_size, size, encoder, generator)
-        self.critic = (
-            memory(input_size, size, encoder, generator) if config.separate_critic else None
-        )
+            num_features = self.vision.num_features
+        sizes = (trial_input.size, num_features, size)
+        self.actor = memory(*sizes, encoder, generator)
+        self.critic = memory(*sizes, encoder, generator) if config.separate_critic else None
         self.policy = nn.Linear(size, self.action_head.num_outputs)
         self.value = nn.Linear(size, 1)
         # A policy that starts close to uniform explores all actions alike.

@@ -73,7 +73,7 @@ def make_batch(
     """Compute advantages and targets across whole trials, not cut at episode ends.
 
     The critic predicts the return of each episode left, so its value of a step is that times the
-    number of episodes left.
+    number of episodes left. With a discount of zero it predicts the next reward.
 
     Args:
         network: The network.
@@ -87,7 +87,8 @@ def make_batch(
         The batch, and the share of the targets' variance that the critic explains.
     """
     mask = trials.mask
-    values = trial_values(network, rows, trials.pixels) * trials.episodes_left
+    episodes_left = trials.episodes_left if gamma else torch.ones_like(mask)
+    values = trial_values(network, rows, trials.pixels) * episodes_left
     advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
     targets = advantages + values * mask
     residual = masked_mean((targets - values).square(), mask)
@@ -99,7 +100,7 @@ def make_batch(
         log_probs=trials.log_probs,
         advantages=standardize(advantages, mask),
         targets=targets,
-        episodes_left=trials.episodes_left,
+        episodes_left=episodes_left,
         mask=mask,
     )
     return batch, 1.0 - (residual / spread).item()
