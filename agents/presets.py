@@ -132,6 +132,20 @@ _GAMES_RL2 = {
     "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
 }
 
+# An answer changes nothing but its own reward, hence no discount. A plain GRU learns nothing in the
+# time in which the episodic memory, which compares pictures from the start, is nearly done.
+_FEW_SHOT = {
+    "trials_per_iteration": 32,
+    "trials_per_minibatch": 8,
+    "n_epochs": 2,
+    "learning_rate": 2e-3,
+    "anneal": True,
+    "gamma": 0.0,
+    "gae_lambda": 0.0,
+    "ent_coef": 0.01,
+    "policy_kwargs": {"hidden_size": 64, "memory": "episodic"},
+}
+
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
@@ -218,6 +232,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
     # Trials of 64 steps: two passes over many of them.
     Preset("rl2", "games-*", 40_000_000, _GAMES_RL2, num_eval_tasks=1000),
+    Preset("rl2", "glyphs-*", 10_000_000, _FEW_SHOT, num_eval_tasks=1000),
+    Preset("rl2", "image-folder:*", 2_000_000, _FEW_SHOT, num_eval_tasks=400),
     # What a new family starts from. With fewer epochs or less training, the README's poles are
     # balanced for one direction of the force only.
     Preset(

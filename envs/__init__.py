@@ -11,7 +11,9 @@ from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.custom import from_gymnasium
 from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.games import GAMES
+from metarl.envs.glyphs import glyphs_cats, glyphs_nway, parse_glyphs
 from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
+from metarl.envs.image_folders import image_folder, parse_image_folder
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
@@ -23,7 +25,10 @@ from metarl.vector import TaskEnv, TaskVectorEnv
 __all__ = [
     "bandit",
     "from_gymnasium",
+    "glyphs_cats",
+    "glyphs_nway",
     "gridnavi",
+    "image_folder",
     "make",
     "names",
     "navigation_2d",
@@ -44,12 +49,16 @@ _FAMILIES |= {
     "navigation-sparse": navigation_sparse,
 }
 _FAMILIES |= {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}
+_FAMILIES |= {f"glyphs-{ways}way": partial(glyphs_nway, ways) for ways in (5, 20)}
+_FAMILIES |= {"glyphs-cats": glyphs_cats}
 _FAMILIES |= _ROBOTS | GAMES
 
 # Names that follow a pattern, for members of a family that are not listed.
 _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [
     parse_bandit,
     parse_tabular_mdp,
+    parse_glyphs,
+    parse_image_folder,
     parse_import,
 ]
 
@@ -63,8 +72,9 @@ def make(name: str) -> TaskDistribution:
     """Build the family of that name.
 
     Args:
-        name: One of :func:`names`, a pattern such as ``bandit-100x5``, or a family of your own
-            as ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
+        name: One of :func:`names`, a pattern such as ``bandit-100x5`` or ``glyphs-7way``, pictures
+            of your own as ``image-folder:PATH``, or a family of your own as
+            ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
             to the observation, which is what an oracle trains on.
 
     Raises:
@@ -107,6 +117,17 @@ gymnasium.register(
     "metarl/TabularMDP-v0",
     entry_point="metarl.envs.tabular:tabular_env",
     vector_entry_point="metarl.envs.tabular:TabularVectorEnv",
+)
+gymnasium.register(
+    "metarl/Glyphs-v0",
+    entry_point="metarl.envs.glyphs:glyphs_env",
+    vector_entry_point="metarl.envs.glyphs:glyphs_vec",
+)
+gymnasium.register(
+    "metarl/GlyphsCats-v0",
+    entry_point="metarl.envs:_make_env",
+    vector_entry_point="metarl.envs:_make_vec",
+    kwargs={"family": "glyphs-cats"},
 )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from metarl.distribution import TaskDistribution
+from metarl.envs.image_folders import PREFIX
 from metarl.errors import InvalidTypeError, InvalidValueError, did_you_mean
 
 
@@ -56,7 +57,7 @@ def parse_import(name: str) -> TaskDistribution | None:
 
 
 def locate(name: str) -> str | None:
-    """Say where ``module:attribute`` would be imported from; None for a name without a colon.
+    """Say where ``module:attribute`` would be imported from; None for a name that is none such.
 
     Nothing is imported.
 
@@ -70,7 +71,7 @@ def locate(name: str) -> str | None:
         ValueError: If the name is malformed or there is no such package.
     """
     module_name, colon, attribute = re.sub(r"(-told)+$", "", name).partition(":")
-    if not colon:
+    if not colon or name.startswith(PREFIX):
         return None
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import folder_of_pictures
 
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
@@ -558,11 +559,12 @@ def test_values_of_set_are_json_and_bare_words_are_strings():
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: f"{preset.agent} {preset.pattern}")
-def test_presets_are_of_known_agents_with_known_hyperparameters(preset):
+def test_presets_are_of_known_agents_with_known_hyperparameters(preset, tmp_path):
     agent = AGENTS[preset.agent]
     assert set(preset.hyperparameters) <= set(agent.hyperparameter_names())
     earlier = [other for other in PRESETS[: PRESETS.index(preset)] if other.agent == preset.agent]
-    names = [*envs.names(), "bandit-3x2", "my_module:tasks"]
+    names = [*envs.names(), "bandit-3x2", f"image-folder:{folder_of_pictures(tmp_path)}"]
+    names += ["my_module:tasks"]
     matched = [name for name in names if fnmatch.fnmatchcase(name, preset.pattern)]
     left = [n for n in matched if not any(fnmatch.fnmatchcase(n, o.pattern) for o in earlier)]
     assert left, "no family meets this preset, or earlier ones take them all"

@@ -22,7 +22,7 @@ def build(make, *args, **options):
 
 def test_every_family_is_registered():
     # The others have one id for all their sizes, rewards and splits; a robot one for each family.
-    others = ("bandit-", "navigation-", "gridnavi", "tabular-mdp-")
+    others = ("bandit-", "navigation-", "gridnavi", "tabular-mdp-", "glyphs-")
     robots = [n for n in envs.names() if not n.startswith(others)]
     ids = {f"metarl/{''.join(part.capitalize() for part in name.split('-'))}-v0" for name in robots}
     assert set(IDS) == ids | {
@@ -31,6 +31,8 @@ def test_every_family_is_registered():
         "metarl/NavigationSparse-v0",
         "metarl/GridNavi-v0",
         "metarl/TabularMDP-v0",
+        "metarl/Glyphs-v0",
+        "metarl/GlyphsCats-v0",
     }
 
 
@@ -56,7 +58,8 @@ def test_batches_are_made(name):
     observations, _ = env.reset(seed=0)
     actions = np.zeros(env.action_space.shape, env.action_space.dtype)
     following, rewards, *_ = env.step(actions)
-    assert observations.shape == following.shape == env.observation_space.shape
+    assert env.observation_space.contains(observations)
+    assert env.observation_space.contains(following)
     assert rewards.shape == (3,)
     env.close()
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 from gymnasium import spaces
+from PIL import Image
 
 from metarl import Choice, TaskDistribution, TaskVectorEnv, Uniform
 
@@ -223,3 +224,14 @@ class Counting(Fixed):
         self.calls.append(
             (t.observations.copy(), t.rewards, t.episode_end, t.next_observations, t.active.copy())
         )
+
+
+def folder_of_pictures(folder):
+    """Make a folder of four classes, grey in four shades; return it."""
+    for shade in (50, 100, 150, 200):
+        (folder / f"grey-{shade}").mkdir()
+        for number in range(5):
+            Image.new("L", (20, 30), shade + number).save(
+                folder / f"grey-{shade}" / f"{number}.png"
+            )
+    return folder
