@@ -22,6 +22,7 @@ from metarl.errors import (
 from metarl.parameters import Parameter, hull
 from metarl.splits import TaskLaw, TaskSet
 from metarl.tasks import Task
+from metarl.workers import with_workers
 
 Splits = Mapping[str, TaskLaw | Mapping[str, Parameter]]
 
@@ -36,6 +37,7 @@ def from_gymnasium(
     horizon: int | None = None,
     episodes_per_trial: int = 3,
     visible: Sequence[str] = (),
+    num_workers: int = 0,
 ) -> TaskDistribution:
     """Make a family of tasks from your own environment.
 
@@ -61,6 +63,9 @@ def from_gymnasium(
             time limit.
         episodes_per_trial: How many episodes of one task a learner is given by default.
         visible: The parameters that observations may show, as a map does.
+        num_workers: How many worker processes share the environments of a batch, which pays where
+            a step takes a millisecond or more; 0 steps them in this process. The trajectories are
+            the same. See :func:`metarl.with_workers`.
 
     Raises:
         TypeError: If ``env`` is of another kind, or does not build a ``gymnasium.Env``; or if
@@ -105,7 +110,8 @@ def from_gymnasium(
         description=f"{name} with varying {', '.join(parameters)}",
     )
     family.make_vec(1).close()
-    return family
+    check_at_least(0, num_workers=num_workers)
+    return with_workers(family, num_workers) if num_workers else family
 
 
 def _occurring(splits: Splits) -> dict[str, Parameter]:

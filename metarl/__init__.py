@@ -17,6 +17,7 @@ from metarl.tasks import Task, Tasks
 from metarl.told import ToldVectorEnv
 from metarl.trial import TrialEnv
 from metarl.vector import TaskEnv, TaskVectorEnv
+from metarl.workers import with_workers
 
 __all__ = [
     "Adaptation",
@@ -48,4 +49,5 @@ __all__ = [
     "evaluate",
     "play",
     "rollout",
+    "with_workers",
 ]

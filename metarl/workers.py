@@ -1,0 +1,274 @@
+"""Environments in worker processes: for those that are slow to step, whatever they are."""
+
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import signal
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+from gymnasium.vector.utils import (
+    CloudpickleWrapper,
+    create_shared_memory,
+    read_from_shared_memory,
+)
+from numpy.typing import NDArray
+
+from metarl.batches import map_leaves, take
+from metarl.distribution import TaskDistribution
+from metarl.errors import check_at_least
+from metarl.seeding import Ids
+from metarl.spaces import Values
+from metarl.vector import Array, TaskVectorEnv
+
+TIMEOUT = 300.0
+"""Seconds after which a worker that does not answer is taken for dead."""
+
+Factory = Callable[..., TaskVectorEnv]
+
+
+class WorkerError(RuntimeError):
+    """A worker process failed: its environment raised, or it died, or it does not answer."""
+
+
+def with_workers(
+    tasks: TaskDistribution, num_workers: int, *, timeout: float = TIMEOUT
+) -> TaskDistribution:
+    """Return the same family with its environments in worker processes.
+
+    The trajectories are the same, bit for bit, whatever the number of workers. Processes are
+    started afresh (``spawn``), so a script that makes environments needs the usual
+    ``if __name__ == "__main__":``.
+
+    Args:
+        tasks: The family.
+        num_workers: How many processes share a batch.
+        timeout: Seconds after which a worker that does not answer is taken for dead.
+
+    Raises:
+        TypeError: If ``num_workers`` is no integer.
+        ValueError: If ``num_workers`` is below 1.
+    """
+    check_at_least(1, num_workers=num_workers)
+    factory = functools.partial(
+        WorkerVectorEnv, factory=tasks.env_factory, num_workers=num_workers, timeout=timeout
+    )
+    return replace(tasks, env_factory=factory)
+
+
+class WorkerVectorEnv(TaskVectorEnv):
+    """A batch whose sub-environments are divided among worker processes.
+
+    Observations come back through shared memory.
+
+    Args:
+        num_envs: The number of sub-environments.
+        factory: Builds the batch of a worker: ``factory(num_envs, **options)``.
+        num_workers: The number of processes; at most one for each sub-environment is started.
+        timeout: Seconds after which a worker that does not answer is taken for dead.
+        options: Passed to ``factory``.
+
+    Raises:
+        WorkerError: If an environment raises, or a worker dies or does not answer. All workers
+            are stopped then.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        factory: Factory,
+        num_workers: int,
+        timeout: float = TIMEOUT,
+        **options: Any,
+    ):
+        check_at_least(1, num_envs=num_envs, num_workers=num_workers)
+        probe = factory(1, **options)
+        space, self.metadata = probe.single_observation_space, probe.metadata
+        context = multiprocessing.get_context("spawn")
+        shared = create_shared_memory(space, num_envs, context)  # type: ignore[arg-type]
+        self._views: Values = read_from_shared_memory(space, shared, num_envs)
+        self._timeout = timeout
+        edges = np.linspace(0, num_envs, min(num_workers, num_envs) + 1).astype(int)
+        self._lanes = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
+        self._connections: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        build: Any = functools.partial(factory, **options)
+        build = CloudpickleWrapper(build)  # a lambda too, which the standard pickle refuses
+        for lanes in self._lanes:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_work, args=(theirs, build, space, shared, num_envs, lanes), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._connections.append(ours)
+            self._processes.append(process)
+        # Whatever becomes of this object, no process outlives it.
+        self._stop = weakref.finalize(self, _stop, self._processes, self._connections)
+        super().__init__(
+            num_envs,
+            parameters=probe.parameters,
+            observation_space=space,
+            action_space=probe.single_action_space,
+            horizon=probe.horizon,
+            render_mode=probe.render_mode,
+        )
+        probe.close()
+
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        parts = [{n: column[lanes] for n, column in columns.items()} for lanes in self._lanes]
+        self._ask("set_parameters", parts)
+
+    def _reseed(self, seed: int) -> None:
+        super()._reseed(seed)
+        self._ask("reseed", [seed + int(lanes[0]) for lanes in self._lanes])
+
+    def _reset(self, ids: Ids) -> Values:
+        self._ask("reset", self._divide(ids))
+        return self._seen(ids)
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+        chosen = np.arange(self.num_envs)[ids]
+        divided = self._divide(ids)
+        orders = [
+            (local, actions[np.isin(chosen, lanes)]) if len(local) else None
+            for local, lanes in zip(divided, self._lanes)
+        ]
+        answers = [answer for answer in self._ask("step", orders) if answer is not None]
+        # Sub-environments are asked for in ascending order, so the parts lie behind one another.
+        rest = (np.concatenate(parts) for parts in zip(*answers))
+        return self._seen(ids), *rest
+
+    def _divide(self, ids: Ids) -> list[NDArray[np.intp]]:
+        """Return for each worker which of its own sub-environments are among ``ids``."""
+        chosen = np.zeros(self.num_envs, dtype=np.bool_)
+        chosen[ids] = True
+        return [np.flatnonzero(chosen[lanes]) for lanes in self._lanes]
+
+    def _seen(self, ids: Ids) -> Values:
+        return map_leaves(np.copy, take(self._views, ids))
+
+    def _ask(self, order: str, arguments: Sequence[Any]) -> list[Any]:
+        """Give an order to all workers at once, and return their answers."""
+        if not self._stop.alive:
+            raise WorkerError("the worker processes are stopped; make the environments again")
+        for worker, argument in enumerate(arguments):
+            try:
+                self._connections[worker].send((order, argument))
+            except (BrokenPipeError, ConnectionError):
+                self._fail(worker, order, self._death(worker))
+        deadline = time.monotonic() + self._timeout
+        return [self._answer(worker, order, deadline) for worker in range(len(arguments))]
+
+    def _answer(self, worker: int, order: str, deadline: float) -> Any:
+        connection = self._connections[worker]
+        if not connection.poll(max(0.0, deadline - time.monotonic())):
+            self._fail(worker, order, f"did not answer within {self._timeout:g} s")
+        try:
+            kind, answer = connection.recv()
+        except (EOFError, ConnectionError):
+            self._fail(worker, order, self._death(worker))
+        if kind == "raised":
+            self._fail(worker, order, f"raised:\n\n{answer}")
+        return answer
+
+    def _death(self, worker: int) -> str:
+        self._processes[worker].join(5.0)
+        return f"died (exit code {self._processes[worker].exitcode})"
+
+    def _fail(self, worker: int, order: str, what: str) -> None:
+        self._stop()
+        lanes = self._lanes[worker]
+        tasks = ", ".join(str(self._tasks[int(i)]) for i in lanes[:3])
+        more = ", ..." if len(lanes) > 3 else ""
+        raise WorkerError(
+            f"worker {worker + 1} of {len(self._lanes)}, at {order.replace('_', ' ')}, with "
+            f"{tasks}{more}: {what}"
+        )
+
+    def render(self) -> Any:
+        """Return the picture of every sub-environment."""
+        answers = self._ask("render", [None] * len(self._lanes))
+        if self.render_mode is None:
+            return None
+        return tuple(picture for part in answers for picture in part)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stop the workers."""
+        self._stop()
+
+
+def _stop(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:
+    """Stop workers: those that are idle end by themselves, the others are killed."""
+    for connection in connections:
+        connection.close()  # ends a worker's waiting for orders
+    deadline = time.monotonic() + 1.0
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _work(
+    connection: Connection,
+    build: Any,
+    space: Any,
+    shared: Any,
+    num_envs: int,
+    lanes: NDArray[np.intp],
+) -> None:
+    """Build a part of the batch, and carry out orders until the connection ends."""
+    # Ctrl-C reaches all processes of a terminal; who gives the orders decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    views = read_from_shared_memory(space, shared, num_envs)
+    env: Any = None
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            order, argument = connection.recv()
+            try:
+                if env is None:
+                    env = build.fn(len(lanes))
+                answer = _carry_out(env, order, argument, views, lanes)
+            except BaseException:
+                connection.send(("raised", traceback.format_exc()))
+            else:
+                connection.send(("done", answer))
+    if env is not None:
+        env.close()
+
+
+def _carry_out(
+    env: TaskVectorEnv, order: str, argument: Any, views: Values, lanes: NDArray[np.intp]
+) -> Any:
+    def show(observations: Values, ids: NDArray[np.intp]) -> None:
+        def put(view: Array, part: Array) -> None:
+            view[lanes[ids]] = part
+
+        map_leaves(put, views, observations)
+
+    if order == "set_parameters":
+        return env._set_parameters(argument)
+    if order == "reseed":
+        return env._reseed(argument)
+    if order == "reset" and len(argument):
+        env._elapsed[argument] = 0
+        return show(env._reset(argument), argument)
+    if order == "step" and argument is not None:
+        ids, actions = argument
+        observations, *rest = env._step(ids, actions)
+        env._elapsed[ids] += 1  # for messages
+        show(observations, ids)
+        return rest
+    if order == "render":
+        return env.render()
+    return None
