@@ -120,16 +120,16 @@ _SEARCH = {
     "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
 }
 
+# Not tuned to the end: over the first million steps, one pass in many small steps learned as much
+# from each env step as four passes in large steps, in a third of the time.
 _GAMES_RL2 = {
     **_ROBOT_RL2,
     "trials_per_iteration": 256,
-    "trials_per_minibatch": 32,
-    "n_epochs": 2,
-    "learning_rate": 3e-3,
+    "learning_rate": 4e-3,
     "gamma": 0.97,
     "gae_lambda": 0.9,
-    "ent_coef": 0.01,
-    "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
+    "ent_coef": 0.02,
+    "policy_kwargs": {"hidden_size": 96, "memory": "lstm", "separate_critic": True},
 }
 
 # An answer changes nothing but its own reward, hence no discount. A plain GRU learns nothing in the
@@ -230,8 +230,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("multi-task", "*", None, _RIVALS, num_eval_tasks=400),
     Preset("fine-tune", "*", None, _RIVALS, num_eval_tasks=40, num_eval_episodes=40),
     Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
-    # Trials of 64 steps: two passes over many of them.
-    Preset("rl2", "games-*", 40_000_000, _GAMES_RL2, num_eval_tasks=1000),
+    Preset("rl2", "games-*", 60_000_000, _GAMES_RL2, num_eval_tasks=1000),
     Preset("rl2", "glyphs-*", 10_000_000, _FEW_SHOT, num_eval_tasks=1000),
     Preset("rl2", "image-folder:*", 2_000_000, _FEW_SHOT, num_eval_tasks=400),
     # What a new family starts from. With fewer epochs or less training, the README's poles are

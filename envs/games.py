@@ -20,6 +20,7 @@ Array = NDArray[Any]
 
 # What a move adds to column and row: up, right, down, left.
 _AHEAD = np.array([[0, 1, 0, -1], [-1, 0, 1, 0]])
+_FORWARD = _AHEAD.sum(axis=0)  # 1 or -1, along the line of the move
 
 
 class GameVectorEnv(TaskVectorEnv):
@@ -179,12 +180,13 @@ doors |
 
     def _slide(self, places: Array, heading: Array, player: Array) -> Array:
         """Move players on until they are level with an object, or the border is next."""
-        upright, forward = 1 - heading % 2, _AHEAD[:, heading].sum(axis=0)
-        level = self._level[upright, player]
-        gaps = forward[:, None] * (self._level[upright[:, None], places[:, 1:]] - level[:, None])
-        gaps[gaps < 0] = self.size  # behind the player
+        upright, forward = 1 - heading % 2, _FORWARD[heading]
+        line = upright * self.size**2  # whose half of the table tells the levels
+        level = self._level.take(line + player)
+        gaps = forward * (self._level.take(line + places.T[1:]) - level)
+        gap = np.where(gaps < 0, self.size, gaps).min(axis=0)  # those behind do not count
         room = np.where(forward > 0, self.size - 1 - level, level)
-        way = np.minimum(gaps.min(axis=1), room) * forward
+        way = np.minimum(gap, room) * forward
         slid: Array = player + way * np.where(upright, self.size, 1)
         return slid
 
