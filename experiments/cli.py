@@ -12,6 +12,7 @@ import tyro
 from metarl.errors import MetarlError, check_at_least, check_at_most, printable
 from metarl.experiments import commands, listing
 from metarl.experiments.runs import MAX_THREADS
+from metarl.experiments.terminal import handling
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -175,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 if all went well, 2 for bad input, 130 if the user stopped a training.
     """
     try:
-        with commands.handling(_interrupt, "SIGTERM", "SIGHUP"):
+        with handling(_interrupt, "SIGTERM", "SIGHUP"):
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,  # type: ignore[arg-type]
                 prog="metarl",

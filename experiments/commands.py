@@ -5,14 +5,12 @@ import glob
 import json
 import math
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -30,15 +28,13 @@ from metarl.errors import (
     check_at_least,
     check_at_most,
     check_names,
-    found_in,
-    printable,
 )
 from metarl.evaluation import check_size
+from metarl.experiments.restoring import build_agent, load_agent, restore
 from metarl.experiments.runs import Run
-from metarl.experiments.trust import check_trusted, remember
+from metarl.experiments.terminal import handling, say
+from metarl.experiments.trust import remember
 from metarl.experiments.video import record_adaptation
-
-Handler: TypeAlias = Callable[[int, Any], None]
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -165,59 +161,8 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
             )
         learner = build_agent(run, trust)
         if run.checkpoint.exists():
-            _restore(run, learner, run.checkpoint)
+            restore(run, learner, run.checkpoint)
         return _train(run, learner)
-
-
-def build_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
-    """Return the untrained agent of a run's configuration, and set its number of threads.
-
-    Raises:
-        ValueError: If the run's family is not trusted, or the configuration says something wrong.
-    """
-    config = run.config
-    check_trusted(config["tasks"], run.directory, trust)
-    torch.set_num_threads(config["threads"])  # other thread counts round differently
-    with found_in(repr(str(run.directory / "config.json"))):
-        check_names([config["agent"]], AGENTS, "agent")
-        family = envs.make(config["tasks"])
-        remember(config["tasks"])
-        agent_class = AGENTS[config["agent"]]
-        check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
-        return agent_class(
-            family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
-        )
-
-
-def load_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
-    """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
-
-    Raises:
-        FileNotFoundError: If it has neither.
-        ValueError: If it does not fit the run's configuration, or the family is not trusted.
-    """
-    path = run.agent if run.agent.exists() else run.checkpoint
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{str(run.directory)!r} has no checkpoint yet; train it with: {run.resume_command}"
-        )
-    learner = build_agent(run, trust)
-    _restore(run, learner, path)
-    return learner
-
-
-def _restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:
-    """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
-    differs = learner.restore(path)
-    for name in differs.keys() & {"seed", "tasks"}:
-        saved, own = differs[name]
-        raise InvalidValueError(
-            f"{str(path)!r} was trained with {name} {saved!r}, "
-            f"{str(run.directory / 'config.json')!r} leads to {own!r}; put back what was trained"
-        )
-    if differs:
-        edits = [f"{name}={own!r} (was {saved!r})" for name, (saved, own) in differs.items()]
-        say(f"note: config.json differs from {path.name}: {', '.join(edits)}", sys.stderr)
 
 
 def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
@@ -288,27 +233,6 @@ def _save(run: Run, learner: MetaAgent[Any], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def handling(handler: Handler, *names: str) -> Iterator[None]:
-    """Let a function handle signals for a while.
-
-    Those that the system does not have are left out, and so is a hang-up that is ignored (nohup).
-    In other threads than the main one, which cannot handle signals, nothing is changed.
-    """
-    old = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in names:
-            number = getattr(signal, name, None)
-            present = signal.SIG_IGN if number is None else signal.getsignal(number)
-            if number is not None and (name != "SIGHUP" or present is not signal.SIG_IGN):
-                old[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, present in old.items():
-            signal.signal(number, present)
-
-
-@contextlib.contextmanager
 def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
     """Let the first Ctrl-C (or its like) stop training after the step, the second at once."""
 
@@ -321,11 +245,6 @@ def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
 
     with handling(handle, "SIGINT", "SIGTERM", "SIGHUP"):
         yield
-
-
-def say(text: str, file: TextIO | None = None) -> None:
-    """Print lines, in which no name of a file steers the terminal."""
-    print("\n".join(map(printable, text.split("\n"))), file=file)
 
 
 def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
 from metarl.errors import InvalidValueError, check_at_least
-from metarl.experiments.commands import load_agent
+from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 from metarl.seeding import Seed

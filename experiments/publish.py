@@ -14,8 +14,8 @@ import tyro
 
 from metarl import Report
 from metarl.errors import InvalidValueError
-from metarl.experiments.commands import load_agent
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
+from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 

@@ -37,10 +37,10 @@ MAML = (
 TRAININGS = {
     "rl2 on bandits": f"rl2 bandit-10x5 --total-timesteps 480 {RL2}",
     "rl2 on an own family": f"rl2 poles:tasks --total-timesteps 2000 {RL2}",
-    "rl2 on robots": f"rl2 half-cheetah-motors --total-timesteps 6400 {RL2}",
+    "rl2 on robots": f"rl2 half-cheetah-motors --total-timesteps 3200 {RL2}",
     "maml by trpo": f"maml navigation-2d --total-timesteps 3200 {MAML}",
     "maml by ppo": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=ppo",
-    "maml by reptile": f"maml bandit-10x2 --total-timesteps 48 {MAML} --set outer=reptile",
+    "maml by reptile": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=reptile",
 }
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import fuzz
+import fuzzing
 import pytest
 
 
@@ -24,15 +25,15 @@ def test_what_is_wrong_is_seen():
         raise KeyError("x")
 
     def ours():
-        raise fuzz.MetarlError("in one sentence")
+        raise fuzzing.MetarlError("in one sentence")
 
     def lines():
-        raise fuzz.MetarlError("in\ntwo lines")
+        raise fuzzing.MetarlError("in\ntwo lines")
 
-    assert fuzz.complaint(fuzz.attempt(lambda: 1)) is None
-    assert fuzz.complaint(fuzz.attempt(ours)) is None
-    assert "KeyError" in fuzz.complaint(fuzz.attempt(foreign))
-    assert "two lines" in fuzz.complaint(fuzz.attempt(lines))
+    assert fuzzing.complaint(fuzzing.attempt(lambda: 1)) is None
+    assert fuzzing.complaint(fuzzing.attempt(ours)) is None
+    assert "KeyError" in fuzzing.complaint(fuzzing.attempt(foreign))
+    assert "two lines" in fuzzing.complaint(fuzzing.attempt(lines))
 
 
 def test_what_takes_too_long_is_stopped(monkeypatch):
@@ -40,5 +41,5 @@ def test_what_takes_too_long_is_stopped(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
-    assert "takes more than" in fuzz.complaint(fuzz.attempt(forever))
+    monkeypatch.setattr(fuzzing, "SECONDS", 0.05)
+    assert "takes more than" in fuzzing.complaint(fuzzing.attempt(forever))

@@ -244,6 +244,8 @@ class MultiTask(MetaAgent[PPO]):
         self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
     ) -> None:
         expected, _ = self._extra_state()
+        for name in tensors.keys() - expected.keys():
+            raise InvalidValueError(f"it holds {name!r}, unknown to this agent")
         for name, tensor in expected.items():
             if name not in tensors or tensors[name].shape != tensor.shape:
                 raise InvalidValueError(
