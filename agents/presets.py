@@ -146,8 +146,8 @@ _GAMES_RL2 = {
     "policy_kwargs": {"hidden_size": 96, "memory": "lstm", "separate_critic": True},
 }
 
-# An answer changes nothing but its own reward, hence no discount. A plain GRU learns nothing in the
-# time in which the episodic memory, which compares pictures from the start, is nearly done.
+# An answer changes nothing but its own reward, hence a discount of zero. The episodic memory
+# compares pictures from the first step on; a GRU has to find out how to, and takes far longer.
 _FEW_SHOT = {
     "trials_per_iteration": 32,
     "trials_per_minibatch": 8,

@@ -4,9 +4,14 @@ Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", sect
 pictures that were the first, the second, ... of their class in a trial, how many were named right.
 At the first, an agent can but guess among the classes that it has not seen.
 
+The other table is by how many labelled pictures, of any class, came before. Beside 5 classes of
+Omniglot: the memory-augmented network of that paper names 82.8% right at the second presentation
+and 94.9% at the fifth (table 1).
+
 Run: ``python -m metarl.experiments.few_shot runs/rl2-glyphs-5way-seed0``.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +21,7 @@ import tyro
 from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
-from metarl.errors import InvalidValueError, check_at_least, check_names
+from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
 from metarl.experiments.commands import load_agent
 from metarl.experiments.runs import Run
 from metarl.seeding import stream
@@ -153,4 +158,7 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (MetarlError, OSError) as error:
+        sys.exit(f"few_shot: error: {error}")

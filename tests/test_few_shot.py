@@ -10,7 +10,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from metarl import Task, TaskSet, check_tasks, envs, evaluate, play
+from metarl.agents import RL2
 from metarl.agents.baselines import RandomActions
+from metarl.agents.presets import find_preset
 from metarl.envs.glyphs import characters, glyphs_cats, glyphs_nway, kinds
 from metarl.envs.pictures import NUM_DRAWS, Pictures, Presenter, Variation
 from metarl.experiments.few_shot import Recognition, recognize
@@ -385,3 +387,13 @@ def test_accuracy_by_presentation():
     result = Recognition(labels, right, 2)
     assert result.by_presentation().tolist() == [[0.5, 0.5, 1.0], [0.5, 0.0, 0.0]]
     assert "guessing: 0.500" in str(result)
+
+
+@pytest.mark.slow
+def test_an_agent_learns_to_recognise_what_it_has_seen_once():
+    tasks = glyphs_nway(2)
+    agent = RL2(tasks, **find_preset("rl2", tasks.name).hyperparameters, seed=0).learn(25_000)
+    accuracy = recognize(agent, tasks, num_tasks=200).by_presentation().mean(axis=0)
+    # Whoever remembers nothing guesses: 0.5 throughout.
+    assert accuracy[1] > 0.75
+    assert accuracy[4] > 0.85
