@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
 from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
-from metarl.experiments.commands import load_agent
+from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.seeding import stream
 from metarl.summary import bootstrap_interval

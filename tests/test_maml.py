@@ -5,9 +5,10 @@ import pytest
 import torch
 from stable_baselines3.common.logger import Logger
 from torch.distributions import kl_divergence
+from toys import aim, strolls
 from walk import TINY, collected, make, walk
 
-from metarl import rollout
+from metarl import Transition, rollout
 from metarl.agents import MAML
 from metarl.agents.trust_region import flatten
 from metarl.envs.bandits import bandit
@@ -263,3 +264,49 @@ def test_it_learns_to_learn(outer):
     assert untrained[1] < 1.7
     assert trained[1] > 3.5
     assert trained[2] > 3.5
+
+
+# One environment, K episodes one after another.
+
+
+def test_episodes_one_after_another_make_the_batch_of_episodes_side_by_side():
+    rng = np.random.default_rng(0)
+    lengths = np.array([2, 4, 3])  # three episodes of one task, whatever the actions
+    seen, rewards = rng.normal(size=(3, 5, 2)).astype(np.float32), rng.normal(size=(3, 4))
+    agent = MAML(strolls(), seed=0, meta_batch_size=1, episodes_per_adaptation=3)
+    agent.policy.sample = lambda outputs, parameters, generator: outputs + 0.5
+
+    def play(adaptation, episodes):
+        for t in range(lengths[episodes].max()):
+            adaptation.act(seen[episodes, t])
+            ended = t == lengths[episodes] - 1
+            adaptation.observe(
+                Transition(
+                    seen[episodes, t], np.zeros(len(episodes)), rewards[episodes, t], ended,
+                    np.zeros_like(ended), seen[episodes, t + 1], t < lengths[episodes],
+                )
+            )  # fmt: skip
+
+    beside, after = agent.adaptation(1), agent.adaptation(1, sequential=True)
+    play(beside, np.arange(3))
+    for episode in range(3):
+        play(after, np.array([episode]))
+        assert after.num_inner_steps == 0
+    for adaptation in (beside, after):
+        adaptation.policy()  # makes the inner step
+        assert adaptation.num_inner_steps == 1
+    for name, tensor in beside.parameters.items():
+        assert not torch.equal(tensor[0], agent.policy.get_parameter(name))
+        torch.testing.assert_close(after.parameters[name], tensor)
+
+
+def test_a_single_environment_is_adapted_to():
+    # Whoever does not adapt earns 0 on average; a step on 20 episodes finds where to aim.
+    agent = MAML(aim(), seed=0, inner_lr=3.0, policy_kwargs={"hidden_sizes": (8,)})
+    env = aim().make_vec(1)
+    env.set_tasks(aim().sample("train", 1, 0))
+    observations, _ = env.reset(seed=0)
+    adaptation = agent.adaptation(1, seed=1, sequential=True)
+    returns = rollout(env, observations, adaptation, 80).returns[0]
+    assert adaptation.num_inner_steps == 3
+    assert returns[60:].mean() > returns[:20].mean() + 0.3

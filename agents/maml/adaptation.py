@@ -22,7 +22,8 @@ class GradientAdaptation:
     """Gradient-based adaptation: after each round of K episodes, one step for every task.
 
     Episodes are acted with the parameters as of the round's start. In a round every task counts
-    K whole episodes, whatever their lengths.
+    K whole episodes, whatever their lengths: side by side in K environments, or one after another
+    in one.
 
     Args:
         inner: The policy and its inner steps; only read.
@@ -30,6 +31,7 @@ class GradientAdaptation:
         num_tasks: The number of tasks, M.
         num_episodes: K, the episodes of a round.
         generator: Draws the actions.
+        sequential: Whether each task has one environment, not K.
 
     Attributes:
         parameters: The present parameters of every task.
@@ -45,10 +47,13 @@ class GradientAdaptation:
         num_tasks: int,
         num_episodes: int,
         generator: torch.Generator,
+        sequential: bool = False,
     ):
         self._inner = inner
         self._space = observation_space
-        self._shape = (num_tasks, num_episodes)
+        self._shape = (num_tasks, 1 if sequential else num_episodes)
+        self._passes = num_episodes if sequential else 1
+        self._passed: list[tuple[torch.Tensor, ...]] = []
         self._generator = generator
         self.parameters = {n: p.detach() for n, p in inner.policy.stacked(num_tasks).items()}
         self.num_inner_steps = 0
@@ -64,7 +69,7 @@ class GradientAdaptation:
     def act(self, observations: Values) -> Array:
         # The step is taken when the next round begins, for after the last round nobody needs it.
         if self._ended.all():
-            self._learn()
+            self._end_pass()
         policy = self._inner.policy
         rows = torch.from_numpy(flatten(self._space, observations))
         seen = rows.to(self._generator.device).reshape(*self._shape, -1)
@@ -81,6 +86,12 @@ class GradientAdaptation:
         self._active.append(transition.active & ~self._ended)
         self._ended |= transition.active & transition.episode_end
 
+    def _end_pass(self) -> None:
+        """Put away the episodes that have ended; learn if they complete the round."""
+        self._passed.append(self._take_pass())
+        if len(self._passed) == self._passes:
+            self._learn()
+
     def _learn(self) -> float:
         """Take the round's gradient step; return the gradients' mean norm."""
         step, self.num_inner_steps = self.num_inner_steps, self.num_inner_steps + 1
@@ -90,21 +101,29 @@ class GradientAdaptation:
         self.parameters = {name: tensor.detach() for name, tensor in after.items()}
         return mean_norm(gradients)
 
-    def take_batch(self) -> Batch:
-        """Return the completed round, and forget it."""
-        options, shape = self._inner.options, (-1, *self._shape)
+    def _take_pass(self) -> tuple[torch.Tensor, ...]:
+        """Return what was seen, done, put out, earned and counted; forget it."""
         seen, actions, outputs = (torch.stack(steps) for steps in self._acted)  # (time, M, K, ...)
         rewards, mask = (
             torch.as_tensor(np.stack(steps), dtype=torch.float32, device=seen.device)
             for steps in (self._rewards, self._active)
         )
-        rewards = rewards * mask  # (time, M * K)
+        self._clear()
+        shape = (-1, *self._shape)
+        return seen, actions, outputs, (rewards * mask).reshape(shape), mask.reshape(shape)
+
+    def take_batch(self) -> Batch:
+        """Return the completed round, and forget it."""
+        options = self._inner.options
+        passed, self._passed = self._passed or [self._take_pass()], []
+        seen, actions, outputs, rewards, mask = map(_side_by_side, zip(*passed))
+        shape = rewards.shape  # (time, M, K)
+        rewards, mask = rewards.flatten(1), mask.flatten(1)
         returns = discounted_returns(rewards, options.gamma).reshape(shape)
         values = linear_baseline(seen, returns, mask.reshape(shape))
         advantages = generalized_advantages(
             rewards, values.flatten(1), mask, options.gamma, options.gae_lambda
         )
-        self._clear()
         parts = {
             "observations": seen,
             "actions": actions,
@@ -128,13 +147,13 @@ class GradientAdaptation:
             log_probs=log_probs,
             advantages=standardize(parts["advantages"], parts["mask"], dim=1),
             mask=parts["mask"],
-            returns=rewards.sum(0).reshape(self._shape).mean(1),
+            returns=rewards.sum(0).reshape(shape[1:]).mean(1),
         )
 
     def policy(self, task: int = 0) -> "AdaptedPolicy":
         """Return the present policy of one task, which SB3's ``evaluate_policy`` understands."""
         if self._ended.all():
-            self._learn()
+            self._end_pass()
         own = {name: tensor[task : task + 1] for name, tensor in self.parameters.items()}
         return AdaptedPolicy(self._inner.policy, self._space, own, self._generator)
 
@@ -143,6 +162,17 @@ def _take(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """Return the rows ``order``, of shape (M, n), of each task."""
     index = order.reshape(*order.shape, *[1] * (values.ndim - 2))
     return values.take_along_dim(index, 1)
+
+
+def _side_by_side(passes: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return passes of shape (time, M, k, ...) as one, the shorter ones padded at their ends."""
+    if len(passes) == 1:
+        return passes[0]
+    longest = max(map(len, passes))
+    padded = [
+        torch.cat([part, part.new_zeros(longest - len(part), *part.shape[1:])]) for part in passes
+    ]
+    return torch.cat(padded, dim=2)
 
 
 class Recorder(GradientAdaptation):

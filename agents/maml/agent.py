@@ -241,6 +241,7 @@ class MAML(MetaAgent[Recorder]):
         seed: Seed = 0,
         deterministic: bool = False,
         episodes_per_adaptation: int | None = None,
+        sequential: bool = False,
     ) -> GradientAdaptation:
         """Return a fresh copy of the policy for each of ``num_tasks`` tasks.
 
@@ -249,6 +250,8 @@ class MAML(MetaAgent[Recorder]):
             seed: The seed of the actions.
             deterministic: Must be False: a policy gradient comes from actions that differ.
             episodes_per_adaptation: The episodes of a round; None takes those of training.
+            sequential: Whether each task has a single environment, in which the episodes of a
+                round are played one after another, as a robot in the field would.
 
         Raises:
             ValueError: If a number is below 1 or ``deterministic`` is set.
@@ -265,7 +268,7 @@ class MAML(MetaAgent[Recorder]):
         generator = torch.Generator(self.device)
         generator.manual_seed(stream_seed(seed, "actions"))
         return GradientAdaptation(
-            self.inner, self.observation_space, num_tasks, num_episodes, generator
+            self.inner, self.observation_space, num_tasks, num_episodes, generator, sequential
         )
 
     def predict(
