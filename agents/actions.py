@@ -219,6 +219,23 @@ def action_head(space: spaces.Space[Any]) -> ActionHead:
     return next(head for kind, head in _HEADS.items() if isinstance(space, kind))(space)
 
 
+def advice(space: spaces.Space[Any]) -> str | None:
+    """Say what is done with an action space that makes learning harder; None if it does not."""
+    if not isinstance(space, spaces.Box):
+        return None
+    if not space.is_bounded():
+        return (
+            f"the action space {space} has no bounds: actions are drawn around 0 in the "
+            "environment's own units; give it bounds with gymnasium.wrappers.RescaleAction"
+        )
+    if np.issubdtype(space.dtype, np.integer):
+        return (
+            f"the action space {space} holds integers: actions are drawn from a Gaussian and "
+            "rounded; a Discrete or MultiDiscrete space is learned better"
+        )
+    return None
+
+
 def _sample_categories(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     if generator is None:
         return logits.argmax(-1)

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -12,6 +13,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
+from metarl.agents.actions import advice
 from metarl.agents.callbacks import MaybeCallback, as_callback
 from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
@@ -100,6 +102,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self.action_space = probe.single_action_space
         self.horizon = probe.horizon
         probe.close()
+        if advised := advice(self.action_space):
+            warnings.warn(advised, stacklevel=3)
         if num_envs * self.horizon > MAX_STEPS:
             raise InvalidValueError(
                 f"{num_envs:,} environments at once, of up to {self.horizon:,} steps each, are "

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from metarl import check_tasks, evaluate
-from metarl.agents import RL2
+from metarl.agents import MAML, RL2
+from metarl.envs import make
 from metarl.experiments import publish
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,23 @@ def test_your_own_environment(tmp_path, monkeypatch):
     agent = RL2(tasks, trials_per_iteration=4, trials_per_minibatch=2, seed=0)
     agent.learn(1)
     assert evaluate(agent, tasks, num_tasks=2).returns.shape == (2, 3)
+
+
+def test_acting_in_one_environment():
+    code = python_block("To act with a trained agent")
+    tasks = make("navigation-2d")
+    for agent in (RL2(tasks), MAML(tasks)):
+        own = code.replace("agent.adaptation(1)  ", "agent.adaptation(1, **sequential)  ")
+        names = {"tasks": tasks, "agent": agent, "sequential": {}}
+        if isinstance(agent, MAML):
+            names["sequential"] = {"sequential": True}
+        exec(own, names)
+        assert names["played"].returns.shape == (1, 3)
+
+
+def test_stable_baselines3_on_both_sides(tmp_path):
+    (tmp_path / "example.py").write_text(python_block("## Stable-Baselines3 on both sides"))
+    assert runpy.run_path("example.py")["report"].returns.shape == (40, 3)
 
 
 def test_the_environment_example_is_ten_lines_or_fewer():

@@ -77,6 +77,7 @@ def agents(tasks):
     yield MAML(tasks, seed=0, meta_batch_size=2, episodes_per_adaptation=2)
 
 
+@pytest.mark.filterwarnings("ignore:.*holds integers")
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_agents_learn_save_and_act_in_any_space(kind, tmp_path):
     tasks = zoo(kind)
@@ -90,7 +91,7 @@ def test_agents_learn_save_and_act_in_any_space(kind, tmp_path):
         assert np.ptp(returns) > 0
 
 
-@pytest.mark.filterwarnings("ignore:.*(infinity|normalized)")
+@pytest.mark.filterwarnings("ignore:.*(infinity|normalized|holds integers)")
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_predict_in_single_environments(kind):
     tasks = zoo(kind)
@@ -111,7 +112,7 @@ def test_predict_in_single_environments(kind):
         maml.predict({"bits": 1})
 
 
-@pytest.mark.filterwarnings("ignore:.*(infinity|normalized)")
+@pytest.mark.filterwarnings("ignore:.*(infinity|normalized|holds integers)")
 def test_check_tasks_and_the_oracles_view():
     tasks = zoo("discrete")
     assert check_tasks(tasks, num_steps=20).passed
@@ -338,3 +339,16 @@ def test_the_baseline_of_large_observations_is_bounded():
     fitted = linear_baseline(observations, returns, torch.ones(10, 2, 3))
     assert fitted.shape == returns.shape
     assert torch.isfinite(fitted).all()
+
+
+@pytest.mark.parametrize(
+    ("space", "match"),
+    [
+        (spaces.Box(0, 4, (1,), np.int64), "a Discrete or MultiDiscrete space is learned better"),
+        (spaces.Box(-np.inf, np.inf, (1,)), "give it bounds with gymnasium.wrappers.RescaleAction"),
+    ],
+)
+def test_what_is_done_with_awkward_actions_is_said(space, match):
+    tasks = from_gymnasium(lambda sign: Zoo(space, sign), {"sign": Choice((1.0, 2.0))}, horizon=3)
+    with pytest.warns(UserWarning, match=match):
+        RL2(tasks)
