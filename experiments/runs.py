@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import Logger
 
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
-from metarl.errors import InvalidValueError, StorageError
+from metarl.errors import InvalidValueError, StorageError, check_names
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
 from metarl.files import atomic_write, remove_parts
 from metarl.report import versions
@@ -112,6 +112,8 @@ class Run:
         try:
             config = parse_json(path.read_bytes())
             check_entries(config, _CONFIG)
+            settings = [entry.partition(".")[2] for entry in _CONFIG if "." in entry]
+            check_names(config["evaluation"], settings, "entry of 'evaluation':")
         except ValueError as error:
             raise InvalidValueError(f"{str(path)!r} is damaged: {error}") from None
         return cls(directory, config)

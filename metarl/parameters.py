@@ -96,7 +96,8 @@ class Uniform(Parameter):
         return [self.default] if self.low == self.high else None
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
-        return rng.uniform(self.low, self.high, (num_tasks, *self.shape))
+        # Adding zero makes 0.0 of -0.0, which numpy takes for less than 0.0.
+        return rng.uniform(self.low, self.high + 0.0, (num_tasks, *self.shape))
 
     def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         inside = np.asarray((values >= self.low) & (values <= self.high))

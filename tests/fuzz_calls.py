@@ -47,7 +47,7 @@ class CommandLines:
             words = rng.sample(["rl2", "maml", "x", ""], rng.randrange(2))
             options = {}
         elif kind == "train":
-            agent = rng.choice([*AGENTS, *AGENTS, "rl3", ""])
+            agent = rng.choice(["rl2", "maml", "multi-task", "rl3", ""])
             family = rng.choice(FAMILIES)
             words = [agent, family, "--run-dir"]
             words += [rng.choice([f"r{next(self.count)}"] * 9 + ["file"])]
@@ -177,14 +177,14 @@ class Calls:
 
     def call_hyperparameter(self, mad, rng):
         name = rng.choice(list(AGENTS))
-        tasks = self.bandits if name == "rl2" else self.plane
+        tasks = self.plane if name == "maml" else self.bandits
         hyperparameter = rng.choice(AGENTS[name].hyperparameter_names())
         AGENTS[name](tasks, seed=0, **{**SMALL[name], hyperparameter: mad()}).learn(1)
 
     def call_policy_kwargs(self, mad, rng):
         name = rng.choice(list(AGENTS))
         key = rng.choice(["hidden_size", "memory", "encoder", "separate_critic", "log_std_init"])
-        if name == "maml":
+        if name != "rl2":
             key = rng.choice(["hidden_sizes", "activation", "log_std_init", "output_gain"])
         AGENTS[name](self.plane, seed=0, **{**SMALL[name], "policy_kwargs": {key: mad()}}).learn(1)
 

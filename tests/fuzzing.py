@@ -8,33 +8,25 @@ import warnings
 from dataclasses import dataclass
 
 from metarl import MetarlError
+from metarl.agents import AGENTS
 from metarl.experiments import cli
 
 SECONDS, MEMORY = 5.0, 2**30
 
 MAD = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        2,
-        3,
-        1.5,
-        -0.0,
-        1e-9,
-        1e308,
-        -1e308,
-        float("nan"),
-        float("inf"),
-    ),
+    *(None, True, False, 0, 1, -1, 2, 3, 1.5, -0.0, 1e-9, 1e308, -1e308, float("inf")),
     *(2**31, 2**31 - 1, 2**63, 2**64, -(2**63), 10**40, 10**400, "", "x", "0", "é", "nan", "[/x]"),
     *("\x1b[31mred", "a\nb", "../../x", "\ud800", "x" * 10_000, [], {}, [[]], [1, [2]], {"a": {}}),
-    *([0.5] * 3, {"x": 1}, [None], ["a"], [1e308] * 2, {"": ""}, [True], [2**70]),
+    *([0.5] * 3, {"x": 1}, [None], ["a"], [1e308] * 2, {"": ""}, [True], [2**70], float("nan")),
 ]
+_RIVAL = {
+    "num_envs": 2,
+    "batch_size": 2,
+    "n_epochs": 1,
+    "policy_kwargs": {"hidden_sizes": [4]},
+}
 SMALL = {
+    **dict.fromkeys(AGENTS, _RIVAL),
     "rl2": {
         "trials_per_iteration": 2,
         "trials_per_minibatch": 2,

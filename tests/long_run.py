@@ -14,6 +14,7 @@ import torch
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
+from metarl.envs.dynamics import half_cheetah_motors
 from metarl.experiments.runs import Run
 
 PARTS, ITERATIONS, EVALUATIONS = 10, 100, 20
@@ -31,7 +32,7 @@ def held():
 
 def main():
     torch.set_num_threads(1)
-    robots, plane = (
+    robots, plane = half_cheetah_motors(horizon=10), envs.navigation_2d(horizon=10)
         envs.make(
             "half-cheetah-vel",
         ),
