@@ -33,11 +33,6 @@ def held():
 def main():
     torch.set_num_threads(1)
     robots, plane = half_cheetah_motors(horizon=10), envs.navigation_2d(horizon=10)
-        envs.make(
-            "half-cheetah-vel",
-        ),
-        envs.navigation_2d(horizon=10),
-    )
     small = {"trials_per_iteration": 2, "trials_per_minibatch": 2, "n_epochs": 1}
     agents = [
         RL2(robots, seed=0, device="cpu", policy_kwargs={"hidden_size": 8}, **small),
