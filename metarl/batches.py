@@ -89,6 +89,8 @@ def as_batch(space: Space, values: Values) -> tuple[Values, bool]:
                 raise InvalidValueError(
                     f"expected observations of shape {leaf.shape}, got {rows.shape}"
                 )
-    except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
+    except InvalidValueError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError):
         raise InvalidValueError(f"expected observations of {space}, got {values!r:.200}") from None
     return batch, single
