@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from metarl.errors import MetarlError, check_at_least, check_at_most, printable
-from metarl.experiments import commands, listing
+from metarl.experiments import commands, comparing, listing
 from metarl.experiments.runs import MAX_THREADS
 from metarl.experiments.terminal import handling
 
@@ -127,7 +127,7 @@ def compare_command(
         output: Where to write the plot.
         trust: The module of the runs' family, which may be imported (default: those named before).
     """
-    commands.compare(runs, split=split, output=output, trust=trust)
+    comparing.compare(runs, split=split, output=output, trust=trust)
 
 
 def watch_command(

@@ -1,14 +1,12 @@
-"""What the command line does: train, resume, evaluate and compare runs."""
+"""What the command line does: train, resume, evaluate and film runs."""
 
 import contextlib
-import glob
 import json
 import math
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from metarl import Report, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
-from metarl.comparison import comparable, comparison_table, plot_reports
+from metarl.comparison import comparison_table, plot_reports
 from metarl.errors import (
     DivergedError,
     InvalidValueError,
@@ -31,7 +29,7 @@ from metarl.errors import (
 )
 from metarl.evaluation import check_size
 from metarl.experiments.restoring import build_agent, load_agent, restore
-from metarl.experiments.runs import Run
+from metarl.experiments.runs import Run, evaluation_name
 from metarl.experiments.terminal import handling, say
 from metarl.experiments.trust import remember
 from metarl.experiments.video import record_adaptation
@@ -314,73 +312,12 @@ def evaluate_run(
     # Another evaluation of the same split must not replace the run's own.
     name = None
     if settings != default:
-        name = _name(reports[0])
+        name = evaluation_name(reports[0])
     try:
         _show(run, reports, name)
     except StorageError as error:
         raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
     return reports
-
-
-def _name(report: Report) -> str:
-    """Return the name of an evaluation other than the run's own."""
-    return f"{report.split}-{report.num_tasks}x{report.num_episodes}-seed{report.seed}"
-
-
-def compare(
-    run_dirs: Sequence[Path], *, split: str, output: Path, trust: str | None = None
-) -> list[Report]:
-    """Print how several runs do on the same tasks as one table, and plot it.
-
-    The evaluations that runs have are used if they are of the same tasks. If not, all runs are
-    evaluated on as many tasks as the one with the fewest, and these evaluations are kept, too.
-    """
-    runs = [Run.open(run_dir) for run_dir in run_dirs]
-    families = {run.config["tasks"].removesuffix("-told") for run in runs}
-    if len(families) > 1:
-        raise InvalidValueError(
-            f"the runs are of different families and have no tasks in common: "
-            f"{', '.join(sorted(families))}"
-        )
-    reports = [Report.load(path) for path in _evaluations(runs, f"{glob.escape(split)}.json")]
-    if len(reports) < len(runs) or not comparable(reports):
-        num_tasks = min(run.config["evaluation"]["num_tasks"] for run in runs)
-        seed = runs[0].config["evaluation"]["seed"]
-        reports = [_evaluated(run, split, num_tasks, seed, trust) for run in runs]
-    reports = [
-        replace(report, agent=f"{report.agent} ({run_dir.name})")
-        for report, run_dir in zip(reports, run_dirs)
-    ]
-    say(comparison_table(reports))
-    plot_reports(reports, output)
-    say(f"\nadaptation curves: {output}")
-    return reports
-
-
-def _evaluations(runs: Sequence[Run], pattern: str) -> list[Path]:
-    """Return the first evaluation of each run whose name matches, of those that have one."""
-    found = [sorted(run.evaluation.glob(pattern)) for run in runs]
-    return [paths[0] for paths in found if paths]
-
-
-def _evaluated(run: Run, split: str, num_tasks: int, seed: int, trust: str | None) -> Report:
-    """Return an evaluation that the run has, or make it."""
-    for path in _evaluations([run], f"{glob.escape(split)}-{num_tasks}x*-seed{seed}.json"):
-        return Report.load(path)
-    say(f"evaluating {run.directory} on {num_tasks} tasks of {split}")
-    learner = load_agent(run, trust)
-    num_episodes = run.config["evaluation"]["num_episodes"]
-    report = evaluate(
-        learner,
-        learner.tasks,
-        split=split,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        seed=seed,
-    )
-    run.check_there()
-    report.save(run.evaluation, _name(report))
-    return report
 
 
 def watch(

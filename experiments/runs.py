@@ -25,7 +25,7 @@ from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_
 from metarl.errors import InvalidValueError, StorageError, check_names
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
 from metarl.files import atomic_write, remove_parts
-from metarl.report import versions
+from metarl.report import Report, versions
 
 try:
     import fcntl
@@ -202,6 +202,11 @@ class Run:
         for earlier in self.directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
         return Logger(str(self.directory), [TensorBoard(self.directory, suffix)])
+
+
+def evaluation_name(report: Report) -> str:
+    """Return the file name of an evaluation that must not replace the run's own."""
+    return f"{report.split}-{report.num_tasks}x{report.num_episodes}-seed{report.seed}"
 
 
 def git_commit() -> str | None:

@@ -17,7 +17,7 @@ from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
 from metarl.agents.presets import PRESETS, find_preset
 from metarl.errors import InvalidValueError, MissingPackageError
-from metarl.experiments import cli, commands
+from metarl.experiments import cli, commands, comparing
 from metarl.experiments.cli import main
 from metarl.experiments.runs import Run
 
@@ -286,7 +286,7 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     files = [sorted(Path(run, "evaluation").glob("*-7x*.json")) for run in runs]
     assert [Report.load(*paths).num_episodes for paths in files] == [10, 40]
     # What was made is not made again.
-    monkeypatch.setattr(commands, "evaluate", None)
+    monkeypatch.setattr(comparing, "evaluate", None)
     assert main(["compare", *runs]) == 0
 
 
@@ -596,8 +596,9 @@ def test_the_readme_has_commands():
 @pytest.mark.parametrize("words", README, ids=" ".join)
 def test_commands_of_the_readme_parse(words, monkeypatch):
     called = []
-    for name in ("train", "resume", "evaluate_run", "compare", "watch"):
+    for name in ("train", "resume", "evaluate_run", "watch"):
         monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
     assert main(list(words)) == 0
     if words[0] == "train":
