@@ -77,7 +77,7 @@ def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be above 0.*, got 0.0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate must be"),
         ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
-        ({"gamma": 1.5}, ValueError, r"gamma must be in \(0, 1\], got 1.5"),
+        ({"gamma": 1.5}, ValueError, r"gamma must be in \[0, 1\], got 1.5"),
         ({"gae_lambda": -0.1}, ValueError, r"gae_lambda must be in \[0, 1\], got -0.1"),
         ({"gae_lambda": 1.1}, ValueError, r"gae_lambda must be in \[0, 1\], got 1.1"),
         ({"clip_range": 0}, ValueError, "clip_range must be"),
