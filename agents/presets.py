@@ -51,21 +51,20 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
-# A beginning, not yet tuned. Acting for the next reward alone earns 99 % of the optimum, so a short
-# GAE, as in Duan et al. 2016, loses little and keeps the noise of later rewards out. The gates of
-# an LSTM can file a reward under its state and action.
+# A beginning: one seed, tabular-mdp-10, 2.7M env steps. A memory that recalls what was earned in
+# like states had 136 in a trial by then; an LSTM of 128 units 104 after 5M, and greedy play 149.
+# Acting for the next reward alone earns 99 % of the optimum, so a short horizon loses little.
 _TABULAR_MDPS = {
-    "trials_per_iteration": 512,
-    "first_episodes_per_trial": 2,
-    "trials_per_minibatch": 128,
-    "n_epochs": 3,
-    "learning_rate": 3e-3,
+    "trials_per_iteration": 128,
+    "trials_per_minibatch": 16,
+    "n_epochs": 2,
+    "learning_rate": 2e-3,
     "anneal": True,
-    "gamma": 0.99,
-    "gae_lambda": 0.3,
+    "gamma": 0.8,
+    "gae_lambda": 0.5,
     "ent_coef": 0.01,
     "normalize_reward": True,
-    "policy_kwargs": {"hidden_size": 128, "memory": "lstm", "separate_critic": True},
+    "policy_kwargs": {"hidden_size": 64, "memory": "episodic", "separate_critic": True},
 }
 
 # The policy goes on learning from few episodes: small steps, and a round of five episodes each.
@@ -167,7 +166,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "gridnavi*", 3_000_000, _SEARCH, num_eval_tasks=420),
     Preset("rl2", "navigation-sparse", 1_500_000, _SPARSE_SEARCH, num_eval_tasks=400),
-    Preset("rl2", "tabular-mdp-*", 30_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
+    Preset("rl2", "tabular-mdp-*", 12_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
     # has 0.5. A divergence of 0.02 instead of 0.01 needs half as many iterations, and the inner
