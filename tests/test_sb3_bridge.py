@@ -16,6 +16,7 @@ from metarl.agents.sb3.fine_tune import PPOAdaptation
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import FlatVecEnv, scaled, stretch
 from metarl.envs import from_gymnasium
+from metarl.errors import DivergedError
 from metarl.seeding import stream, stream_seed
 from metarl.trial import TrialInput
 
@@ -284,3 +285,14 @@ def test_rivals_take_images_and_actions_of_parts(tmp_path):
     assert np.array_equal(*chosen)
     assert family.make_vec(1).single_action_space.contains(chosen[0])
     assert set(FlatVecEnv(TaskVecEnv(family, 2)).reset()) == {"row", "pixels"}
+
+
+def test_a_training_that_diverges_ends_at_its_last_good_state():
+    agent = MultiTask(strolls(), seed=0, **{**FAST, "learning_rate": 1e20})
+    with pytest.raises(DivergedError, match=r"has diverged; lower learning_rate=1e\+20"):
+        agent.learn(10_000)
+    assert all(torch.isfinite(tensor).all() for tensor in agent.policy.parameters())
+    settings = {**ADAPTING, "adaptation_learning_rate": 1e20}
+    agent = FineTune(aim(), seed=0, **FAST, **settings).learn(1)
+    with pytest.raises(DivergedError, match=r"adaptation_learning_rate=1e\+20 gives no distri"):
+        evaluate(agent, aim(), num_tasks=1, num_episodes=60)

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from metarl.adaptation import Transition
 from metarl.agents.config import Count, Positive, Range
 from metarl.agents.saving import SelfAgent
-from metarl.agents.sb3.multi_task import MultiTask, PPOConfig
+from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, stretch
 from metarl.batches import map_leaves, take
@@ -211,6 +211,8 @@ class PPOAdaptation:
         self._space, self._action_space = agent.observation_space, agent.action_space
         self._seed = seed
         self._ppo = agent.updater()
+        rate = agent.config.adaptation_learning_rate
+        self._whose = f"a policy that learns with adaptation_learning_rate={rate}"
         self._learners = [
             agent.in_task(stream_seed(seed, "network", task)) for task in range(num_tasks)
         ]
@@ -227,7 +229,8 @@ class PPOAdaptation:
         if self._ended.all():
             self._learn()
         rows = flat(self._space, observations)
-        with global_streams(stream_seed(self._seed, "actions", self._num_steps)), torch.no_grad():
+        seed = stream_seed(self._seed, "actions", self._num_steps)
+        with global_streams(seed), torch.no_grad(), no_distribution(self._whose):
             parts = [self._act(task, take(rows, lanes)) for task, lanes in enumerate(self._lanes)]
         self._num_steps += 1
         seen, actions, values, log_probs = (
@@ -284,7 +287,8 @@ class PPOAdaptation:
         for task, (policy, _) in enumerate(self._learners):
             self._ppo.policy = policy
             self._ppo.rollout_buffer = self._buffer(self._lanes[task])
-            with global_streams(stream_seed(self._seed, "minibatches", self._num_steps, task)):
+            seed = stream_seed(self._seed, "minibatches", self._num_steps, task)
+            with global_streams(seed), no_distribution(self._whose):
                 self._ppo.train()
         self._steps = []
         self._ended[:] = False

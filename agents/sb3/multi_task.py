@@ -1,9 +1,10 @@
 """Multi-task learning: one policy for all tasks, by SB3's PPO. It does not adapt."""
 
+import contextlib
 import math
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, flat_space, 
 from metarl.agents.vision import Vision
 from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidValueError, check_at_least
+from metarl.errors import DivergedError, InvalidValueError, check_at_least
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values, image_shapes
 from metarl.vector import TaskVectorEnv
@@ -182,7 +183,7 @@ class MultiTask(MetaAgent[PPO]):
         ppo._last_episode_starts = np.ones(self.n_envs, dtype=np.bool_)
         forward = _Forward(on_step)
         forward.init_callback(ppo)
-        with global_streams(self._seed("actions")):
+        with global_streams(self._seed("actions")), no_distribution("the policy"):
             complete = ppo.collect_rollouts(venv, forward, ppo.rollout_buffer, ppo.n_steps)
         returns = np.array(forward.returns, dtype=np.float64).reshape(-1, 1)
         lengths = np.array(forward.lengths, dtype=np.int64).reshape(-1, 1)
@@ -191,8 +192,11 @@ class MultiTask(MetaAgent[PPO]):
     def _update(self, experience: PPO) -> None:
         done = self._saved_timesteps / max(self._total_timesteps, 1)
         experience._current_progress_remaining = 1.0 - min(done, 1.0)
-        with global_streams(self._seed("minibatches")):
-            experience.train()
+        try:
+            with global_streams(self._seed("minibatches")), no_distribution("the policy"):
+                experience.train()
+        except DivergedError as error:
+            raise self._diverged(str(error)) from None
 
     def _prepared(self, venv: VecEnv) -> VecEnv:
         """Return environments whose observations are as the policy takes them."""
@@ -355,6 +359,21 @@ class _Forward(BaseCallback):
                 active=np.ones_like(dones),
             )
         )
+
+
+@contextlib.contextmanager
+def no_distribution(whose: str) -> Iterator[None]:
+    """Turn PyTorch's refusal of a distribution's parameters into our error.
+
+    Raises:
+        DivergedError: If parameters were not finite.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected parameter"):
+            raise
+        raise DivergedError(f"{whose} gives no distribution of actions any more") from None
 
 
 def _normalized(venv: VecEnv, gamma: float) -> VecNormalize:
