@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from toys import BOX, aim, risk, strolls
 from toys import signposts as posts
 
-from metarl import Choice, Tasks, evaluate
+from metarl import Choice, Tasks, evaluate, rollout
 from metarl.agents import FineTune, FromScratch, MultiTask, SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import PPOAdaptation
 from metarl.agents.sb3.streams import global_streams
@@ -216,8 +216,6 @@ def test_what_a_task_is_learned_from_is_what_sb3_would_have_collected():
     env = family.make_vec(8)
     env.set_tasks(Tasks.stack([family.sample("train", 2, 5)[i // 4] for i in range(8)]))
     observations, _ = env.reset(seed=7)
-    from metarl import rollout
-
     lanes = [[] for _ in range(8)]
 
     def note(transition):

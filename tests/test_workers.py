@@ -8,7 +8,6 @@ from moody import MOODS, Moody
 
 from metarl import Choice, Uniform, evaluate, with_workers
 from metarl.agents import RL2
-from metarl.batches import take
 from metarl.envs import from_gymnasium, make
 from metarl.spaces import flatten
 from metarl.workers import WorkerError, WorkerVectorEnv
@@ -134,7 +133,6 @@ def test_agents_train_in_the_same_bits():
     ]  # fmt: skip
     states = [agent.network.state_dict() for agent in agents]
     assert all(np.array_equal(t, states[1][name]) for name, t in states[0].items())
-    assert take(np.arange(3), 1) == 1
 
 
 def test_a_number_of_workers_is_a_number():

@@ -165,7 +165,7 @@ class FromScratch(FineTune):
     def in_task(self, seed: int) -> tuple[ActorCriticPolicy, VecNormalize | None]:
         with global_streams(seed):
             policy = self._make_policy()
-        return policy, self._make_moments()
+        return policy, copy.deepcopy(self._normalize)  # of nothing, as there was no training
 
 
 @dataclass
