@@ -272,6 +272,43 @@ def test_profiles_contain_what_they_draw():
     assert np.abs(law.encode(drawn)).max() <= 1.0
 
 
+@pytest.mark.parametrize("degrees", [-8.0, 8.0])
+def test_climbing_is_paid_for_going_up_on_either_side(degrees):
+    along = one("half-cheetah-slope", task={"degrees": degrees})
+    climb = one("half-cheetah-climb", task={"degrees": degrees})
+    for action in random_actions(along, 20):
+        observations, rewards, *_ = along.step(action)
+        same, paid, *_ = climb.step(action)
+        np.testing.assert_array_equal(observations, same)
+        cost = 0.1 * np.square(action).sum(axis=1)
+        np.testing.assert_allclose(paid + cost, np.sign(degrees) * (rewards + cost), atol=1e-6)
+
+
+def test_climbs_lie_on_both_sides_and_shifted_ones_are_steeper():
+    tasks = envs.make("half-cheetah-climb")
+    for split, low, high in (("held_out", 1, 10), ("uphill", 10, 15), ("steep", 15, 20)):
+        degrees = tasks.sample(split, 1000, 0).columns["degrees"]
+        assert np.abs(degrees).min() >= low
+        assert np.abs(degrees).max() <= high
+        assert 400 < (degrees > 0.0).sum() < 600
+
+
+def test_varied_bodies_on_level_ground_are_what_their_task_says():
+    task = {"degrees": 30.0, "mass": 1.3, "strength": 0.8, "friction": 0.5}
+    env = one("half-cheetah-flat-varied", task=task)
+    model, nominal = env.batch.get_model(0), env.batch.model
+    assert model.body_subtreemass[0] == pytest.approx(1.3 * nominal.body_subtreemass[0])
+    np.testing.assert_allclose(model.body_inertia, 1.3 * nominal.body_inertia)
+    np.testing.assert_allclose(model.actuator_gear, 0.8 * nominal.actuator_gear)
+    np.testing.assert_allclose(model.geom_friction[:, 0], 0.5 * nominal.geom_friction[:, 0])
+    np.testing.assert_allclose(model.opt.gravity, 9.81 * np.array([-0.5, 0.0, -np.sqrt(0.75)]))
+    tasks = envs.make("half-cheetah-flat-varied")
+    assert not tasks.sample("held_out", 50, 0).columns["degrees"].any()
+    uphill = tasks.sample("uphill", 50, 0).columns
+    assert uphill["degrees"].min() >= 10.0
+    assert np.ptp(uphill["mass"]) > 0.5
+
+
 # Trouble.
 
 
