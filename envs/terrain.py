@@ -206,13 +206,14 @@ class EitherSide(Parameter):
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Array:
         magnitudes = rng.uniform(self.low, self.high, num_tasks)
-        return magnitudes * rng.choice((-1.0, 1.0), num_tasks)
+        return np.asarray(magnitudes * rng.choice((-1.0, 1.0), num_tasks))
 
     def contains(self, values: Array) -> NDArray[np.bool_]:
         return np.asarray((np.abs(values) >= self.low) & (np.abs(values) <= self.high))
 
     def encode(self, values: Array) -> NDArray[np.float32]:
-        return (values / self.high).astype(np.float32)[:, None]
+        scaled: NDArray[np.float32] = (values / self.high).astype(np.float32)
+        return scaled[:, None]
 
 
 def _steeper(train: float, shifted: float, steep: float) -> dict[str, Parameter]:
