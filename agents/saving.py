@@ -134,6 +134,7 @@ class SavedAgent(ABC):
         device: torch.device | str = "auto",
         verbose: int = 0,
         tensorboard_log: str | None = None,
+        **hyperparameters: Any,
     ) -> SelfAgent:
         """Read an agent. Nothing in the file is executed.
 
@@ -143,6 +144,7 @@ class SavedAgent(ABC):
             device: Where to put the parameters.
             verbose: As in the constructor.
             tensorboard_log: As in the constructor.
+            hyperparameters: Those that shall not be as they were saved.
 
         Returns:
             The agent, ready to be evaluated or to go on learning.
@@ -154,7 +156,7 @@ class SavedAgent(ABC):
         path, tensors, state = cls._read(path)
         with found_in(f"{str(path)!r} has damaged hyperparameters"):
             check_entries(state, {"hyperparameters": OBJECT})
-            config = cls.config_class.build(state["hyperparameters"])
+            config = cls.config_class.build({**state["hyperparameters"], **hyperparameters})
             check_seed(state.get("seed"))
         check_device(device)
         with found_in(repr(str(path))):  # what only the agent can check, such as its policy_kwargs
@@ -199,15 +201,37 @@ class SavedAgent(ABC):
             if saved.get(name) != own.get(name)
         }
 
+    def start_from(self, path: str | Path) -> None:
+        """Take over what a saved agent has learned, as if it were this one's random beginning.
+
+        Counters stay at zero, and optimisers begin anew.
+
+        Args:
+            path: What was given to ``save``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged or does not fit; the agent is then as it was.
+        """
+        path, tensors, state = self._read(path)
+        slots = tuple(f"{name}." for name in self._optimizers)
+        learned = {name: t for name, t in tensors.items() if not name.startswith(slots)}
+        self._restore(path, learned, {**state, "iteration": 0, "num_timesteps": 0})
+
     @classmethod
     def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
         path = with_suffix(path)
         tensors, state = load_checkpoint(path)
-        if state.get("agent") != cls.__name__:
+        if state.get("agent") not in cls.reads():
             raise InvalidValueError(
                 f"{str(path)!r} holds an agent of kind {state.get('agent')!r}, not {cls.__name__!r}"
             )
         return path, tensors, state
+
+    @classmethod
+    def reads(cls) -> tuple[str, ...]:
+        """Return the kinds of agents that this one can continue from."""
+        return (cls.__name__,)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from metarl.distribution import TaskDistribution
 from metarl.envs.image_folders import PREFIX
@@ -25,9 +26,28 @@ def parse_import(name: str) -> TaskDistribution | None:
         TypeError: If the attribute is neither.
         ValueError: If there is no such module or attribute.
     """
+    if locate(name) is None:
+        return None
+    tasks = load_attribute(name)
+    if callable(tasks):
+        tasks = tasks()
+    if not isinstance(tasks, TaskDistribution):
+        raise InvalidTypeError(
+            f"{name} must be a TaskDistribution or a function without arguments that returns "
+            f"one, got {tasks!r}; see metarl.envs.from_gymnasium"
+        )
+    return tasks
+
+
+def load_attribute(name: str) -> Any:
+    """Import what ``module:attribute`` leads to; the current directory is searched first.
+
+    Raises:
+        ValueError: If the name is none such, or there is no such module or attribute.
+    """
     location = locate(name)
     if location is None:
-        return None
+        raise InvalidValueError(f"expected a name such as my_module:attribute, got {name!r}")
     module_name, _, attribute = name.partition(":")
     # Console scripts, unlike `python -m`, do not search the current directory. Nothing else is to
     # be imported from there, so it is added only for a module that is there.
@@ -45,15 +65,7 @@ def parse_import(name: str) -> TaskDistribution | None:
         raise InvalidValueError(
             f"{module.__name__} has no {attribute!r}; {did_you_mean(attribute, names)}"
         )
-    tasks = getattr(module, attribute)
-    if callable(tasks):
-        tasks = tasks()
-    if not isinstance(tasks, TaskDistribution):
-        raise InvalidTypeError(
-            f"{name} must be a TaskDistribution or a function without arguments that returns "
-            f"one, got {tasks!r}; see metarl.envs.from_gymnasium"
-        )
-    return tasks
+    return getattr(module, attribute)
 
 
 def locate(name: str) -> str | None:

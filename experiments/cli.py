@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | resume | evaluate | compare | watch``."""
+"""The command line: ``metarl list | train | resume | evaluate | compare | watch | study``."""
 
 import os
 import shlex
@@ -12,12 +12,15 @@ import tyro
 from metarl.errors import MetarlError, check_at_least, check_at_most, printable
 from metarl.experiments import commands, comparing, listing
 from metarl.experiments.runs import MAX_THREADS
-from metarl.experiments.terminal import handling
+from metarl.experiments.studies import list_studies
+from metarl.experiments.studies.engine import run_study
+from metarl.experiments.terminal import handling, say
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Overrides = Annotated[
@@ -45,6 +48,7 @@ def train_command(
     device: str = "auto",
     threads: int = 1,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+    start: Path | None = None,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
@@ -57,6 +61,8 @@ def train_command(
         device: auto, cpu or cuda.
         threads: CPU threads of PyTorch. Another number rounds differently.
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
+        start: A saved agent to start from, such as another run's agent.safetensors (default: random
+            parameters).
     """
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
@@ -69,6 +75,7 @@ def train_command(
         seed=seed,
         device=device,
         overrides=overrides,
+        start=start,
         command=shlex.join(["metarl", *sys.argv[1:]]),
     )
 
@@ -154,6 +161,29 @@ def watch_command(
     )
 
 
+def study_command(
+    name: StudyName = None,
+    /,
+    processes: int | None = None,
+    budget: float = 1.0,
+    dry_run: bool = False,
+    results: Path | None = None,
+) -> None:
+    """Run what is missing of a study, or go on with it, then write its tables and figures.
+
+    Args:
+        name: The study; without one, the studies are listed. Your own: my_module:my_study.
+        processes: How many trainings at once (default: one for each core).
+        budget: A factor on the env steps of all trainings, for a rehearsal in a folder of its own.
+        dry_run: Say only what is missing and what it would cost.
+        results: Where records and agents are kept (default: experiments/results).
+    """
+    if name is None:
+        say(list_studies())
+        return
+    run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results)
+
+
 _LONGEST = 1000  # characters of an error
 
 COMMANDS = {
@@ -163,6 +193,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "compare": compare_command,
     "watch": watch_command,
+    "study": study_command,
 }
 
 

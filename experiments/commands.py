@@ -71,6 +71,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     overrides: Sequence[str] = (),
+    start: Path | None = None,
     command: str = "",
 ) -> list[Report]:
     """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
@@ -83,6 +84,7 @@ def train(
         seed: The seed of everything.
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
+        start: A saved agent to start from, instead of random parameters.
         command: The command line, for the record.
 
     Returns:
@@ -109,6 +111,8 @@ def train(
     check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
     learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
+    if start is not None:
+        learner.start_from(start)
     num_episodes = preset.num_eval_episodes
     if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
         parallel = learner.episodes_per_adaptation
@@ -129,6 +133,7 @@ def train(
                 "num_episodes": num_episodes,
                 "seed": EVALUATION_SEED,
             },
+            **({} if start is None else {"start": str(start)}),
             "command": command,
         },
     )
@@ -160,6 +165,8 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
         learner = build_agent(run, trust)
         if run.checkpoint.exists():
             restore(run, learner, run.checkpoint)
+        elif "start" in run.config:
+            learner.start_from(run.config["start"])
         return _train(run, learner)
 
 

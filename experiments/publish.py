@@ -23,8 +23,16 @@ RESULTS = Path("experiments/results/runs")
 README = Path("README.md")
 
 
-def publish(run: Run) -> Path:
+def publish(run: Run, path: Path | None = None) -> Path:
     """Copy what a complete run shows: configuration, training time, raw returns, the agent.
+
+    Args:
+        run: The run.
+        path: Where to write the record; the agent is written beside it. None takes
+            ``AGENT-TASKS-seedN.json`` in the folder of results.
+
+    Returns:
+        Where the record is.
 
     Raises:
         ValueError: If the run is not complete.
@@ -41,8 +49,9 @@ def publish(run: Run) -> Path:
         "training_seconds": round(sum(float(row["time/seconds"]) for row in rows), 1),
         "report": json.loads(evaluation.read_text()),
     }
-    name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
-    path = RESULTS / f"{name.replace(':', '-')}.json"
+    if path is None:
+        name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
+        path = RESULTS / f"{name.replace(':', '-')}.json"
     load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
     atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
     return path

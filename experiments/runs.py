@@ -24,13 +24,8 @@ from metarl.agents.base import MAX_TIMESTEPS
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
 from metarl.errors import InvalidValueError, StorageError, check_names
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
-from metarl.files import atomic_write, remove_parts
+from metarl.files import atomic_write, locked, remove_parts
 from metarl.report import Report, versions
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
 
@@ -111,7 +106,7 @@ class Run:
             )
         try:
             config = parse_json(path.read_bytes())
-            check_entries(config, _CONFIG)
+            check_entries(config, _CONFIG | ({"start": STRING} if "start" in config else {}))
             settings = [entry.partition(".")[2] for entry in _CONFIG if "." in entry]
             check_names(config["evaluation"], settings, "entry of 'evaluation':")
         except ValueError as error:
@@ -122,21 +117,15 @@ class Run:
     def exclusive(self) -> Iterator[None]:
         """Keep other processes from training the same run for a while.
 
-        The lock ends with the process, however that ends. Where there is no ``flock`` (Windows),
-        nothing is locked.
-
         Raises:
             BlockingIOError: If another process has the run.
         """
-        with (self.directory / "config.json").open("r+") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise BlockingIOError(
-                        f"{str(self.directory)!r} is being trained by another process; wait for "
-                        "it, or stop it first"
-                    ) from None
+        with locked(self.directory / "config.json") as free:
+            if not free:
+                raise BlockingIOError(
+                    f"{str(self.directory)!r} is being trained by another process; wait for it, or "
+                    "stop it first"
+                )
             yield
 
     @property

@@ -36,6 +36,7 @@ def evaluate(
     episodes_per_adaptation: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
+    given: Tasks | None = None,
 ) -> Report:
     """Let an agent adapt to tasks and measure the return of every adaptation episode.
 
@@ -61,6 +62,8 @@ def evaluate(
             lets one choose (MAML); None takes the agent's.
         seed: The seed of everything.
         deterministic: Whether the agent takes its most likely actions instead of sampling.
+        given: Tasks to judge the agent on, instead of ``num_tasks`` drawn ones: those of a grid,
+            for example. ``split`` is then what the report calls them, and must name no split.
 
     Returns:
         The report, with raw returns of shape (num_tasks, num_episodes).
@@ -78,7 +81,15 @@ def evaluate(
             f"{agent!r} cannot be evaluated: it lacks `name`, `episodes_per_adaptation` or "
             "`adaptation(num_tasks)`"
         )
-    check_names([split], tasks.splits, f"split of {tasks.name!r}:")
+    if given is None:
+        check_names([split], tasks.splits, f"split of {tasks.name!r}:")
+    elif split in tasks.splits:
+        raise InvalidValueError(
+            f"given tasks are not drawn from the split {split!r} of {tasks.name!r}: call them "
+            "something else, with split="
+        )
+    else:
+        num_tasks = len(given)
     if episodes_per_adaptation is not None:
         check_at_least(1, episodes_per_adaptation=episodes_per_adaptation)
     parallel = episodes_per_adaptation or agent.episodes_per_adaptation
@@ -86,7 +97,7 @@ def evaluate(
         num_episodes = parallel * math.ceil(tasks.episodes_per_trial / parallel)
     check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
     check_size(num_tasks, num_episodes)
-    sampled = tasks.sample(split, num_tasks, seed)
+    sampled = tasks.sample(split, num_tasks, seed) if given is None else given
     played = play(
         agent,
         tasks,
@@ -96,7 +107,7 @@ def evaluate(
         seed=stream(seed, "evaluation"),
         deterministic=deterministic,
     )
-    overlap = tasks.overlap(split)
+    overlap = tasks.overlap(split) if given is None else None
     return Report(
         agent=agent.name,
         family=tasks.name,

@@ -1,10 +1,17 @@
 """Files that are whole at every moment."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from metarl.errors import InvalidValueError, StorageError, check_types
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PART = ".part"
 
@@ -58,6 +65,23 @@ def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False
         raise
     except OSError as error:  # it names the temporary file, or none
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[bool]:
+    """Lock a file for a while, and say whether that worked: whether no other process has it.
+
+    The lock ends with the process, however that ends. Where there is no ``flock`` (Windows),
+    nothing is locked. A missing file is made.
+    """
+    with Path(path).open("a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        yield True
 
 
 def remove_parts(folder: str | Path) -> None:

@@ -12,8 +12,8 @@ from metarl.files import atomic_write
 from metarl.summary import STATISTIC_NAMES, Summary
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_STYLES = ("-", "--", ":")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+STYLES = ("-", "--", ":")
 
 
 def plot_curves(
@@ -38,13 +38,13 @@ def plot_curves(
     for index, (agent, summary) in enumerate(curves):
         # A point stands in the middle of its episodes, counted from 1.
         episodes = [0.5 * (start + 1 + stop) for start, stop in summary.groups]
-        color = _COLORS[index % len(_COLORS)]
+        color = COLORS[index % len(COLORS)]
         axes.plot(
             episodes,
             summary.center,
             label=agent,
             color=color,
-            linestyle=_STYLES[index // len(_COLORS) % len(_STYLES)],
+            linestyle=STYLES[index // len(COLORS) % len(STYLES)],
             linewidth=2.2 if index == 0 else 1.4,
             marker="o" if len(episodes) <= 12 else None,
             markersize=4,

@@ -115,6 +115,10 @@ class FineTune(MultiTask):
             )
         return PPOAdaptation(self, num_tasks, num_episodes, seed)
 
+    @classmethod
+    def reads(cls) -> tuple[str, ...]:
+        return (cls.__name__, MultiTask.__name__)  # training is the same
+
     def in_task(self, seed: int) -> tuple[ActorCriticPolicy, VecNormalize | None]:
         """Return what a new task begins with: a policy, and the moments it normalises by."""
         with global_streams(seed):

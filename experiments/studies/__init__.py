@@ -1,0 +1,39 @@
+"""Studies: what is claimed, tested on one engine. ``metarl study NAME`` runs one.
+
+A file for each study holds what is asked and the matrix of trainings and judgings, as data;
+``study.py`` says what these are, ``jobs.py`` does one of them, ``engine.py`` all that are missing,
+and ``results.py`` shows what came out.
+"""
+
+import importlib
+
+from metarl.envs.loading import load_attribute
+from metarl.errors import InvalidTypeError, check_names
+from metarl.experiments.studies.study import Study
+
+STUDIES = {
+    "flat-to-uphill": "flat_to_uphill",
+}
+"""The module of each study; its attribute ``STUDY`` is the study."""
+
+
+def find_study(name: str) -> Study:
+    """Return the study of that name, or a user's own as ``module:attribute``.
+
+    Raises:
+        TypeError: If what the name leads to is no study.
+        ValueError: If there is no such study.
+    """
+    if ":" in name:
+        study = load_attribute(name)
+    else:
+        check_names([name], STUDIES, "study")
+        study = importlib.import_module(f"{__name__}.{STUDIES[name]}").STUDY
+    if not isinstance(study, Study):
+        raise InvalidTypeError(f"{name!r} must be a Study, got {study!r:.50}")
+    return study
+
+
+def list_studies() -> str:
+    """Return the names of all studies, each with what it asks."""
+    return "\n".join(f"{name}: {find_study(name).question}" for name in STUDIES)

@@ -1,0 +1,314 @@
+"""The engine of studies: what is missing is done, each job in a process of its own.
+
+Jobs are claimed by locks and known by their records, so a study goes on after a kill at any
+moment, and two engines on one study do nothing twice.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from metarl.errors import InvalidValueError, check_at_least, check_at_most
+from metarl.experiments.commands import Interrupted
+from metarl.experiments.studies import find_study
+from metarl.experiments.studies.jobs import Job, Places, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.study import Study
+from metarl.experiments.terminal import handling, say
+from metarl.tables import plain_table
+
+ELSEWHERE = 75
+"""The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
+NICENESS = 10
+LOOK_AGAIN_SECONDS = 15.0
+SAY_SECONDS = 60.0
+
+_USUAL_RATE = 10_000.0  # env steps a second, where nothing is known of an agent
+_USUAL_JUDGING_SECONDS = 60.0
+
+
+@dataclass
+class Process:
+    """A job under way."""
+
+    job: Job
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+@dataclass
+class Engine:
+    """Runs what is missing of a study.
+
+    Attributes:
+        name: What leads to the study, as on the command line.
+        study: The study.
+        places: Where it reads and writes.
+        processes: How many jobs are done at once.
+    """
+
+    name: str
+    study: Study
+    places: Places
+    processes: int
+    _running: list[Process] = field(default_factory=list)
+    _failed: dict[str, Path] = field(default_factory=dict)
+    _elsewhere: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.jobs = jobs_of(self.study, self.places)
+        for job in self.jobs:
+            if isinstance(job, TrainingJob) and job.record.is_file():
+                job.check()
+
+    def missing(self) -> list[Job]:
+        """Return the jobs whose record is not there."""
+        return [job for job in self.jobs if not job.record.is_file()]
+
+    def run(self) -> None:
+        """Do what is missing.
+
+        Raises:
+            Interrupted: If the user stops it.
+            ValueError: If jobs have failed; the others were done.
+        """
+        said = 0.0
+        with handling(_interrupt, "SIGTERM", "SIGHUP"):
+            try:
+                while self._step():
+                    if time.monotonic() - said >= SAY_SECONDS:
+                        self._say_progress()
+                        said = time.monotonic()
+                    time.sleep(0.5)
+            except KeyboardInterrupt:
+                self._stop()
+                raise Interrupted(
+                    f"interrupted; continue with: metarl study {shlex.quote(self.name)}"
+                ) from None
+        if self._failed:
+            logs = ", ".join(f"{key} ({path})" for key, path in self._failed.items())
+            raise InvalidValueError(
+                f"{len(self._failed)} jobs failed, and those that need them wait: {logs}; once "
+                f"that is mended, continue with: metarl study {shlex.quote(self.name)}"
+            )
+
+    def _step(self) -> bool:
+        """Take note of what has ended, start what can start; return whether there is more to do."""
+        for running in [each for each in self._running if each.process.poll() is not None]:
+            self._running.remove(running)
+            status, key = running.process.returncode, running.job.key
+            if status == ELSEWHERE:
+                self._elsewhere[key] = time.monotonic() + LOOK_AGAIN_SECONDS
+            elif status:
+                self._failed[key] = running.log
+                say(f"failed: {key}; its output: {running.log}", sys.stderr)
+            else:
+                say(f"done: {key}")
+        missing = self.missing()
+        hopeless = set(self._failed)
+        for job in missing:  # jobs come after those they need
+            if any(other.key in hopeless for other in job.needs):
+                hopeless.add(job.key)
+        for job in self._ready(missing, hopeless):
+            if len(self._running) >= self.processes:
+                break
+            self._running.append(self._start(job))
+        return bool(self._running) or any(job.key not in hopeless for job in missing)
+
+    def _ready(self, missing: Sequence[Job], hopeless: set[str]) -> Iterator[Job]:
+        under_way = {running.job.key for running in self._running}
+        for job in missing:
+            if job.key in under_way or job.key in hopeless:
+                continue
+            if self._elsewhere.get(job.key, 0.0) > time.monotonic():
+                continue
+            if all(other.record.is_file() for other in job.needs):
+                yield job
+
+    def _start(self, job: Job) -> Process:
+        log = self.places.work / "logs" / f"{job.file_name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", __spec__.name, self.name, job.key]
+        command += ["--budget", str(self.study.budget)]
+        command += ["--results", str(self.places.results), "--work", str(self.places.work)]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C is the engine's to pass on
+            )
+        return Process(job, process, log)
+
+    def _stop(self) -> None:
+        """Let trainings save what they have learned, and end."""
+        for running in self._running:
+            running.process.terminate()
+        for running in self._running:
+            try:
+                running.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                running.process.kill()
+
+    # What is left to do.
+
+    def _say_progress(self) -> None:
+        missing = self.missing()
+        parts = []
+        for running in self._running:
+            job = running.job
+            share = ""
+            if isinstance(job, TrainingJob):
+                share = f" {min(job.env_steps_done() / job.env_steps, 1.0):.0%}"
+            parts.append(f"{job.key}{share}")
+        left = sum(self.seconds_left(missing)) / max(1, min(self.processes, len(missing)))
+        say(
+            f"{len(self.jobs) - len(missing)} of {len(self.jobs)} jobs done, about "
+            f"{_duration(left)} left: {'; '.join(parts) or 'waiting for another process'}"
+        )
+
+    def seconds_left(self, jobs: Iterable[Job]) -> list[float]:
+        """Estimate how long jobs will take: by records of the like, where there are any."""
+        rates = _rates(self.places)
+        judgings = [
+            json.loads(job.record.read_text())["seconds"]
+            for job in self.jobs
+            if not isinstance(job, TrainingJob) and job.record.is_file()
+        ]
+        judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
+        seconds = []
+        for job in jobs:
+            if isinstance(job, TrainingJob):
+                of_agent = rates.get(job.training.agent, {})
+                usual = float(np.mean(list(of_agent.values()))) if of_agent else _USUAL_RATE
+                rate = of_agent.get(job.training.family, usual)
+                seconds.append((job.env_steps - job.env_steps_done()) / rate)
+            else:
+                seconds.append(judging)
+        return seconds
+
+    def plan(self) -> str:
+        """Return what is missing as a table, with what it is likely to take."""
+        missing = self.missing()
+        seconds = self.seconds_left(missing)
+        rows = [
+            (job.training.name, f"{job.env_steps / 1e6:g}M", _duration(cost))
+            for job, cost in zip(missing, seconds)
+            if isinstance(job, TrainingJob)
+        ]
+        judgings = [cost for job, cost in zip(missing, seconds) if not isinstance(job, TrainingJob)]
+        rows.append((f"{len(judgings)} judgings", "", _duration(sum(judgings))))
+        total = sum(seconds)
+        return "\n".join(
+            [
+                f"{self.study.name}: {len(missing)} of {len(self.jobs)} jobs are missing",
+                plain_table(("training", "env steps", "about"), rows, left=1),
+                f"in all about {_duration(total)} of one core, "
+                f"{_duration(total / self.processes)} with {self.processes} processes",
+            ]
+        )
+
+
+def _rates(places: Places) -> dict[str, dict[str, float]]:
+    """Return the env steps a second of published trainings, by agent and family."""
+    rates: dict[str, dict[str, float]] = {}
+    for path in sorted(places.trained.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads(path.read_text())
+            of_agent = rates.setdefault(record["config"]["agent"], {})
+            rate = record["env_steps"] / max(record["training_seconds"], 1.0)
+            of_agent[record["config"]["tasks"]] = rate
+    return rates
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run_study(
+    name: str,
+    *,
+    processes: int | None = None,
+    budget: float = 1.0,
+    dry_run: bool = False,
+    results: Path | None = None,
+) -> None:
+    """Run what is missing of a study, then write its tables, figures and page.
+
+    Args:
+        name: The study's name, or ``module:attribute`` of your own.
+        processes: How many jobs at once; None takes one for each core.
+        budget: A factor on the env steps of all trainings. Results of a part of the budget go to
+            a folder of their own.
+        dry_run: Whether to say only what is missing and what it would cost.
+        results: The folder of results; None takes ``experiments/results``, or with a part of the
+            budget ``runs/studies/budget-B``.
+
+    Raises:
+        Interrupted: If the user stops it.
+        ValueError: If there is no such study, a number is out of its range, or jobs have failed.
+    """
+    from metarl.experiments.studies.results import write_results  # matplotlib takes its time
+
+    processes = processes or os.cpu_count() or 1
+    check_at_least(1, processes=processes)
+    check_at_least(0.0, budget=budget)
+    check_at_most(1.0, budget=budget)
+    places = places_for(budget, results)
+    engine = Engine(name, find_study(name).scaled(budget), places, processes)
+    if dry_run:
+        say(engine.plan())
+        return
+    missing = len(engine.missing())
+    say(f"{engine.study.name}: {len(engine.jobs) - missing} of {len(engine.jobs)} jobs are done")
+    engine.run()
+    for path in write_results(engine.study, places):
+        say(f"written: {path}")
+
+
+def places_for(budget: float, results: Path | None) -> Places:
+    """Return where a study with that budget reads and writes."""
+    work = Path("runs/studies")
+    if budget < 1.0:
+        work /= f"budget-{budget:g}"
+    elif results is None:
+        return Places(Path("experiments/results"), work, pages=Path("docs/results"))
+    return Places(results or work, work, pages=results or work)
+
+
+def _work(
+    name: Annotated[str, tyro.conf.Positional],
+    key: Annotated[str, tyro.conf.Positional],
+    budget: float,
+    results: Path,
+    work: Path,
+) -> int:
+    """Do one job of a study: what the engine starts in processes of its own."""
+    os.nice(NICENESS)
+    for job in jobs_of(find_study(name).scaled(budget), Places(results, work, pages=results)):
+        if job.key == key:
+            return 0 if perform(job) else ELSEWHERE
+    raise InvalidValueError(f"the study {name!r} has no job {key!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(_work))

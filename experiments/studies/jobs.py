@@ -1,0 +1,282 @@
+"""The jobs of a study: trainings, and judgings of what was trained. Each leaves one record.
+
+A job is done when its record is there, whoever wrote it: this engine or another, now or long ago.
+"""
+
+import contextlib
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl import Agent, Report, TaskDistribution, envs, evaluate
+from metarl.agents import AGENTS, MetaAgent
+from metarl.agents.baselines import RandomActions
+from metarl.errors import InvalidValueError
+from metarl.experiments import commands, publish
+from metarl.experiments.runs import Run, git_commit
+from metarl.experiments.studies.study import Judging, Learner, Study, Training
+from metarl.files import atomic_write, locked
+from metarl.report import versions
+
+DECIMALS = 3
+"""Of the returns in records: their files are kept in the repository."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study reads and writes.
+
+    Attributes:
+        results: Records and trained agents.
+        work: Run directories of trainings under way, locks and logs.
+        pages: What is written for readers: pages and figures.
+    """
+
+    results: Path
+    work: Path
+    pages: Path
+
+    @property
+    def trained(self) -> Path:
+        """The folder of trained agents, which all studies share."""
+        return self.results / "runs"
+
+    def agent(self, training: Training) -> Path:
+        """Return where the agent of a training is."""
+        return self.trained / f"{training.name}.safetensors"
+
+
+class _Job:
+    """What both kinds of jobs have.
+
+    Attributes:
+        key: What the job is called.
+    """
+
+    key: str
+
+    @property
+    def file_name(self) -> str:
+        """The key as a file name."""
+        return self.key.replace("/", "-").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class TrainingJob(_Job):
+    """Trains an agent, and publishes its record."""
+
+    training: Training
+    places: Places
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"train {self.training.name}"
+
+    @property
+    def record(self) -> Path:
+        return self.places.trained / f"{self.training.name}.json"
+
+    @property
+    def run_directory(self) -> Path:
+        return self.places.work / "trainings" / self.training.name
+
+    @property
+    def needs(self) -> "list[TrainingJob]":
+        start = self.training.start
+        return [] if start is None else [TrainingJob(start, self.places)]
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps of the whole training."""
+        return self.training.total_timesteps
+
+    def env_steps_done(self) -> int:
+        """Return how far the training is, as its log says."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            rows = Run(self.run_directory, {}).progress()
+            return int(float(rows[-1]["time/total_timesteps"])) if rows else 0
+        return 0
+
+    def check(self) -> None:
+        """Raise if the record that is there is of another training.
+
+        Raises:
+            ValueError: If it is.
+        """
+        config = json.loads(self.record.read_text())["config"]
+        own = self.training
+        expected = (own.agent, own.family, own.seed, own.total_timesteps)
+        found = tuple(config[name] for name in ("agent", "tasks", "seed", "total_timesteps"))
+        if found != expected:
+            raise InvalidValueError(
+                f"{str(self.record)!r} is of another training: expected (agent, tasks, seed, "
+                f"total_timesteps) = {expected}, got {found}; move it away to train anew"
+            )
+
+    def run(self) -> None:
+        """Train, or go on training, and publish."""
+        training, directory = self.training, self.run_directory
+        start = training.start
+        if not (directory / "config.json").is_file():
+            commands.train(
+                training.agent,
+                training.family,
+                run_dir=directory,
+                total_timesteps=training.total_timesteps,
+                seed=training.seed,
+                device="cpu",
+                overrides=overrides_of(training),
+                start=None if start is None else self.places.agent(start),
+                command=command_of(training),
+            )
+        elif not Run.open(directory).agent.exists():
+            commands.resume(directory)
+        publish.publish(Run.open(directory), self.record)
+
+
+def overrides_of(training: Training) -> list[str]:
+    """Return the hyperparameters that are not the preset's, as the command line takes them."""
+    return [f"{name}={json.dumps(value)}" for name, value in training.hyperparameters.items()]
+
+
+def command_of(training: Training) -> str:
+    """Return what to type to repeat a training."""
+    parts = ["metarl", "train", training.agent, training.family, "--seed", str(training.seed)]
+    parts += ["--total-timesteps", str(training.total_timesteps)]
+    for override in overrides_of(training):
+        parts += ["--set", override]
+    if training.start is not None:
+        parts += ["--start", f"{training.start.name}.safetensors"]
+    return shlex.join(parts)
+
+
+@dataclass(frozen=True)
+class JudgingJob(_Job):
+    """Judges one learner on the tasks that all learners meet, and writes the raw returns."""
+
+    study: Study
+    judging: Judging
+    learner: Learner
+    seed: int
+    places: Places
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"judge {self.study.name}/{self.judging.name}/{self.learner.slug(self.seed)}"
+
+    @property
+    def record(self) -> Path:
+        folder = self.places.results / self.study.name / self.judging.name
+        return folder / f"{self.learner.slug(self.seed)}.json"
+
+    @property
+    def needs(self) -> list[TrainingJob]:
+        training = self.learner.training(self.seed, self.study)
+        return [] if training is None else [TrainingJob(training, self.places)]
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps of training: none."""
+        return 0
+
+    def run(self) -> None:
+        """Judge, and write the record."""
+        started = time.perf_counter()
+        agent, family = self._agent()
+        num_episodes = self.learner.episodes or self.judging.num_episodes
+        report = evaluate(
+            agent,
+            family,
+            split=self.judging.name,
+            given=self.judging.tasks(family),
+            num_episodes=num_episodes,
+            seed=self.judging.seed,
+        )
+        training = self.learner.training(self.seed, self.study)
+        record = {
+            "command": f"metarl study {self.study.name}",
+            "learner": self.learner.label,
+            "seed": self.seed,
+            "training": None if training is None else training.name,
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "report": {
+                **report.to_json(),
+                "agent": self.learner.label,
+                "returns": report.returns.round(DECIMALS).tolist(),
+            },
+        }
+        atomic_write(self.record, json.dumps(record, separators=(",", ":")) + "\n")
+
+    def _agent(self) -> tuple[Agent, TaskDistribution]:
+        """Return the agent, and the view of the judging's family that it sees."""
+        learner, told = self.learner, (self.learner.family or "").endswith("-told")
+        family = envs.make(self.judging.family)
+        family = family.told() if told else family
+        if learner.agent == "random":
+            return RandomActions(family), family
+        agent_class: type[MetaAgent[Any]] = AGENTS[learner.agent]
+        training = learner.training(self.seed, self.study)
+        settings = {**learner.adaptation, "device": "cpu"}
+        if training is None:
+            return agent_class.from_preset(family, seed=self.seed, **settings), family
+        return agent_class.load(self.places.agent(training), family, **settings), family
+
+
+Job = TrainingJob | JudgingJob
+
+
+def jobs_of(study: Study, places: Places) -> list[Job]:
+    """Return all jobs of a study, each after those it needs, and none twice."""
+    jobs: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        for other in job.needs:
+            add(other)
+        jobs.setdefault(job.key, job)
+
+    for judging in study.judgings:
+        for seed in study.seeds:  # a whole comparison first, then its repetition
+            for learner in study.learners[judging.name]:
+                if seed in seeds_of(learner, study):
+                    add(JudgingJob(study, judging, learner, seed, places))
+    return list(jobs.values())
+
+
+def seeds_of(learner: Learner, study: Study) -> Sequence[int]:
+    """Return the seeds a learner is judged with: without a training there is nothing to repeat."""
+    return study.seeds[:1] if learner.family is None else study.seeds
+
+
+def perform(job: Job) -> bool:
+    """Do a job unless it is done; return False if another process is doing it."""
+    torch.set_num_threads(1)
+    lock = job.places.work / "locks" / job.file_name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock) as mine:
+        if mine and not job.record.is_file():
+            job.run()
+        return mine
+
+
+def load_reports(
+    study: Study, judging: Judging, places: Places
+) -> dict[Learner, list[tuple[int, Report]]]:
+    """Return what is known of a judging: for each learner its seeds and reports."""
+    found: dict[Learner, list[tuple[int, Report]]] = {}
+    learners: Sequence[Learner] = study.learners[judging.name]
+    for learner in learners:
+        found[learner] = []
+        for seed in seeds_of(learner, study):
+            path = JudgingJob(study, judging, learner, seed, places).record
+            if path.is_file():
+                report = Report.from_json(json.loads(path.read_text())["report"])
+                found[learner].append((seed, report))
+    return found

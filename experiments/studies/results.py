@@ -1,0 +1,243 @@
+"""What a study has shown: a page with tables and figures, made from the records alone."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
+from numpy.typing import NDArray
+
+from metarl import Report, envs
+from metarl.experiments.studies.jobs import JudgingJob, Places, command_of, jobs_of, load_reports
+from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.files import atomic_write
+from metarl.parameters import Uniform
+from metarl.plotting import COLORS, STYLES
+from metarl.splits import Columns, Independent
+from metarl.summary import STATISTIC_NAMES
+from metarl.tables import interval, number
+
+Reports = Mapping[Learner, Sequence[tuple[int, Report]]]
+Mask = NDArray[np.bool_]
+
+
+def write_results(study: Study, places: Places) -> list[Path]:
+    """Write a study's page and its figures, of what is known by now.
+
+    Returns:
+        What was written: the page first.
+    """
+    page = places.pages / f"{study.name}.md"
+    sections, figures = [], []
+    for judging in study.judgings:
+        reports = {
+            learner: found
+            for learner, found in load_reports(study, judging, places).items()
+            if found
+        }
+        if not reports:
+            continue
+        drawn = [_save(figure_over_episodes(judging, reports), page, judging.name, "episodes")]
+        for parameter in judging.values:
+            figure = figure_over_values(judging, parameter, reports)
+            drawn.append(_save(figure, page, judging.name, parameter))
+        sections.append(_section(judging, reports, drawn))
+        figures += drawn
+    atomic_write(page, _page(study, sections, places))
+    return [page, *figures]
+
+
+def _page(study: Study, sections: Sequence[str], places: Places) -> str:
+    trainings, judged = [], []
+    for job in jobs_of(study, places):
+        if isinstance(job, JudgingJob):
+            judged.append(job.record.is_file())
+            continue
+        if job.record.is_file():
+            record = json.loads(job.record.read_text())
+            minutes = f"{record['training_seconds'] / 60:.1f} min"
+            steps = f"{record['env_steps'] / 1e6:.1f}M"
+            commit = (record["config"]["git_commit"] or "")[:9]
+            cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
+        else:
+            cells = (f"`{command_of(job.training)}`", "", "not yet trained", "")
+        trainings.append(f"| {' | '.join(cells)} |")
+    notes = [
+        f"{learner.label}: {learner.note}"
+        for learner in dict.fromkeys(each for group in study.learners.values() for each in group)
+        if learner.note
+    ]
+    caveats = [*study.caveats, *dict.fromkeys(notes)]
+    if not all(judged):
+        caveats.append(f"Unfinished: {sum(judged)} of {len(judged)} judgings are in.")
+    return "\n".join(
+        [
+            f"# {study.name}",
+            "",
+            f"**Question.** {study.question}",
+            "",
+            *(["**Answer.** " + study.answer.strip(), ""] if study.answer else []),
+            *sections,
+            "## What this is not",
+            "",
+            *(f"- {caveat}" for caveat in caveats),
+            "- Intervals are over tasks, for each seed; seeds are rows of their own.",
+            "",
+            "## Commands",
+            "",
+            f"`metarl study {study.name}` runs what is missing and writes this page; "
+            f"`metarl study {study.name} --dry-run` says what it would cost. The raw returns are "
+            f"in `experiments/results/{study.name}/`, the trained agents in "
+            "`experiments/results/runs/`. The trainings, on one core each:",
+            "",
+            "| command | env steps | time | commit |",
+            "|---|---|---|---|",
+            *trainings,
+            "",
+        ]
+    )
+
+
+def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str:
+    first = next(iter(reports.values()))[0][1]
+    where = f"{first.num_tasks} tasks of `{judging.family}`"
+    if judging.values:
+        grids = (
+            f"{name} from {min(values):g} to {max(values):g}, {judging.num_tasks} tasks each"
+            for name, values in judging.values.items()
+        )
+        where = f"{where}: {'; '.join(grids)}"
+    lines = [f"## {judging.name}", "", f"{where}.", ""]
+    for figure in figures:
+        lines += [f"![{judging.name}: {figure.stem}]({figure.name})", ""]
+    for name in _groups(judging):
+        if judging.groups:
+            lines += [f"**{name}**", ""]
+        lines += [*_table(judging, name, reports), ""]
+    lines += [
+        f"Return of an episode, {STATISTIC_NAMES[first.statistic]} over tasks with its 95% "
+        "interval: before any experience, after one round of it (an episode, or the K that an "
+        "agent adapts by), and at the end; and the mean difference task by task.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(judging: Judging, group: str, reports: Reports) -> list[str]:
+    """Return a Markdown table of one group of tasks, each learner and seed in a row."""
+    lines = [
+        "| learner | seed | first | after 1 | last | episodes | last minus first |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for learner, found in reports.items():
+        for seed, report in found:
+            part = report.select(_groups(judging)[group](report))
+            rounds = part.groups(part.num_episodes)
+            curve = part.summary(rounds)
+            ends = [0, 1 if len(rounds) > 1 else 0, len(rounds) - 1]
+            cells = [
+                f"{number(curve.center[i])} ({interval(curve.low[i], curve.high[i])})" for i in ends
+            ]
+            gain, low, high = part.improvement()
+            lines.append(
+                f"| {learner.label} | {seed} | {' | '.join(cells)} | {part.num_episodes} "
+                f"| {number(gain)} ({interval(low, high)}) |"
+            )
+    return lines
+
+
+def _groups(judging: Judging) -> dict[str, Callable[[Report], Mask]]:
+    if not judging.groups:
+        return {"all": lambda report: np.ones(report.num_tasks, dtype=np.bool_)}
+
+    def selector(condition: Callable[[Columns], Mask]) -> Callable[[Report], Mask]:
+        return lambda report: condition(report.tasks.columns)
+
+    return {name: selector(condition) for name, condition in judging.groups.items()}
+
+
+def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
+    """Draw return against episodes of experience: all learners, one panel for each group of tasks.
+
+    A line is the mean over seeds; the band goes from the least lower to the greatest upper end of
+    the seeds' intervals.
+    """
+    groups = _groups(judging)
+    figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (name, select) in zip(panels, groups.items()):
+        for index, (learner, found) in enumerate(reports.items()):
+            curves = [report.select(select(report)).curve()[1] for _, report in found]
+            before = [max(start, 0.5) for start, _ in curves[0].groups]
+            style = {"color": COLORS[index % len(COLORS)], "linestyle": _style(index)}
+            center = np.mean([curve.center for curve in curves], axis=0)
+            low = np.min([curve.low for curve in curves], axis=0)
+            high = np.max([curve.high for curve in curves], axis=0)
+            # The level that was reached last holds to the right: nothing is learned any more.
+            axes.plot(before, center, label=learner.label, marker="o", markersize=3, **style)
+            axes.fill_between(before, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"], minor=False)
+        axes.set_xticks([], minor=True)
+        title = judging.name if name == "all" else f"{judging.name}: {name}"
+        axes.set_title(title, loc="left", fontsize="medium")
+        axes.set(xlabel="episodes of experience in the task")
+        _tidy(axes)
+    panels[0].set_ylabel("return of the next episode")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Figure:
+    """Draw return against a parameter's value: the first round of episodes, and the last.
+
+    A line is the mean over seeds and tasks; the range of training is shaded.
+    """
+    figure = Figure(figsize=(11.8, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    law = envs.make(judging.family).law("train")
+    values = sorted(judging.values[parameter])
+    for axes, title, end in zip(panels, ("without experience", "at the end"), (0, -1)):
+        own = law.parameters[parameter] if isinstance(law, Independent) else None
+        if isinstance(own, Uniform):
+            axes.axvspan(own.low, own.high, color="#999999", alpha=0.15, lw=0, label="training")
+        for index, (learner, found) in enumerate(reports.items()):
+            lines = []
+            for _, report in found:
+                start, stop = report.groups(report.num_episodes)[end]
+                means = report.returns[:, start:stop].mean(axis=1)
+                column = report.tasks.columns[parameter]
+                lines.append([means[np.isclose(column, value)].mean() for value in values])
+            style = {"color": COLORS[index % len(COLORS)], "linestyle": _style(index)}
+            axes.plot(values, np.mean(lines, axis=0), label=learner.label, **style)
+            if len(lines) > 1:
+                ends = np.min(lines, axis=0), np.max(lines, axis=0)
+                axes.fill_between(values, *ends, color=style["color"], alpha=0.12, linewidth=0)
+        axes.set_title(f"{judging.name}, {title}", loc="left", fontsize="medium")
+        axes.set(xlabel=parameter)
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        _tidy(axes)
+    panels[0].set_ylabel("return of an episode (mean)")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def _style(index: int) -> str:
+    return STYLES[index // len(COLORS) % len(STYLES)]
+
+
+def _tidy(axes: "object") -> None:
+    axes.grid(alpha=0.25)  # type: ignore[attr-defined]
+    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+
+
+def _save(figure: Figure, page: Path, *words: str) -> Path:
+    path = page.with_name("-".join([page.stem, *words]) + ".png")
+    buffer = io.BytesIO()
+    # Without the software's version the same records give the same bytes.
+    figure.savefig(buffer, dpi=110, metadata={"Software": None})
+    atomic_write(path, buffer.getvalue())
+    return path

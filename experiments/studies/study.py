@@ -1,0 +1,167 @@
+"""Studies as data: who is trained on what, on which tasks all are judged, what is asked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import TaskDistribution
+from metarl.agents.presets import find_preset
+from metarl.splits import Columns
+from metarl.tasks import Tasks
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what is trained on what, for how long, with which seed.
+
+    Attributes:
+        agent: The agent's name on the command line.
+        family: The family's name.
+        seed: The seed.
+        total_timesteps: Env steps.
+        variant: What tells it from the preset's training, for its name.
+        hyperparameters: Those other than the preset's.
+        start: A training whose agent it starts from, instead of random parameters.
+    """
+
+    agent: str
+    family: str
+    seed: int
+    total_timesteps: int
+    variant: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    start: "Training | None" = None
+
+    @property
+    def name(self) -> str:
+        """The name of its record, and of its agent."""
+        parts = (self.agent, self.family.replace(":", "-"), self.variant, f"seed{self.seed}")
+        return "-".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """One line of a study's figures: an agent, and how it comes to be.
+
+    Attributes:
+        label: What tables and figures call it.
+        agent: The agent that is judged, by its name on the command line; ``random`` takes random
+            actions.
+        family: The family it trains on; None if it does not train.
+        trained_as: The agent that is trained, where that is another: what fine-tuning starts from
+            is the multi-task policy.
+        total_timesteps: Env steps of training; None takes the study's.
+        hyperparameters: Those of training that are not the preset's.
+        adaptation: Hyperparameters that are set when it is judged.
+        episodes: Adaptation episodes when it is judged; None takes the judging's.
+        start: A learner whose agent the training starts from.
+        variant: A word for the names of its records, where hyperparameters are not the preset's.
+        note: What the reader must know of it.
+    """
+
+    label: str
+    agent: str
+    family: str | None = None
+    trained_as: str | None = None
+    total_timesteps: int | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int | None = None
+    start: "Learner | None" = None
+    variant: str = ""
+    note: str = ""
+
+    def training(self, seed: int, study: "Study") -> Training | None:
+        """Return its training with a seed, or None if there is none."""
+        if self.family is None:
+            return None
+        agent = self.trained_as or self.agent
+        usual = find_preset(agent, self.family).total_timesteps
+        steps = self.total_timesteps or study.total_timesteps or usual
+        assert steps is not None
+        length = "" if steps == usual else f"{steps / 1e6:g}M"
+        return Training(
+            agent,
+            self.family,
+            seed,
+            max(1, round(steps * study.budget)),
+            "-".join(part for part in (self.variant, length) if part),
+            self.hyperparameters,
+            None if self.start is None else self.start.training(seed, study),
+        )
+
+    def slug(self, seed: int) -> str:
+        """Return the name of the file that tells how it was judged."""
+        words = "".join(c if c.isalnum() else "-" for c in self.label.replace("²", "2").lower())
+        return f"{'-'.join(part for part in words.split('-') if part)}-seed{seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """The tasks that all learners of a study are judged on.
+
+    Attributes:
+        name: What it is called, and the report's split.
+        family: The family; agents that were trained on its ``-told`` view see that.
+        values: A grid: for each of these parameters its values, each with ``num_tasks`` tasks.
+        split: The split that tasks, or what the grid leaves open, are drawn from.
+        num_tasks: How many tasks; with ``values``, how many for each of them.
+        num_episodes: Adaptation episodes of each task.
+        seed: The seed of everything.
+        groups: The parts of the tasks that tables and figures show side by side: a name for each,
+            and which tasks are in it, as a function of their columns. None are all.
+    """
+
+    name: str
+    family: str
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    split: str = "held_out"
+    num_tasks: int = 100
+    num_episodes: int = 2
+    seed: int = 2
+    groups: Mapping[str, Callable[[Columns], NDArray[np.bool_]]] = field(default_factory=dict)
+
+    def tasks(self, family: TaskDistribution) -> Tasks:
+        """Return the tasks."""
+        grid = np.meshgrid(*self.values.values(), indexing="ij") if self.values else []
+        total = self.num_tasks * (grid[0].size if self.values else 1)
+        drawn = family.sample(self.split, total, self.seed)
+        columns = dict(drawn.columns)
+        for parameter, values in zip(self.values, grid):
+            columns[parameter] = np.repeat(values.ravel(), self.num_tasks)
+        return Tasks(drawn.family, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A claim, and the matrix of trainings and judgings that tests it.
+
+    Attributes:
+        name: Its name on the command line.
+        question: What is asked, in one sentence.
+        learners: Who is compared, for each judging by its name: learners may differ from one
+            judging to the next, as families do.
+        judgings: On which tasks.
+        seeds: The seeds of training.
+        total_timesteps: Env steps of each training; None takes each preset's.
+        answer: What the results say, written when they were seen (Markdown).
+        caveats: What the results are not, a sentence each.
+        budget: A factor on all env steps of training, for a rehearsal.
+    """
+
+    name: str
+    question: str
+    learners: Mapping[str, Sequence[Learner]]
+    judgings: Sequence[Judging]
+    seeds: Sequence[int] = (0, 1)
+    total_timesteps: int | None = None
+    answer: str = ""
+    caveats: Sequence[str] = ()
+    budget: float = 1.0
+
+    def scaled(self, budget: float) -> "Study":
+        """Return the same study with that share of its training."""
+        return replace(self, budget=budget)

@@ -1,0 +1,244 @@
+"""The engine of studies, at toy size: what it runs, that it runs it once, and what kills leave."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from metarl import envs, evaluate
+from metarl.agents import MultiTask
+from metarl.agents.sb3.fine_tune import FineTune
+from metarl.experiments import cli
+from metarl.experiments.studies import STUDIES, find_study
+from metarl.experiments.studies.engine import Engine, places_for
+from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.files import locked
+
+SMALL_PPO = {"policy_kwargs": {"hidden_sizes": [8]}, "num_envs": 4, "n_epochs": 1}
+MULTI_TASK = Learner("multi-task", "multi-task", "bandit-10x5", hyperparameters=SMALL_PPO)
+RL2 = Learner(
+    "RL²",
+    "rl2",
+    "bandit-10x5",
+    hyperparameters={
+        "trials_per_iteration": 8,
+        "trials_per_minibatch": 8,
+        "policy_kwargs": {"hidden_size": 8},
+    },
+)
+FURTHER = Learner(
+    "further", "multi-task", "bandit-10x5", None, 500, SMALL_PPO, start=MULTI_TASK, variant="more"
+)
+FINE_TUNE = Learner(
+    "fine-tune",
+    "fine-tune",
+    "bandit-10x5",
+    trained_as="multi-task",
+    hyperparameters=SMALL_PPO,
+    adaptation={"episodes_per_adaptation": 2},
+)
+RANDOM = Learner("random", "random")
+
+
+def toy(*learners, seeds=(0,), name="toy", **options):
+    judging = Judging("pulls", "bandit-10x5", num_tasks=4, num_episodes=4, **options)
+    return Study(name, "Who?", {"pulls": learners}, [judging], seeds, total_timesteps=3000)
+
+
+TOY = toy(RL2, MULTI_TASK, seeds=(0, 1))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def records(places):
+    """Return all records by name, without what differs from one run to the next: times."""
+    found = {}
+    for path in sorted(places.results.rglob("*.json")):
+        record = json.loads(path.read_text())
+        for name in ("seconds", "training_seconds"):
+            record.pop(name, None)
+        found[path.relative_to(places.results).as_posix()] = record
+    agents = {path.name: path.read_bytes() for path in places.trained.glob("*.safetensors")}
+    return found, agents
+
+
+def run_in_this_process(study):
+    places = places_for(1.0, None)
+    for job in jobs_of(study, places):
+        assert perform(job)
+    return places
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_is_whole(name):
+    study = find_study(name)
+    assert study.name == name
+    for judging in study.judgings:
+        learners = study.learners[judging.name]
+        family = envs.make(judging.family)
+        tasks = judging.tasks(family)
+        assert len({learner.label for learner in learners}) == len(learners)
+        for parameter, values in judging.values.items():
+            column = tasks.columns[parameter]
+            assert [np.isclose(column, v).sum() for v in values] == [judging.num_tasks] * len(
+                values
+            )
+        for select in judging.groups.values():
+            assert select(tasks.columns).any()
+        env = family.make_vec(len(tasks))
+        env.set_tasks(tasks)
+        for learner in learners:
+            for seed in study.seeds:
+                if training := learner.training(seed, study):
+                    trained_on = envs.make(training.family).make_vec(1)
+                    expected = family.told() if training.family.endswith("-told") else family
+                    judged_on = expected.make_vec(1)
+                    assert trained_on.single_observation_space == judged_on.single_observation_space
+    keys = [job.key for job in jobs_of(study, places_for(1.0, None))]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, capsys):
+    (tmp_path / "my_study.py").write_text(
+        "from metarl.experiments.studies.study import Judging, Learner, Study\n"
+        f"learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={RL2.hyperparameters!r})\n"
+        "judging = Judging('pulls', 'bandit-10x5', num_tasks=4, num_episodes=4)\n"
+        "study = Study('mine', 'Does it?', {'pulls': [learner, Learner('random', 'random')]},\n"
+        "              [judging], (0,), total_timesteps=3000)\n"
+    )
+    command = ["study", "my_study:study"]
+    assert cli.main([*command, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "mine: 3 of 3 jobs are missing" in shown
+    assert "rl2-bandit-10x5-0.003M-seed0" in shown
+    assert not (tmp_path / "runs").exists()
+    assert cli.main(command) == 0
+    places = places_for(1.0, None)
+    before = records(places)
+    assert len(before[0]) == 3
+    page = (tmp_path / "docs/results/mine.md").read_text()
+    assert "Does it?" in page
+    assert "| RL² | 0 |" in page
+    assert "metarl train rl2 bandit-10x5 --seed 0 --total-timesteps 3000" in page
+    assert (tmp_path / "docs/results/mine-pulls-episodes.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert "3 of 3 jobs are done" in capsys.readouterr().out
+    assert records(places) == before
+
+
+def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
+    study = toy(MULTI_TASK, FINE_TUNE, RANDOM)
+    places = run_in_this_process(study)
+    (training,) = {job.training.name for job in jobs_of(study, places) if type(job) is TrainingJob}
+    tasks = envs.make("bandit-10x5")
+    for learner, agent_class, settings in (
+        (MULTI_TASK, MultiTask, {}),
+        (FINE_TUNE, FineTune, FINE_TUNE.adaptation),
+    ):
+        job = JudgingJob(study, study.judgings[0], learner, 0, places)
+        record = json.loads(job.record.read_text())
+        assert record["training"] == training
+        agent = agent_class.load(places.trained / training, tasks, **settings)
+        own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, seed=2)
+        assert record["report"]["returns"] == own.returns.tolist()
+
+
+def test_a_training_can_start_from_anothers_agent():
+    study = toy(FURTHER)
+    places = run_in_this_process(study)
+    jobs = jobs_of(study, places)
+    assert [job.key.partition(" ")[0] for job in jobs] == ["train", "train", "judge"]
+    config = json.loads(jobs[1].record.read_text())["config"]
+    assert config["start"] == str(places.agent(jobs[0].training))
+    first = MultiTask.load(places.agent(jobs[0].training), envs.make("bandit-10x5"))
+    fresh = MultiTask(envs.make("bandit-10x5"), seed=0, **SMALL_PPO)
+    fresh.start_from(places.agent(jobs[0].training))
+    assert fresh.num_timesteps == 0
+    for name, weights in first.policy.state_dict().items():
+        assert (fresh.policy.state_dict()[name] == weights).all()
+
+
+def test_a_record_of_another_training_is_not_taken_for_this_one():
+    places = run_in_this_process(toy(RL2))
+    record = next(job.record for job in jobs_of(toy(RL2), places) if type(job) is TrainingJob)
+    other = json.loads(record.read_text())
+    other["config"]["total_timesteps"] = 1
+    record.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="is of another training"):
+        Engine("toy", toy(RL2), places, 1)
+
+
+def test_a_job_that_another_process_does_is_left_to_it():
+    places = places_for(1.0, None)
+    job = jobs_of(toy(RANDOM), places)[0]
+    lock = places.work / "locks" / job.file_name
+    lock.parent.mkdir(parents=True)
+    with locked(lock) as mine:
+        assert mine
+        assert not perform(job)
+        assert not job.record.exists()
+    assert perform(job)
+    assert job.record.exists()
+
+
+def test_a_job_that_fails_ends_the_study_with_its_log(tmp_path, capsys):
+    (tmp_path / "broken.py").write_text(
+        "from metarl.experiments.studies.study import Judging, Learner, Study\n"
+        "learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={'learning_rate': -1})\n"
+        "study = Study('broken', '?', {'pulls': [learner]}, [Judging('pulls', 'bandit-10x5')])\n"
+    )
+    assert cli.main(["study", "broken:study", "--processes", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "1 jobs failed" in error or "2 jobs failed" in error
+    log = next((tmp_path / "runs/studies/logs").iterdir())
+    assert "learning_rate" in log.read_text()
+    assert not (tmp_path / "docs").exists()
+
+
+def test_part_of_the_budget_goes_to_a_folder_of_its_own():
+    assert places_for(0.5, None).results != places_for(1.0, None).results
+    assert TOY.scaled(0.5).learners["pulls"][0].training(0, TOY.scaled(0.5)).total_timesteps == 1500
+
+
+@pytest.mark.slow
+def test_a_study_killed_many_times_and_two_engines_end_with_the_same_records(tmp_path):
+    """Twenty kills at random moments of everything that an engine has started."""
+    (tmp_path / "toys.py").write_text("from test_study_engine import TOY as study\n")
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+
+    def start(folder):
+        command = [sys.executable, "-m", "metarl.experiments.cli", "study", "toys:study"]
+        folder.mkdir(exist_ok=True)
+        (folder / "toys.py").write_text("from test_study_engine import TOY as study\n")
+        return subprocess.Popen(command, cwd=folder, env=environment)
+
+    assert start(tmp_path / "whole").wait() == 0
+    choices = random.Random(0)
+    for _ in range(20):
+        engine = start(tmp_path / "killed")
+        time.sleep(choices.uniform(2.0, 15.0))
+        children = subprocess.run(
+            ["pgrep", "-P", str(engine.pid)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        for process in (engine.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        engine.wait()
+    engines = [start(tmp_path / "killed") for _ in range(2)]
+    assert [engine.wait() for engine in engines] == [0, 0]
+    os.chdir(tmp_path / "whole")
+    expected = records(places_for(1.0, None))
+    os.chdir(tmp_path / "killed")
+    assert records(places_for(1.0, None)) == expected
