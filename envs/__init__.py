@@ -1,5 +1,6 @@
 """Families of tasks over environments: ``make(name)`` builds one, ``names()`` lists them."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -75,7 +76,8 @@ def make(name: str) -> TaskDistribution:
         name: One of :func:`names`, a pattern such as ``bandit-100x5`` or ``glyphs-7way``, pictures
             of your own as ``image-folder:PATH``, or a family of your own as
             ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
-            to the observation, which is what an oracle trains on.
+            to the observation, which is what an oracle trains on; ``-4tasks`` leaves 4 tasks to
+            train on, or any other number.
 
     Raises:
         TypeError: If what the name leads to is not a family.
@@ -86,6 +88,8 @@ def make(name: str) -> TaskDistribution:
         return _FAMILIES[name]()
     if name.endswith("-told"):
         return make(name.removesuffix("-told")).told()
+    if match := re.fullmatch(r"(.+)-([1-9]\d{0,8})tasks?", name):
+        return make(match[1]).limited(int(match[2]))
     for parse in _PATTERNS:
         tasks = parse(name)
         if tasks is not None:

@@ -18,7 +18,7 @@ from metarl.errors import (
 )
 from metarl.parameters import Parameter
 from metarl.seeding import Seed, check_seed, stream
-from metarl.splits import Independent, TaskLaw, num_shared
+from metarl.splits import Independent, TaskLaw, TaskSet, num_shared
 from metarl.tasks import Tasks
 from metarl.told import ToldVectorEnv
 from metarl.vector import TaskVectorEnv
@@ -191,6 +191,33 @@ class TaskDistribution:
         check_at_least(1, num_envs=num_envs)
         check_at_most(MAX_ENVS, num_envs=num_envs)
         return self.env_factory(num_envs, **options)
+
+    def limited(self, num_tasks: int, seed: Seed = 0) -> "TaskDistribution":
+        """Return the same family with so many training tasks only, drawn from ``train``.
+
+        Args:
+            num_tasks: How many, all different.
+            seed: The seed they are drawn with; of two numbers of tasks, the larger has the tasks of
+                the smaller, where tasks have one parameter.
+
+        Raises:
+            TypeError: If ``num_tasks`` is no integer.
+            ValueError: If it is below 1, or ``train`` has fewer different tasks.
+        """
+        check_at_least(1, num_tasks=num_tasks)
+        count = self.num_tasks("train")
+        if count is not None:
+            check_at_most(count, num_tasks=num_tasks)
+        # Of finitely many values some are drawn twice; so many draws leave out none, or one in 1e8.
+        draws = num_tasks if count is None else 20 * count
+        drawn = self.sample("train", draws, seed)
+        _, first = np.unique(drawn.group_ids(), return_index=True)
+        chosen = drawn[np.sort(first)[:num_tasks]]
+        return replace(
+            self,
+            name=f"{self.name}-{num_tasks}task{'s' if num_tasks > 1 else ''}",
+            splits={**self.splits, "train": TaskSet(chosen.columns)},
+        )
 
     def told(self) -> "TaskDistribution":
         """Return the same family with the task appended to the observation: the oracle's view."""

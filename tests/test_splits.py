@@ -154,3 +154,21 @@ def test_a_million_tasks_take_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200e6
+
+
+def test_a_family_can_be_limited_to_a_few_training_tasks():
+    tasks = TaskDistribution("family", {"speed": Uniform(0.0, 1.0)}, env_factory=lambda n: None)
+    few, more = tasks.limited(3), tasks.limited(5)
+    assert (few.name, tasks.limited(1).name) == ("family-3tasks", "family-1task")
+    drawn = set(few.sample("train", 100, seed=7).columns["speed"].tolist())
+    assert len(drawn) == few.num_tasks("train") == 3
+    assert drawn < set(more.law("train").columns["speed"].tolist())
+    assert few.overlap("held_out") is None
+    held_out = few.sample("held_out", 10, 0).columns["speed"]
+    np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
+    finite = TaskDistribution("finite", GRID, env_factory=lambda n: None)
+    assert rows(finite.limited(12).law("train")) == rows(TaskSet.product(GRID))
+    with pytest.raises(ValueError, match="num_tasks must be at most 12, got 13"):
+        finite.limited(13)
+    with pytest.raises(ValueError, match="num_tasks must be at least 1, got 0"):
+        tasks.limited(0)

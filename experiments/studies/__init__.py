@@ -13,6 +13,9 @@ from metarl.experiments.studies.study import Study
 
 STUDIES = {
     "flat-to-uphill": "flat_to_uphill",
+    "broken-robot": "broken_robot",
+    "new-games": "new_games",
+    "more-tasks": "more_tasks",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

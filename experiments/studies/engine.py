@@ -68,12 +68,12 @@ class Engine:
     def __post_init__(self) -> None:
         self.jobs = jobs_of(self.study, self.places)
         for job in self.jobs:
-            if isinstance(job, TrainingJob) and job.record.is_file():
+            if isinstance(job, TrainingJob) and job.done:
                 job.check()
 
     def missing(self) -> list[Job]:
         """Return the jobs whose record is not there."""
-        return [job for job in self.jobs if not job.record.is_file()]
+        return [job for job in self.jobs if not job.done]
 
     def run(self) -> None:
         """Do what is missing.
@@ -132,7 +132,7 @@ class Engine:
                 continue
             if self._elsewhere.get(job.key, 0.0) > time.monotonic():
                 continue
-            if all(other.record.is_file() for other in job.needs):
+            if all(other.done for other in job.needs):
                 yield job
 
     def _start(self, job: Job) -> Process:
@@ -185,7 +185,7 @@ class Engine:
         judgings = [
             json.loads(job.record.read_text())["seconds"]
             for job in self.jobs
-            if not isinstance(job, TrainingJob) and job.record.is_file()
+            if not isinstance(job, TrainingJob) and job.done
         ]
         judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
         seconds = []

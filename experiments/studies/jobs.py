@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,23 @@ class Places:
         return self.trained / f"{training.name}.safetensors"
 
 
-class _Job:
-    """What both kinds of jobs have.
+class _Job(ABC):
+    """What both kinds of jobs have."""
 
-    Attributes:
-        key: What the job is called.
-    """
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What the job is called."""
 
-    key: str
+    @property
+    @abstractmethod
+    def record(self) -> Path:
+        """What it leaves."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.record.is_file()
 
     @property
     def file_name(self) -> str:
@@ -75,12 +85,16 @@ class TrainingJob(_Job):
     places: Places
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"train {self.training.name}"
 
     @property
     def record(self) -> Path:
         return self.places.trained / f"{self.training.name}.json"
+
+    @property
+    def done(self) -> bool:  # early records have no agent beside them
+        return self.record.is_file() and self.places.agent(self.training).is_file()
 
     @property
     def run_directory(self) -> Path:
@@ -167,7 +181,7 @@ class JudgingJob(_Job):
     places: Places
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"judge {self.study.name}/{self.judging.name}/{self.learner.slug(self.seed)}"
 
     @property
@@ -261,7 +275,7 @@ def perform(job: Job) -> bool:
     lock = job.places.work / "locks" / job.file_name
     lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock) as mine:
-        if mine and not job.record.is_file():
+        if mine and not job.done:
             job.run()
         return mine
 

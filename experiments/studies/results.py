@@ -54,9 +54,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     trainings, judged = [], []
     for job in jobs_of(study, places):
         if isinstance(job, JudgingJob):
-            judged.append(job.record.is_file())
+            judged.append(job.done)
             continue
-        if job.record.is_file():
+        if job.done:
             record = json.loads(job.record.read_text())
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"

@@ -1,0 +1,25 @@
+"""Who masters a game that nobody has shown it: rules are new, positions are in every episode."""
+
+from metarl.experiments.studies.study import Judging, Learner, Study
+
+FAMILY = "games-7x7"
+
+_LEARNERS = [
+    Learner("RL²", "rl2", FAMILY),
+    Learner("multi-task", "multi-task", FAMILY),
+    Learner("oracle, told the rules", "rl2", f"{FAMILY}-told"),
+    Learner("random actions", "random"),
+]
+
+STUDY = Study(
+    name="new-games",
+    question="A board game with rules that it has never seen: does a player find them out within a "
+    "few episodes, and play well?",
+    learners={"new-rules": _LEARNERS, "unseen-controls": _LEARNERS, "unseen-objects": _LEARNERS},
+    judgings=[
+        Judging("new-rules", FAMILY, num_tasks=1000, num_episodes=8),
+        Judging("unseen-controls", FAMILY, split="unseen_controls", num_tasks=1000, num_episodes=8),
+        Judging("unseen-objects", FAMILY, split="unseen_objects", num_tasks=1000, num_episodes=8),
+    ],
+    seeds=(0, 1, 2),
+)
