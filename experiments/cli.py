@@ -102,7 +102,7 @@ def evaluate_command(
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
 
     Args:
-        run: The run directory.
+        run: The run directory, or the name of a published run, as rl2-gridnavi-seed0.
         split: The split of the family.
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
@@ -129,7 +129,7 @@ def compare_command(
     """Compare runs on the same tasks: one table, one plot. Evaluations that lack are made.
 
     Args:
-        runs: The run directories.
+        runs: The run directories, or names of published runs.
         split: The split of the family.
         output: Where to write the plot.
         trust: The module of the runs' family, which may be imported (default: those named before).
@@ -149,7 +149,7 @@ def watch_command(
     """Film a run's agent in one task: its first and its last adaptation episode side by side.
 
     Args:
-        run: The run directory.
+        run: The run directory, or the name of a published run.
         split: The split of the family to draw the task from.
         output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
         num_episodes: Adaptation episodes the agent has in the task (default: the family's).

@@ -28,6 +28,7 @@ from metarl.errors import (
     check_names,
 )
 from metarl.evaluation import check_size
+from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import build_agent, load_agent, restore
 from metarl.experiments.runs import Run, evaluation_name
 from metarl.experiments.terminal import handling, say
@@ -310,7 +311,7 @@ def evaluate_run(
     trust: str | None = None,
 ) -> list[Report]:
     """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
-    run = Run.open(run_dir)
+    run = open_run(run_dir)
     learner = load_agent(run, trust)
     default = run.config["evaluation"]
     wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
@@ -337,7 +338,7 @@ def watch(
     trust: str | None = None,
 ) -> Path:
     """Film the first and the last adaptation episode of a run's agent in one task."""
-    run = Run.open(run_dir)
+    run = open_run(run_dir)
     learner = load_agent(run, trust)
     path = record_adaptation(
         learner,

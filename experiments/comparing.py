@@ -8,6 +8,7 @@ from pathlib import Path
 from metarl import Report, evaluate
 from metarl.comparison import comparable, comparison_table, plot_reports
 from metarl.errors import InvalidValueError
+from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run, evaluation_name
 from metarl.experiments.terminal import say
@@ -21,7 +22,7 @@ def compare(
     The evaluations that runs have are used if they are of the same tasks. If not, all runs are
     evaluated on as many tasks as the one with the fewest, and these evaluations are kept, too.
     """
-    runs = [Run.open(run_dir) for run_dir in run_dirs]
+    runs = [open_run(run_dir) for run_dir in run_dirs]
     families = {run.config["tasks"].removesuffix("-told") for run in runs}
     if len(families) > 1:
         raise InvalidValueError(

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
 from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
+from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
-from metarl.experiments.runs import Run
 from metarl.seeding import stream
 from metarl.summary import bootstrap_interval
 from metarl.tables import interval, number, plain_table
@@ -152,7 +152,7 @@ def main(
         num_tasks: How many tasks.
         seed: The seed of tasks and pictures.
     """
-    learner = load_agent(Run.open(run))
+    learner = load_agent(open_run(run))
     recognition = recognize(learner, learner.tasks, split=split, num_tasks=num_tasks, seed=seed)
     print(f"{learner.name} on {learner.tasks.name}, {split}: {recognition}")
 

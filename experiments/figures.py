@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
 from metarl.errors import InvalidValueError, check_at_least
+from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
-from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 from metarl.seeding import Seed
 
@@ -132,7 +132,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], num_tasks: int = 4, seed: i
         num_tasks: How many tasks to draw.
         seed: The seed of tasks, episodes and actions.
     """
-    opened = Run.open(run)
+    opened = open_run(run)
     agent = load_agent(opened)
     parallel = agent.episodes_per_adaptation
     path = opened.evaluation / f"paths-seed{seed}.png"

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from metarl import Report
+from metarl.agents.checkpoint import load_checkpoint
 from metarl.errors import InvalidValueError
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.restoring import load_agent
@@ -55,6 +56,34 @@ def publish(run: Run, path: Path | None = None) -> Path:
     load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
     atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
     return path
+
+
+def open_run(name: str | Path) -> Run:
+    """Open a run directory, or a published run by its name.
+
+    A published run is unpacked to a run directory of its own first, ``runs/NAME``, unless it is
+    there: what is done with it then is done with that.
+
+    Args:
+        name: A run directory; or a published run, as ``rl2-gridnavi-seed0``, or with the study that
+            it is part of, as ``few-shot/rl2-glyphs-5way-seed0``.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+        ValueError: If the run's configuration is damaged.
+    """
+    record = RESULTS / f"{Path(name).name}.json"
+    agent = record.with_suffix(".safetensors")
+    if Path(name).exists() or not (record.is_file() and agent.is_file()):
+        return Run.open(name)
+    directory = Path("runs") / record.stem
+    if not (directory / "config.json").is_file():
+        config = json.loads(record.read_text())["config"]
+        # Hyperparameters of early records had other names; the agent's file has today's.
+        config["hyperparameters"] = load_checkpoint(agent)[1]["hyperparameters"]
+        atomic_write(directory / "agent.safetensors", agent.read_bytes())
+        atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
+    return Run.open(directory)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:

@@ -71,6 +71,17 @@ def test_publish(tmp_path):
     assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
 
 
+def test_a_published_run_is_evaluated_by_its_name(capsys):
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    publish.publish(Run.open("run"))
+    for name in ("rl2-bandit-10x5-seed0", "a-study/rl2-bandit-10x5-seed0"):
+        assert cli.main(["evaluate", name]) == 0
+    again = json.loads(Path("runs/rl2-bandit-10x5-seed0/evaluation/held_out.json").read_text())
+    assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
+    assert cli.main(["evaluate", "rl2-bandit-10x5-seed1"]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
 def test_an_incomplete_run_is_not_published():
     train("rl2", "bandit-10x5", "--run-dir", "run")
     run = Run.open("run")

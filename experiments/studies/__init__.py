@@ -15,6 +15,7 @@ STUDIES = {
     "flat-to-uphill": "flat_to_uphill",
     "broken-robot": "broken_robot",
     "new-games": "new_games",
+    "few-shot": "few_shot",
     "more-tasks": "more_tasks",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
