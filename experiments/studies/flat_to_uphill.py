@@ -60,20 +60,20 @@ STUDY = Study(
     },
     judgings=[
         Judging(
-            "half-cheetah-angles",
-            "half-cheetah-slope",
-            {"degrees": ANGLES},
-            num_tasks=4,
-            num_episodes=40,
-            groups=_SLOPES,
-        ),
-        Judging(
             "half-cheetah-climb-angles",
             "half-cheetah-climb",
             {"degrees": CLIMBS},
             num_tasks=4,
             num_episodes=40,
             groups=_CLIMBS,
+        ),
+        Judging(
+            "half-cheetah-angles",
+            "half-cheetah-slope",
+            {"degrees": ANGLES},
+            num_tasks=4,
+            num_episodes=40,
+            groups=_SLOPES,
         ),
         Judging(
             "walker2d-angles",
