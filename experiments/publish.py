@@ -1,7 +1,7 @@
-"""Publish runs: their raw returns under ``experiments/results/``, their table in the README.
+"""Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
 
-Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables,
-those of the studies among them.
+Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables: all
+runs in ``docs/results/runs.md``, those of MAML in ``docs/results/maml.md``, a few in the README.
 """
 
 import json
@@ -19,9 +19,22 @@ from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
+from metarl.tables import number
 
 RESULTS = Path("experiments/results/runs")
-README = Path("README.md")
+PAGES = (Path("README.md"), Path("docs/results/runs.md"), Path("docs/results/maml.md"))
+
+# What the README shows: agent and family, what is found out, what stands beside it.
+HIGHLIGHTS = (
+    ("rl2", "bandit-100x10", "which of ten arms pays", "0.909, the best arm known"),
+    ("rl2", "gridnavi", "where the goal is", "11.07, the goal known"),
+    ("rl2", "glyphs-5way", "five characters, never seen before", "0.2, guessing"),
+    ("rl2", "half-cheetah-dir", "which way to run", ""),
+    ("rl2", "half-cheetah-climb", "which way is up", ""),
+    ("rl2", "half-cheetah-slope", "the slope", ""),
+    ("rl2", "walker2d-params", "the body's masses and joints", ""),
+    ("maml", "my_tasks:tasks", "the example below", "50, the longest episode"),
+)
 
 
 def publish(run: Run, path: Path | None = None) -> Path:
@@ -113,26 +126,54 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def highlights(results: Sequence[dict[str, Any]]) -> str:
+    """Return a short Markdown table: what adapting is worth, the mean over seeds."""
+    lines = [
+        "| family | what an agent must find out | agent | seeds | first episode | last episode "
+        "| beside it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for agent, family, what, beside in HIGHLIGHTS:
+        reports = [
+            Report.from_json(result["report"])
+            for result in results
+            if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
+        ]
+        if not reports:
+            continue
+        ends = []
+        for report in reports:
+            groups = report.groups(report.num_episodes)
+            ends.append([report.returns[:, a:b].mean() for a, b in (groups[0], groups[-1])])
+        first, last = (number(value) for value in np.mean(ends, axis=0))
+        who = reports[0]
+        cells = (f"`{who.family}`", what, who.agent, len(reports), first, last, beside)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def _interval(center: float, low: float, high: float) -> str:
     digits = 3 if max(abs(low), abs(high)) < 10.0 else 1
     return f"{center:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
-    """Publish runs and renew the tables of the README.
+    """Publish runs and renew the tables of all pages.
 
     Args:
         runs: Run directories.
     """
     for directory in runs:
         print(publish(Run.open(directory)))
-    atomic_write(README, with_tables(README.read_text()))
+    for page in PAGES:
+        if page.is_file():
+            atomic_write(page, with_tables(page.read_text()))
 
 
 def with_tables(text: str) -> str:
     """Return a page with the present tables between its markers."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    tables = {"results": table(results)}
+    tables = {"results": table(results), "highlights": highlights(results)}
     for path in sorted(RESULTS.parent.glob("maml-*/table.md")):
         tables[path.parent.name] = path.read_text().strip()
     for name, lines in tables.items():

@@ -76,11 +76,27 @@ def test_files_to_read_exist():
 
 def test_tables_equal_the_stored_results(monkeypatch):
     monkeypatch.chdir(ROOT)
-    page = publish.README.read_text()
-    names = re.findall("<!-- (.*): begin -->", page)
-    assert "results" in names
-    spoilt = page
-    for name in names:  # a marker without stored results would stay so
-        begin = f"<!-- {name}: begin -->\n"
-        spoilt = spoilt.replace(begin, f"{begin}spoilt")
-    assert publish.with_tables(spoilt) == page
+    found = set()
+    for path in publish.PAGES:
+        page = path.read_text()
+        names = re.findall("<!-- (.*): begin -->", page)
+        spoilt = page
+        for name in names:  # a marker without stored results would stay so
+            begin = f"<!-- {name}: begin -->\n"
+            spoilt = spoilt.replace(begin, f"{begin}spoilt")
+        assert publish.with_tables(spoilt) == page
+        found |= set(names)
+    assert found >= {"results", "highlights", "maml-navigation-2d"}
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short_and_has_pictures_and_links():
+    assert len(README.splitlines()) <= 200
+    assert len(re.findall(r"!\[[^\]]+\]\(", README)) >= 2  # with words for who cannot see them
+    assert len(re.findall(r"(?<!!)\[[^\]]+\]\(", README)) >= 10

@@ -11,7 +11,7 @@ import torch
 from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 import metarl.agents.rl2.agent
-from metarl import TaskDistribution, evaluate, rollout
+from metarl import TaskDistribution, envs, evaluate, rollout
 from metarl.agents import RL2
 from metarl.agents.rl2.memory import GRU, Episodic
 from metarl.agents.rl2.update import PPO, make_batch, ppo_update, trial_values
@@ -447,3 +447,29 @@ def test_gradient_is_scaled_down_to_its_largest_norm():
     # Adam's first moment after one step is a tenth of the gradient.
     norm = math.sqrt(sum(float((10 * slot["exp_avg"]).square().sum()) for slot in state))
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "episodic"])
+def test_a_head_sees_the_present_input_beside_the_memory(memory):
+    tasks = envs.bandit(10, 5)
+    kwargs = {"hidden_size": 8, "memory": memory, "head": [16], "separate_critic": True}
+    agent = RL2(tasks, seed=0, policy_kwargs=kwargs)
+    network = agent._modules["network"]
+    rows = torch.randn(6, 3, agent.trial_input.size)
+    pixels = torch.zeros(6, 3, 0, dtype=torch.uint8)
+    state, outputs = network.initial_state(3), []
+    for step in rows:  # acting step by step equals whole trials
+        out, state = network.act(step[None], pixels[:1], state)
+        outputs.append(out[0])
+    distribution, values = network(rows, pixels)
+    acted = network.distribution(torch.stack(outputs))
+    torch.testing.assert_close(acted.logits, distribution.logits)
+    assert values.shape == (6, 3)
+    # The last layer takes no memory but what the head makes of it: without a head's memory weights
+    # the policy still follows the input.
+    with torch.no_grad():
+        network.policy_layers[0].weight[:, :8] = 0.0
+        network.policy.weight.normal_()
+        one, _ = network.act(rows[:1], pixels[:1], network.initial_state(3))
+        other, _ = network.act(rows[1:2], pixels[:1], network.initial_state(3))
+    assert (one - other).abs().max() > 0.01

@@ -49,7 +49,9 @@ def train(*arguments):
 def test_publish(tmp_path):
     train("rl2", "bandit-10x5", "--run-dir", "run")
     page = "Before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n"
-    publish.README.write_text(page)
+    for path in publish.PAGES[:2]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page)
     publish.main((tmp_path / "run",))
     path, agent_file = sorted(publish.RESULTS.iterdir())
     assert path.name == "rl2-bandit-10x5-seed0.json"
@@ -61,7 +63,7 @@ def test_publish(tmp_path):
     np.testing.assert_array_equal(again.returns, returns)  # whoever has the file can verify it
     assert result["config"] == run.config
     assert result["report"] == json.loads((run.evaluation / "held_out.json").read_text())
-    text = publish.README.read_text()
+    text = publish.PAGES[1].read_text()
     assert text.startswith("Before\n<!-- results: begin -->\n| family |")
     assert text.endswith("|\n<!-- results: end -->\nafter\n")
     cells = [cell.strip() for cell in text.splitlines()[4].split("|")]

@@ -9,6 +9,17 @@ from torch import nn
 from metarl.agents.actions import orthogonal_, uniform_
 
 
+def tanh_layers(input_size: int, sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+    """Return layers of these sizes, each followed by tanh; none of them changes nothing."""
+    layers: list[nn.Module] = []
+    for size in sizes:
+        linear = nn.Linear(input_size, size)
+        orthogonal_(linear, 2.0**0.5, generator)
+        layers += [linear, nn.Tanh()]
+        input_size = size
+    return nn.Sequential(*layers)
+
+
 class Memory(nn.Module, ABC):
     """An encoder and a recurrent cell. Its state is one tensor, (num_slots, n, hidden_size).
 
@@ -41,14 +52,8 @@ class Memory(nn.Module, ABC):
         super().__init__()
         self.hidden_size = hidden_size
         input_size = row_size + num_features
-        layers: list[nn.Module] = []
-        for size in encoder:
-            linear = nn.Linear(input_size, size)
-            orthogonal_(linear, 2.0**0.5, generator)
-            layers += [linear, nn.Tanh()]
-            input_size = size
-        self.encoder = nn.Sequential(*layers)
-        self.encoded_size = input_size
+        self.encoder = tanh_layers(input_size, encoder, generator)
+        self.encoded_size = input_size = encoder[-1] if encoder else input_size
         self.cell = type(self).cell_class(input_size + self.recalled_size(), hidden_size)
         for weights in self.cell.parameters():
             uniform_(weights, hidden_size, generator)

@@ -10,7 +10,7 @@ from torch import nn
 
 from metarl.agents.actions import action_head, orthogonal_
 from metarl.agents.config import Config, Range, Width
-from metarl.agents.rl2.memory import MEMORIES, Memory
+from metarl.agents.rl2.memory import MEMORIES, Memory, tanh_layers
 from metarl.agents.vision import Vision
 from metarl.errors import InvalidValueError
 from metarl.trial import TrialInput
@@ -26,6 +26,9 @@ class NetworkConfig(Config):
     """The recurrent cell; ``episodic`` is a GRU that also recalls earlier steps by their look."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
+    head: Sequence[Width] = ()
+    """The sizes of tanh layers after the memory, which see the present input as well: there, what
+    was found out meets what is seen now, as in "the treasure is red" and "red is left"."""
     channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
     image_features: Width = 64
@@ -74,8 +77,12 @@ class RecurrentActorCritic(nn.Module):
         sizes = (trial_input.size, num_features, size)
         self.actor = memory(*sizes, encoder, generator)
         self.critic = memory(*sizes, encoder, generator) if config.separate_critic else None
-        self.policy = nn.Linear(size, self.action_head.num_outputs)
-        self.value = nn.Linear(size, 1)
+        joined = size + trial_input.size + num_features
+        self.policy_layers = tanh_layers(joined, config.head, generator)
+        self.value_layers = tanh_layers(joined, config.head, generator)
+        last = config.head[-1] if config.head else size
+        self.policy = nn.Linear(last, self.action_head.num_outputs)
+        self.value = nn.Linear(last, 1)
         # A policy that starts close to uniform explores all actions alike.
         orthogonal_(self.policy, 0.01, generator)
         orthogonal_(self.value, 1.0, generator)
@@ -103,8 +110,9 @@ class RecurrentActorCritic(nn.Module):
             What :meth:`distribution` takes, of shape (time, n, num_outputs), and the memory after
             the last row.
         """
-        features, after = self.actor(self._see(rows, pixels), state)
-        return self.policy(features), after
+        inputs = self._see(rows, pixels)
+        features, after = self.actor(inputs, state)
+        return self._policy(features, inputs), after
 
     def distribution(self, outputs: torch.Tensor) -> torch.distributions.Distribution:
         """Return the action distribution of the policy's outputs."""
@@ -129,14 +137,24 @@ class RecurrentActorCritic(nn.Module):
         inputs = self._see(rows, pixels)
         features = self._run(self.actor, inputs)
         values = features if self.critic is None else self._run(self.critic, inputs)
-        return self.distribution(self.policy(features)), self.value(values).squeeze(-1)
+        return self.distribution(self._policy(features, inputs)), self._value(values, inputs)
 
     def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
-        values: torch.Tensor = self.value(
-            self._run(self.critic or self.actor, self._see(rows, pixels))
-        )
+        inputs = self._see(rows, pixels)
+        return self._value(self._run(self.critic or self.actor, inputs), inputs)
+
+    def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.policy(self.policy_layers(self._joined(features, inputs)))
+        return outputs
+
+    def _value(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = self.value(self.value_layers(self._joined(features, inputs)))
         return values.squeeze(-1)
+
+    def _joined(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the heads see."""
+        return torch.cat([features, inputs], dim=-1) if len(self.policy_layers) else features
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return what memories take."""
