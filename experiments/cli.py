@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | resume | evaluate | compare | watch | study``."""
+"""The command line: ``metarl list``, ``train``, ``resume``, ``evaluate``, ``compare`` and so on."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from metarl.errors import MetarlError, check_at_least, check_at_most, printable
-from metarl.experiments import commands, comparing, listing
+from metarl.experiments import commands, comparing, listing, reporting
 from metarl.experiments.runs import MAX_THREADS
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
@@ -21,6 +21,8 @@ Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Names = Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|STUDY")]
+Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="split")]
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Overrides = Annotated[
@@ -184,6 +186,26 @@ def study_command(
     run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results)
 
 
+def report_command(
+    names: Names,
+    /,
+    splits: Splits = ["held_out"],  # noqa: B006  (tyro reads the default)
+    output: Path = Path("report.html"),
+    pictures: bool = True,
+    trust: Trust = None,
+) -> None:
+    """Write one HTML page that shows how runs, or the learners of a study, adapt.
+
+    Args:
+        names: Run directories or names of published runs, all of one family; or one study.
+        splits: The splits of the family that runs are judged on; may be repeated.
+        output: The page.
+        pictures: Show how a run's first and last episode in a task end, where that can be drawn.
+        trust: The module of the runs' family, which may be imported (default: those named before).
+    """
+    reporting.report(names, splits=splits, output=output, pictures=pictures, trust=trust)
+
+
 _LONGEST = 1000  # characters of an error
 
 COMMANDS = {
@@ -194,6 +216,7 @@ COMMANDS = {
     "compare": compare_command,
     "watch": watch_command,
     "study": study_command,
+    "report": report_command,
 }
 
 

@@ -17,12 +17,27 @@ from metarl.experiments.terminal import say
 def compare(
     run_dirs: Sequence[Path], *, split: str, output: Path, trust: str | None = None
 ) -> list[Report]:
-    """Print how several runs do on the same tasks as one table, and plot it.
+    """Print how several runs do on the same tasks as one table, and plot it."""
+    runs = [open_run(run_dir) for run_dir in run_dirs]
+    reports = [
+        replace(report, agent=f"{report.agent} ({run_dir.name})")
+        for report, run_dir in zip(common_reports(runs, split, trust), run_dirs)
+    ]
+    say(comparison_table(reports))
+    plot_reports(reports, output)
+    say(f"\nadaptation curves: {output}")
+    return reports
+
+
+def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) -> list[Report]:
+    """Return a report of each run, all on the same tasks.
 
     The evaluations that runs have are used if they are of the same tasks. If not, all runs are
     evaluated on as many tasks as the one with the fewest, and these evaluations are kept, too.
+
+    Raises:
+        ValueError: If the runs are of different families.
     """
-    runs = [open_run(run_dir) for run_dir in run_dirs]
     families = {run.config["tasks"].removesuffix("-told") for run in runs}
     if len(families) > 1:
         raise InvalidValueError(
@@ -34,13 +49,6 @@ def compare(
         num_tasks = min(run.config["evaluation"]["num_tasks"] for run in runs)
         seed = runs[0].config["evaluation"]["seed"]
         reports = [_evaluated(run, split, num_tasks, seed, trust) for run in runs]
-    reports = [
-        replace(report, agent=f"{report.agent} ({run_dir.name})")
-        for report, run_dir in zip(reports, run_dirs)
-    ]
-    say(comparison_table(reports))
-    plot_reports(reports, output)
-    say(f"\nadaptation curves: {output}")
     return reports
 
 

@@ -91,10 +91,12 @@ def open_run(name: str | Path) -> Run:
         return Run.open(name)
     directory = Path("runs") / record.stem
     if not (directory / "config.json").is_file():
-        config = json.loads(record.read_text())["config"]
+        published = json.loads(record.read_text())
+        config = published["config"]
         # Hyperparameters of early records had other names; the agent's file has today's.
         config["hyperparameters"] = load_checkpoint(agent)[1]["hyperparameters"]
         atomic_write(directory / "agent.safetensors", agent.read_bytes())
+        Report.from_json(published["report"]).save(directory / "evaluation")
         atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
     return Run.open(directory)
 

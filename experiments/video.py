@@ -57,6 +57,40 @@ def record_adaptation(
     if path.suffix not in (".gif", ".mp4"):
         raise InvalidValueError(f"a video is a .gif or .mp4 file, got {path.name!r}")
     _import_imageio()
+    pictures, fps = _film(agent, tasks, split, task, num_episodes, seed, deterministic)
+    _write(path, pictures, fps)
+    return path
+
+
+def last_picture(agent: Agent, tasks: TaskDistribution, *, split: str, seed: int = 0) -> bytes:
+    """Return the end of such a video as PNG.
+
+    Args:
+        agent: As for :func:`record_adaptation`.
+        tasks: The same.
+        split: The same.
+        seed: The same.
+
+    Raises:
+        ImportError: If imageio is missing.
+        RuntimeError: If there is no OpenGL to draw with.
+        ValueError: If the family cannot be drawn.
+    """
+    imageio = _import_imageio()
+    pictures, _ = _film(agent, tasks, split, None, None, seed, deterministic=False)
+    return bytes(imageio.imwrite("<bytes>", pictures[-1], extension=".png"))
+
+
+def _film(
+    agent: Agent,
+    tasks: TaskDistribution,
+    split: str,
+    task: Task | None,
+    num_episodes: int | None,
+    seed: int,
+    deterministic: bool,
+) -> tuple[list[Picture], float]:
+    """Return the pictures of a video, and how many are shown in a second."""
     camera = _camera(tasks)
     try:
         if task is None:
@@ -69,8 +103,7 @@ def record_adaptation(
         fps = camera.metadata["render_fps"]
     finally:
         camera.close()
-    _write(path, [_beside(*pair) for pair in _hold_last(films[0], films[-1])], fps)
-    return path
+    return [_beside(*pair) for pair in _hold_last(films[0], films[-1])], fps
 
 
 def _camera(tasks: TaskDistribution) -> TaskVectorEnv:

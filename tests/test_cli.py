@@ -599,6 +599,8 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
     for name in ("train", "resume", "evaluate_run", "watch"):
         monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(cli, "run_study", lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(cli.reporting, "report", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
     assert main(list(words)) == 0
     if words[0] == "train":
@@ -614,5 +616,5 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    for command in ("list", "train", "resume", "evaluate", "compare", "watch"):
+    for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
         assert re.search(rf"^\W*{command}\b", shown, re.M), command

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def python_block(after: str) -> str:
-    match = re.search(r"```python\n(.*?)```", README[README.index(after) :], re.DOTALL)
+def python_block(after: str, page: str = README) -> str:
+    match = re.search(r"```python\n(.*?)```", page[page.index(after) :], re.DOTALL)
     assert match is not None
     return match[1]
 
@@ -57,7 +57,8 @@ def test_acting_in_one_environment():
 
 
 def test_stable_baselines3_on_both_sides(tmp_path):
-    (tmp_path / "example.py").write_text(python_block("## Stable-Baselines3 on both sides"))
+    page = (ROOT / "docs" / "stable_baselines3.md").read_text()
+    (tmp_path / "example.py").write_text(python_block("# Stable-Baselines3", page))
     assert runpy.run_path("example.py")["report"].returns.shape == (40, 3)
 
 

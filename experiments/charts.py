@@ -1,0 +1,269 @@
+"""The charts of a report's page, as Vega-Lite specifications: plain data, drawn by a library.
+
+Each has a parameter ``shown``, the names of the agents that are drawn, for the page's controls.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import Report
+from metarl.errors import printable
+from metarl.plotting import COLORS
+from metarl.summary import STATISTIC_NAMES
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
+
+# Black is no colour on a dark page.
+PALETTE = [*(color for color in COLORS if color != "#000000"), "#8172B2", "#937860", "#4C9A8A"]
+NUM_BINS = 12
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
+_WIDTH, _HEIGHT = 780, 340
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation on a page.
+
+    Attributes:
+        label: What the agent is called; results of one label are seeds of one agent.
+        seed: The seed of its training.
+        report: What it achieved.
+        config: The run's configuration, or whatever is known of how it came to be.
+    """
+
+    label: str
+    seed: int
+    report: Report
+    config: Mapping[str, Any]
+
+
+def by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Gather the seeds of each agent, agents in the order of their first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.label, []).append(result)
+    return groups
+
+
+def over_episodes(results: Sequence[Result]) -> Spec:
+    """Return the chart of return against episodes of experience, for each agent.
+
+    A line is the mean over seeds, thin lines are seeds, the band reaches from the least to the
+    greatest end of the seeds' intervals over tasks.
+    """
+    lines: list[Row] = []
+    seeds: list[Row] = []
+    for label, found in by_label(results).items():
+        curves = [each.report.summary(each.report.groups(12)) for each in found]
+        for index, (start, stop) in enumerate(curves[0].groups):
+            centers = [float(curve.center[index]) for curve in curves]
+            lines.append(
+                {
+                    "agent": label,
+                    "episodes": start,
+                    "until": stop,
+                    "return": _round(np.mean(centers)),
+                    "low": _round(min(curve.low[index] for curve in curves)),
+                    "high": _round(max(curve.high[index] for curve in curves)),
+                }
+            )
+            for each, center in zip(found, centers):
+                row = {"agent": label, "seed": each.seed, "episodes": start}
+                seeds.append({**row, "return": _round(center)})
+    statistic = STATISTIC_NAMES[results[0].report.statistic]
+    x = {
+        "field": "episodes",
+        "type": "quantitative",
+        "title": "episodes of experience in the task",
+        "scale": {"type": "symlog", "constant": 1},
+        "axis": {"values": [0, 1, 2, 5, 10, 20, 50, 100, 200, 500], "format": "d"},
+    }
+    y = _y("return", f"return of the next episode ({statistic})")
+    layers = [
+        {
+            "mark": {"type": "area", "opacity": 0.15, "clip": True},
+            "encoding": {"y": _y("low", None), "y2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 35}},
+            "encoding": {"y": y, "tooltip": _tooltip("agent", "episodes", "return", "low", "high")},
+        },
+    ]
+    if len(seeds) > len(lines):
+        layers.append(
+            {
+                "data": {"values": seeds},
+                "transform": [_SHOWN],
+                "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.7},
+                "encoding": {"y": y, "detail": {"field": "seed"}},
+            }
+        )
+    return _chart(results, lines, x, layers)
+
+
+def over_parameter(
+    results: Sequence[Result], parameter: str, trained: tuple[float, float] | None
+) -> Spec:
+    """Return the chart of return against a parameter of the tasks, first and last episodes.
+
+    Args:
+        results: The results.
+        parameter: A numeric parameter of the tasks.
+        trained: The range that training had, or None.
+    """
+    columns = [result.report.tasks.columns[parameter] for result in results]
+    edges = _edges(np.concatenate(columns))
+    rows: list[Row] = []
+    for label, found in by_label(results).items():
+        for when, end in (("first", 0), ("last", -1)):
+            values: dict[int, list[float]] = {}
+            for each in found:
+                start, stop = each.report.groups(each.report.num_episodes)[end]
+                means = each.report.returns[:, start:stop].mean(axis=1)
+                bins = np.digitize(each.report.tasks.columns[parameter], edges[1:-1])
+                for index in np.unique(bins):
+                    values.setdefault(int(index), []).append(float(means[bins == index].mean()))
+            rows += [
+                {
+                    "agent": label,
+                    "when": f"{when} episodes",
+                    "value": _round(0.5 * (edges[index] + edges[index + 1])),
+                    "return": _round(np.mean(seeds)),
+                }
+                for index, seeds in sorted(values.items())
+            ]
+    title = printable(parameter)
+    x = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    dash = {
+        "field": "when",
+        "title": "episodes",
+        "legend": {"orient": "bottom", "symbolStrokeColor": "#888888"},
+        "scale": {"domain": ["last episodes", "first episodes"], "range": [[1, 0], [4, 3]]},
+    }
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                "y": _y("return", "return of an episode (mean)"),
+                "strokeDash": dash,
+                "tooltip": _tooltip("agent", "when", "value", "return"),
+            },
+        }
+    ]
+    if trained is not None:
+        shade = {
+            "data": {"values": [{"from": trained[0], "to": trained[1]}]},
+            "mark": {"type": "rect", "opacity": 0.15, "color": "#888888", "clip": True},
+            "encoding": {
+                "x": {"field": "from", "type": "quantitative"},
+                "x2": {"field": "to"},
+                "color": {"value": "#888888"},
+            },
+        }
+        layers.insert(0, shade)
+    return _chart(results, rows, x, layers)
+
+
+def gains(results: Sequence[Result]) -> Spec:
+    """Return the chart of last minus first episode, task by task, sorted: who gains, who loses."""
+    rows: list[Row] = []
+    for label, found in by_label(results).items():
+        gain = np.sort(np.concatenate([_gain(each.report) for each in found]))
+        shares = (np.arange(len(gain)) + 0.5) / len(gain)
+        keep = np.unique(np.linspace(0, len(gain) - 1, min(len(gain), 60)).round().astype(int))
+        rows += [
+            {"agent": label, "share": _round(100 * shares[i]), "gain": _round(gain[i])}
+            for i in keep
+        ]
+    x = {
+        "field": "share",
+        "type": "quantitative",
+        "title": "tasks, from those that lose to those that gain (%)",
+        "scale": {"domain": [0, 100]},
+    }
+    layers = [
+        {
+            "data": {"values": [{"zero": 0}]},
+            "mark": {"type": "rule", "strokeDash": [2, 2], "color": "#888888"},
+            "encoding": {"y": {"field": "zero", "type": "quantitative"}, "x": None, "color": None},
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                "y": _y("gain", "last minus first episode"),
+                "tooltip": _tooltip("agent", "share", "gain"),
+            },
+        },
+    ]
+    return _chart(results, rows, x, layers)
+
+
+def _gain(report: Report) -> NDArray[np.float64]:
+    groups = report.groups(report.num_episodes)
+    first, last = (report.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
+    return np.asarray(last - first)
+
+
+_SHOWN = {"filter": "indexof(shown, datum.agent) >= 0"}
+
+
+def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequence[Spec]) -> Spec:
+    labels = list(by_label(results))
+    color = {
+        "field": "agent",
+        "scale": {
+            "domain": labels,
+            "range": [PALETTE[i % len(PALETTE)] for i in range(len(labels))],
+        },
+        "legend": {"orient": "bottom", "title": None, "columns": 3, "labelLimit": 220},
+    }
+    drawn = []
+    for layer in layers:
+        if "data" not in layer:
+            layer = {"data": {"values": list(rows)}, "transform": [_SHOWN], **layer}
+        encoding = {"x": x, "color": color, **layer["encoding"]}
+        drawn.append({**layer, "encoding": {k: v for k, v in encoding.items() if v is not None}})
+    return {
+        "$schema": _SCHEMA,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "params": [{"name": "shown", "value": labels}],
+        "layer": drawn,
+        "resolve": {"scale": {"strokeDash": "independent"}},
+        "config": {
+            "background": "transparent",
+            "font": "system-ui, sans-serif",
+            "view": {"stroke": None},
+            "axis": {"gridColor": "#88888844", "labelFontSize": 12, "titleFontSize": 12},
+            "legend": {"labelFontSize": 12},
+        },
+    }
+
+
+def _y(field: str, title: str | None) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
+
+
+def _tooltip(*fields: str) -> list[Spec]:
+    return [{"field": field} for field in fields]
+
+
+def _edges(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the borders of bins: between the values of a grid, else of equal width."""
+    distinct = np.unique(values.astype(np.float64).round(9))
+    if len(distinct) <= 2 * NUM_BINS:
+        between = 0.5 * (distinct[1:] + distinct[:-1])
+        ends = distinct[[0, -1]]
+        # A grid's outermost bins reach as far out as in, so that their middle is their value.
+        near = between[[0, -1]] if len(between) else ends
+        return np.concatenate([[2 * ends[0] - near[0]], between, [2 * ends[1] - near[1]]])
+    return np.linspace(distinct[0], distinct[-1], NUM_BINS + 1)
+
+
+def _round(value: Any) -> float:
+    return float(f"{float(value):.5g}")

@@ -1,0 +1,154 @@
+"""The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metarl import envs
+from metarl.errors import InvalidValueError, RenderingError
+from metarl.experiments.charts import Result
+from metarl.experiments.comparing import common_reports
+from metarl.experiments.page import Page, Picture, write_page
+from metarl.experiments.publish import open_run
+from metarl.experiments.restoring import load_agent
+from metarl.experiments.runs import Run
+from metarl.experiments.studies import STUDIES, find_study
+from metarl.experiments.studies.engine import places_for
+from metarl.experiments.studies.jobs import Places, load_reports
+from metarl.experiments.studies.study import Study
+from metarl.experiments.terminal import say
+from metarl.experiments.trust import check_trusted
+from metarl.experiments.video import last_picture
+from metarl.parameters import Uniform
+from metarl.splits import Independent
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def report(
+    names: Sequence[str], *, splits: Sequence[str], output: Path, pictures: bool, trust: str | None
+) -> Path:
+    """Write the page of some runs, or of a study, and say where it is.
+
+    Args:
+        names: Run directories or published runs of one family, or the name of one study.
+        splits: The splits that runs are judged on.
+        output: The page.
+        pictures: Whether to show how a run's first and last episode end, where that can be drawn.
+        trust: The module of the runs' family, where it may be imported.
+
+    Raises:
+        ValueError: If a study is named beside something else or has no results yet, or the runs
+            are of different families.
+    """
+    study = [name for name in names if name in STUDIES or (":" in name and not Path(name).exists())]
+    if study and len(names) > 1:
+        raise InvalidValueError(
+            f"{study[0]!r} is a study, which has a page of its own: name it alone"
+        )
+    if study:
+        page = study_page(find_study(study[0]), places_for(1.0, None))
+    else:
+        page = runs_page([open_run(name) for name in names], splits, pictures, trust)
+    write_page(output, page)
+    say(f"page: {output}")
+    return output
+
+
+def runs_page(
+    runs: Sequence[Run], splits: Sequence[str], pictures: bool = True, trust: str | None = None
+) -> Page:
+    """Return what the page of some runs of one family says."""
+    results = [
+        Result(_label(run), run.config["seed"], report, run.config)
+        for split in splits
+        for run, report in zip(runs, common_reports(runs, split, trust))
+    ]
+    first = runs[0].config
+    check_trusted(first["tasks"], runs[0].directory, trust)
+    who = _enumerated({each.label for each in results})
+    return Page(
+        title=f"{results[0].report.family.removesuffix('-told')}: how {who} adapt",
+        results=results,
+        question="Return on tasks that are new, against episodes of experience in them.",
+        pictures=_pictures(runs, splits[0], trust) if pictures else (),
+        trained=_trained(first["tasks"]),
+    )
+
+
+def study_page(study: Study, places: Places) -> Page:
+    """Return what the page of a study says, of what is known by now.
+
+    Raises:
+        ValueError: If nothing is known yet.
+    """
+    results: list[Result] = []
+    trained: Ranges = {}
+    for judging in study.judgings:
+        trained |= _trained(judging.family)
+        for learner, found in load_reports(study, judging, places).items():
+            for seed, report in found:
+                results.append(
+                    Result(learner.label, seed, report, _config(study, learner, seed, places))
+                )
+    if not results:
+        raise InvalidValueError(
+            f"{study.name!r} has no results in {str(places.results / study.name)!r}; run it first, "
+            f"with: metarl study {study.name}"
+        )
+    return Page(
+        title=study.name,
+        results=results,
+        question=study.question,
+        answer=study.answer,
+        caveats=study.caveats,
+        trained=trained,
+    )
+
+
+def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, Any]:
+    training = learner.training(seed, study)
+    if training is None:
+        return {}
+    record = places.trained / f"{training.name}.json"
+    config: dict[str, Any] = json.loads(record.read_text())["config"] if record.is_file() else {}
+    return config
+
+
+def _label(run: Run) -> str:
+    """Return what an agent is called: its name, and whether it is told the task."""
+    told = ", told the task" if run.config["tasks"].endswith("-told") else ""
+    return f"{run.config['agent']}{told}"
+
+
+def _enumerated(names: set[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _trained(name: str) -> Ranges:
+    """Return the ranges that training has, of parameters that are uniform in one."""
+    law = envs.make(name.removesuffix("-told")).law("train")
+    if not isinstance(law, Independent):
+        return {}
+    return {
+        parameter: (own.low, own.high)
+        for parameter, own in law.parameters.items()
+        if isinstance(own, Uniform) and own.shape == () and own.low < own.high
+    }
+
+
+def _pictures(runs: Sequence[Run], split: str, trust: str | None) -> list[Picture]:
+    """Return a picture of each agent, of those that can be drawn: one run of each label."""
+    pictures = []
+    for label, run in {_label(run): run for run in reversed(runs)}.items():
+        agent = load_agent(run, trust)
+        try:
+            data = last_picture(agent, agent.tasks, split=split)
+        except (ImportError, RenderingError, ValueError) as error:
+            say(f"no picture of {label}: {error}")
+            continue
+        caption = f"{label}: the end of its first episode (left) and of its last (right) in a task"
+        pictures.append(Picture(data, caption))
+    return pictures[::-1]

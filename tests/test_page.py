@@ -1,0 +1,211 @@
+"""The page of a report, in a browser: what it shows, what it never does, and who can read it."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from metarl import Report
+from metarl.experiments import cli, page, publish
+from metarl.experiments.charts import Result, gains, over_episodes, over_parameter
+from metarl.experiments.page import Page, Picture, write_page
+from metarl.tasks import Tasks
+
+NASTY = 'RL² </script><script>document.title="hacked"</script>"\x1b[31m'
+
+
+def report(gain, split="held_out", seed=0, num_episodes=4):
+    rng = np.random.default_rng(seed)
+    slope = np.linspace(-10.0, 10.0, 30)
+    returns = slope[:, None] + rng.normal(size=(30, num_episodes)) + gain * np.arange(num_episodes)
+    tasks = Tasks("family", {"slope": slope, "wall": np.repeat(["a", "b"], 15)})
+    lengths = np.ones_like(returns, dtype=np.int64)
+    return Report("agent", "family", split, returns, lengths, tasks, notes=("a note <b>",))
+
+
+CONFIG = {"command": "metarl train <i>", "seed": 0, "hyperparameters": {"gamma": 0.9}}
+PAGE = Page(
+    title=NASTY,
+    results=[
+        Result(label, seed, report(gain, split, seed), CONFIG)
+        for split in ("held_out", "steep")
+        for label, gain in ((NASTY, 5.0), ("multi-task", 0.0))
+        for seed in (0, 1)
+    ],
+    question="Who?",
+    caveats=("nothing",),
+    pictures=[Picture(b"\x89PNG\r\n", "the end of an episode")],
+    trained={"slope": (-5.0, 5.0)},
+)
+
+
+def chromium():
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None and not os.environ.get("METARL_NEEDS_CHROMIUM"):
+        pytest.skip("no Chromium on this machine")
+    assert found is not None, "Chromium is needed here, and is not installed"
+    return found
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(path, PAGE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, html):
+    """Open the page; what it complains of and what it asks the network for must be nothing."""
+    contexts, trouble = [], []
+
+    def open_page(width=1200, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: trouble.append(message.text))
+        tab.on("pageerror", lambda error: trouble.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        requests = []
+        tab.goto(html.as_uri())
+        tab.wait_for_load_state("networkidle")
+        if options.get("java_script_enabled", True):
+            tab.wait_for_selector(".chart .marks")
+        assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def test_the_page_is_one_small_file_and_the_same_each_time(html, tmp_path):
+    text = html.read_text()
+    assert len(text) < 2_000_000
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+    write_page(tmp_path / "again.html", PAGE)
+    assert (tmp_path / "again.html").read_text() == text
+
+
+def test_it_shows_what_it_is_given_as_text(opened):
+    tab = opened()
+    assert tab.title().startswith("RL² </script>")
+    assert "\x1b" not in tab.title()
+    heading = tab.inner_text("h1")
+    assert "<script>" in heading
+    assert tab.locator(".chart svg").count() == 6  # three charts of two splits
+    assert "a note <b>" in tab.inner_text("main")
+    tab.click("summary >> nth=0")
+    assert "multi-task" in tab.inner_text("table >> nth=0")
+    # The same numbers as the report's: last minus first.
+    low = report(5.0).improvement()[0]
+    assert f"{low:.3g}" in tab.inner_text("table >> nth=0")
+
+
+def test_agents_can_be_hidden_and_a_split_chosen_by_keyboard(opened):
+    tab = opened()
+    lines = tab.locator("#split-0-episodes .mark-line path")
+    assert lines.count() == 6  # of two agents: the mean and two seeds each
+    box = tab.locator("input[name=agent]").nth(1)
+    box.focus()
+    tab.keyboard.press("Space")
+    tab.wait_for_function(
+        "document.querySelectorAll('#split-0-episodes .mark-line path').length === 3"
+    )
+    tab.keyboard.press("Space")
+    tab.wait_for_function(
+        "document.querySelectorAll('#split-0-episodes .mark-line path').length === 6"
+    )
+    tab.focus("#split")
+    tab.keyboard.press("ArrowDown")
+    tab.wait_for_function("document.getElementById('split-1').hidden")
+    assert tab.is_visible("#split-0")
+    tab.keyboard.press("ArrowUp")
+    tab.wait_for_function("!document.getElementById('split-1').hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_it_is_accessible_and_fits(opened, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = opened(width, color_scheme=scheme)
+    for summary in tab.locator("summary").all():
+        summary.click()
+    found = [
+        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
+        for violation in Axe().run(tab).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert found == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_is_readable_without_scripts_and_printed(opened):
+    tab = opened(java_script_enabled=False)
+    assert tab.locator(".chart svg").count() == 6
+    assert tab.is_hidden("#controls")
+    assert len(tab.pdf()) > 10_000
+
+
+def test_charts_hold_the_numbers_of_the_reports():
+    results = [Result("one", 0, report(5.0), {}), Result("two", 0, report(0.0), {})]
+    values = over_episodes(results)["layer"][1]["data"]["values"]
+    curve = results[0].report.summary([(i, i + 1) for i in range(4)])
+    drawn = [row for row in values if row["agent"] == "one"]
+    assert [row["episodes"] for row in drawn] == [0, 1, 2, 3]
+    np.testing.assert_allclose([row["return"] for row in drawn], curve.center, rtol=1e-4)
+    np.testing.assert_allclose([row["low"] for row in drawn], curve.low, rtol=1e-4)
+
+    spec = over_parameter(results, "slope", (-5.0, 5.0))
+    assert spec["layer"][0]["data"]["values"] == [{"from": -5.0, "to": 5.0}]
+    rows = [row for row in spec["layer"][1]["data"]["values"] if row["agent"] == "one"]
+    first = [row["return"] for row in rows if row["when"] == "first episodes"]
+    assert len(first) == 12
+    assert np.all(np.diff(first) > 0.0)  # the return follows the slope
+
+    rows = [row for row in gains(results)["layer"][1]["data"]["values"] if row["agent"] == "one"]
+    expected = np.sort(results[0].report.returns[:, -1] - results[0].report.returns[:, 0])
+    np.testing.assert_allclose([row["gain"] for row in rows], expected, rtol=1e-4)
+
+
+def test_the_command_writes_the_page_of_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--set", "trials_per_iteration=4", "--set", "trials_per_minibatch=4"]
+    for seed in "01":
+        command = ["train", "rl2", "gridnavi", "--total-timesteps", "1", "--seed", seed, *small]
+        assert cli.main(command) == 0
+    publish.publish(publish.Run.open("runs/rl2-gridnavi-seed1"))
+    shutil.rmtree("runs/rl2-gridnavi-seed1")
+    names = ["runs/rl2-gridnavi-seed0", "rl2-gridnavi-seed1"]
+    assert cli.main(["report", *names, "--output", "page.html"]) == 0
+    text = (tmp_path / "page.html").read_text()
+    specs = json.loads(re.search(r'id="charts">(.*?)</script>', text)[1])
+    seeds = {row["seed"] for row in specs["split-0-episodes"]["layer"][2]["data"]["values"]}
+    assert seeds == {0, 1}
+    assert "data:image/png;base64," in text
+    assert "&quot;trials_per_iteration&quot;: 4" in text  # how it was trained
+    assert cli.main(["report", "flat-to-uphill"]) == 2
+    assert "has no results" in capsys.readouterr().err
+
+
+def test_without_its_library_the_page_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    with pytest.raises(ImportError, match=r"pip install 'metarl-suite\[report\]'"):
+        page.write_page(tmp_path / "page.html", PAGE)
