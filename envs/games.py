@@ -51,9 +51,10 @@ most; 1 if the player has the key |
     | Reward | 1 for a treasure, -0.5 for a trap, -0.25 for moving against a border that is a trap |
     | Start | player and objects on different squares, and a last move, all drawn uniformly |
     | End | truncated after ``horizon`` steps |
-    | Task law | all games are equally likely. ``train`` and ``held_out`` share none, and have \
-neither turns nor doors; ``unseen_controls`` are games with turns, ``unseen_objects`` games with \
-doors |
+    | Task law | all games of a split are equally likely. ``train`` and ``held_out`` share none, \
+and have neither turns nor doors, and controls as usual, with left and right exchanged, or up and \
+down; ``unseen_controls`` are games with turns or with other controls, ``unseen_objects`` games \
+with doors |
 
     Version history: v0, the first.
 

@@ -40,8 +40,17 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
     is in ``info["final_obs"]`` (rows where ``info["_final_obs"]`` is True), and there are no
     dummy transitions.
 
-    A family implements three methods, all batched: ``_set_parameters``, ``_reset``, ``_step``.
-    Seeds, time limits, autoreset and all checks are done here. Randomness comes from
+    A family implements three methods, all batched::
+
+        def _set_parameters(self, columns):
+            # take over the tasks: for each parameter an array of shape (num_envs, *shape)
+        def _reset(self, ids):
+            # start new episodes in the sub-environments ids; return their observations
+        def _step(self, ids, actions):
+            # step them; return observations, rewards, terminated, a row for each of ids
+
+    ``ids`` is an index of sub-environments: an array, or a slice for all of them. Seeds, time
+    limits, autoreset and all checks are done here. Randomness comes from
     ``self.random``, where every sub-environment has a stream of its own. The constructor ends with
     a call of ``_set_parameters`` for the default tasks, so a family makes what that method needs
     before it calls ``super().__init__``.

@@ -1,0 +1,95 @@
+"""The examples of the documentation, run as written, from an installed wheel."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metarl import evaluate
+from metarl.agents import RL2
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "your_environment.md").read_text()
+EXAMPLES = dict(re.findall(r"<!-- example: (\w+\.py) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+TRAIN = """
+import metarl
+from metarl.agents import RL2
+from {module} import tasks
+if __name__ == "__main__":  # worker processes import this file
+    agent = RL2(tasks, trials_per_iteration=2, trials_per_minibatch=2, seed=0).learn(1)
+    print(metarl.__file__, metarl.evaluate(agent, tasks, num_tasks=2, num_episodes=1).returns.shape)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A folder with the package as a user has it, installed from a wheel."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    source = folder / "source"
+    # A build leaves files behind: not in the checkout.
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", source], check=True)
+    for changed in ("metarl", "envs", "agents", "experiments"):
+        subprocess.run(["cp", "-r", ROOT / changed, source], check=True)
+    options = ["--no-deps", "--no-build-isolation", "--target", folder / "site"]
+    subprocess.run([*pip, "install", *options, source], check=True)
+    return folder / "site"
+
+
+def run(wheel, folder, *arguments):
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(wheel), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def test_there_is_an_example_of_each_kind():
+    assert set(EXAMPLES) == {
+        *("attributes.py", "factory.py", "set_task.py", "parts.py", "images.py"),
+        *("workers.py", "ppo.py", "t_maze.py"),
+    }
+    for name, code in EXAMPLES.items():
+        lines = [line for line in code.splitlines() if line.strip()]
+        assert len(lines) <= (60 if name == "t_maze.py" else 14), name  # imports and check included
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_as_written(name, wheel, tmp_path):
+    (tmp_path / name).write_text(EXAMPLES[name])
+    if name == "images.py":
+        pytest.importorskip("pygame")
+    shown = run(wheel, tmp_path, name)
+    if name == "ppo.py":
+        assert "40 tasks" in shown
+        return
+    if "check_tasks" in EXAMPLES[name]:
+        assert "pass" in shown
+        assert "FAIL" not in shown.upper().replace("FAILED 0", "")
+    (tmp_path / "train.py").write_text(TRAIN.format(module=name.removesuffix(".py")))
+    shown = run(wheel, tmp_path, "train.py")
+    assert str(wheel) in shown
+    assert "(2, 1)" in shown
+
+
+@pytest.mark.slow
+def test_rl2_learns_the_maze():
+    names = {"__name__": "t_maze"}
+    exec(EXAMPLES["t_maze.py"], names)
+    tasks = names["tasks"]
+    agent = RL2.from_preset(tasks, seed=0, trials_per_iteration=64, trials_per_minibatch=16)
+    agent.learn(300_000)
+    returns = evaluate(agent, tasks, num_tasks=200, seed=1).returns.mean(axis=0)
+    # Straight to the right arm is 0.8, the wrong arm first 0.6. Without a memory no episode is
+    # better than the first: 0.7 at best, on average.
+    assert returns[0] > 0.6
+    assert np.all(returns[1:] > 0.76)
