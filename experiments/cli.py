@@ -11,7 +11,7 @@ import tyro
 
 from metarl.errors import MetarlError, check_at_least, check_at_most, printable
 from metarl.experiments import commands, comparing, listing, reporting
-from metarl.experiments.runs import MAX_THREADS
+from metarl.experiments.runs import MAX_THREADS, MAX_WORKERS
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
 from metarl.experiments.terminal import handling, say
@@ -51,6 +51,7 @@ def train_command(
     threads: int = 1,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
+    num_workers: int = 0,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
@@ -65,7 +66,11 @@ def train_command(
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
+        num_workers: Worker processes that step the environments, where these are slow; the run is
+            the same, bit for bit (default: none).
     """
+    check_at_least(0, num_workers=num_workers)
+    check_at_most(MAX_WORKERS, num_workers=num_workers)
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
     torch.set_num_threads(threads)
@@ -78,6 +83,7 @@ def train_command(
         device=device,
         overrides=overrides,
         start=start,
+        num_workers=num_workers,
         command=shlex.join(["metarl", *sys.argv[1:]]),
     )
 

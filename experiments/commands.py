@@ -29,7 +29,7 @@ from metarl.errors import (
 )
 from metarl.evaluation import check_size
 from metarl.experiments.publish import open_run
-from metarl.experiments.restoring import build_agent, load_agent, restore
+from metarl.experiments.restoring import build_agent, in_workers, load_agent, restore
 from metarl.experiments.runs import Run, evaluation_name
 from metarl.experiments.terminal import handling, say
 from metarl.experiments.trust import remember
@@ -73,6 +73,7 @@ def train(
     device: str = "auto",
     overrides: Sequence[str] = (),
     start: Path | None = None,
+    num_workers: int = 0,
     command: str = "",
 ) -> list[Report]:
     """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
@@ -86,6 +87,8 @@ def train(
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
         start: A saved agent to start from, instead of random parameters.
+        num_workers: In how many worker processes environments are stepped; 0 is in this one. The
+            run is the same, bit for bit.
         command: The command line, for the record.
 
     Returns:
@@ -97,7 +100,7 @@ def train(
         ValueError: If a name is unknown or a value out of range.
     """
     check_names([agent], AGENTS, "agent")
-    family = envs.make(tasks)
+    family = in_workers(envs.make(tasks), num_workers)
     remember(tasks)
     try:
         preset = find_preset(agent, tasks)
@@ -135,6 +138,7 @@ def train(
                 "seed": EVALUATION_SEED,
             },
             **({} if start is None else {"start": str(start)}),
+            **({"num_workers": num_workers} if num_workers else {}),
             "command": command,
         },
     )

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from metarl import envs
+from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS, MetaAgent
 from metarl.errors import InvalidValueError, check_names, found_in
 from metarl.experiments.runs import Run
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import check_trusted, remember
+from metarl.workers import with_workers
 
 
 def build_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
@@ -25,13 +26,18 @@ def build_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
     torch.set_num_threads(config["threads"])  # other thread counts round differently
     with found_in(repr(str(run.directory / "config.json"))):
         check_names([config["agent"]], AGENTS, "agent")
-        family = envs.make(config["tasks"])
+        family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
         remember(config["tasks"])
         agent_class = AGENTS[config["agent"]]
         check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
         return agent_class(
             family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
         )
+
+
+def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
+    """Return a family whose environments are stepped in so many processes; 0 is in this one."""
+    return with_workers(family, num_workers) if num_workers else family
 
 
 def load_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:

@@ -27,6 +27,7 @@ from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
 from metarl.files import atomic_write, locked, remove_parts
 from metarl.report import Report, versions
 
+MAX_WORKERS = 1024
 MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
 
 _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
@@ -42,6 +43,7 @@ _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "evaluation.num_episodes": (lambda v: v is None or COUNT[0](v), f"{COUNT[1]} or null"),
     "evaluation.seed": integer(0),
 }
+_OPTIONAL = {"start": STRING, "num_workers": integer(1, MAX_WORKERS)}
 
 
 class Run:
@@ -106,7 +108,7 @@ class Run:
             )
         try:
             config = parse_json(path.read_bytes())
-            check_entries(config, _CONFIG | ({"start": STRING} if "start" in config else {}))
+            check_entries(config, _CONFIG | {n: _OPTIONAL[n] for n in _OPTIONAL if n in config})
             settings = [entry.partition(".")[2] for entry in _CONFIG if "." in entry]
             check_names(config["evaluation"], settings, "entry of 'evaluation':")
         except ValueError as error:

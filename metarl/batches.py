@@ -58,7 +58,20 @@ def stack(space: Space, values: list[Any]) -> Values:
                 f"space is {space} ({type(error).__name__}: {error})"
             ) from None
         return parts if isinstance(space, spaces.Dict) else tuple(parts.values())
-    rows = np.array(values, dtype=space.dtype)
+    try:
+        rows = np.array(values, dtype=space.dtype)
+    except (TypeError, ValueError):
+        for value in values:  # the first that does not fit
+            try:
+                fits = np.array(value, dtype=space.dtype).shape == space.shape
+            except (TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise InvalidValueError(
+                    f"the environment returned the observation {value!r:.200}, but its observation "
+                    f"space is {space}"
+                ) from None
+        raise
     if rows.shape[1:] != space.shape:
         raise InvalidValueError(
             f"the environment returned observations of shape {rows.shape[1:]}, "

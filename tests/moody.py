@@ -7,7 +7,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-MOODS = ("calm", "raises", "dies", "exits", "hangs", "nan", "odd", "raises at reset")
+MOODS = (
+    *("calm", "raises", "dies", "exits", "hangs", "nan", "odd", "another type"),
+    *("raises at reset", "dies at reset", "raises at the task", "dies at the task"),
+)
 
 
 class Moody(gymnasium.Env):
@@ -20,6 +23,10 @@ class Moody(gymnasium.Env):
 
     def __init__(self, mood="calm", drift=0.0):
         self.mood, self.drift, self.steps = mood, drift, 0
+        if mood == "raises at the task":
+            raise ZeroDivisionError("no such task")
+        if mood == "dies at the task":
+            os._exit(7)
 
     def _see(self):
         eye = self.np_random.integers(256, size=(4, 4, 1), dtype=np.uint8)
@@ -30,6 +37,8 @@ class Moody(gymnasium.Env):
         self.place, self.steps = np.zeros(2), 0
         if self.mood == "raises at reset":
             raise ZeroDivisionError("no way to begin")
+        if self.mood == "dies at reset":
+            os._exit(7)
         return self._see(), {}
 
     def step(self, action):
@@ -49,5 +58,7 @@ class Moody(gymnasium.Env):
                     return self._see(), float("nan"), False, False, {}
                 case "odd":
                     return {"place": np.zeros(5)}, 0.0, False, False, {}
+                case "another type":
+                    return {**self._see(), "place": "here"}, 0.0, False, False, {}
         over = bool(self.np_random.random() < 0.2)
         return self._see(), float(self.place.sum() + action), over, False, {}

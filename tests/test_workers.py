@@ -2,6 +2,7 @@
 
 import multiprocessing
 
+import fault_drills as drills
 import numpy as np
 import pytest
 from moody import MOODS, Moody
@@ -9,6 +10,9 @@ from moody import MOODS, Moody
 from metarl import Choice, Uniform, evaluate, with_workers
 from metarl.agents import RL2
 from metarl.envs import from_gymnasium, make
+from metarl.experiments import cli
+from metarl.experiments.restoring import load_agent
+from metarl.experiments.runs import Run
 from metarl.spaces import flatten
 from metarl.workers import WorkerError, WorkerVectorEnv
 
@@ -133,6 +137,26 @@ def test_agents_train_in_the_same_bits():
     ]  # fmt: skip
     states = [agent.network.state_dict() for agent in agents]
     assert all(np.array_equal(t, states[1][name]) for name, t in states[0].items())
+
+
+def test_the_command_line_has_workers_and_resumes_with_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "rl2", "bandit-3x2", "--total-timesteps", "1"]
+    assert cli.main([*command, "--run-dir", "plain"]) == 0
+    assert cli.main([*command, "--run-dir", "workers", "--num-workers", "2"]) == 0
+    agents = [(tmp_path / run / "agent.safetensors").read_bytes() for run in ("plain", "workers")]
+    assert agents[0] == agents[1]
+    paths = [tmp_path / run / "evaluation/held_out.json" for run in ("plain", "workers")]
+    reports = [path.read_text() for path in paths]
+    assert reports[0] == reports[1]
+    env = load_agent(Run.open("workers")).tasks.make_vec(2)
+    assert isinstance(env, WorkerVectorEnv)
+    env.close()
+    assert cli.main([*command, "--run-dir", "none", "--num-workers", "-1"]) == 2
+
+
+def test_drills_of_faults():
+    drills.main(2)  # `python tests/fault_drills.py 100` has all moods
 
 
 def test_a_number_of_workers_is_a_number():
