@@ -1,6 +1,7 @@
 """Saving and loading agents: everything that training continues from, in one file."""
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from metarl.agents.config import Config
 from metarl.distribution import TaskDistribution
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import InvalidTypeError, InvalidValueError, found_in
+from metarl.report import versions
 from metarl.seeding import check_seed
 from metarl.spaces import difference, to_json
 
@@ -117,6 +119,7 @@ class SavedAgent(ABC):
             "iteration": self.iteration,
             "num_timesteps": self._saved_timesteps,
             "tasks": self.tasks.name,
+            "versions": versions(),
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
             "extra": data,
@@ -169,6 +172,7 @@ class SavedAgent(ABC):
                 tensorboard_log=tensorboard_log,
             )
         agent._restore(path, tensors, state)
+        agent._warn_of_other_simulator(path, state)
         return agent
 
     def restore(self, path: str | Path) -> dict[str, tuple[Any, Any]]:
@@ -189,6 +193,7 @@ class SavedAgent(ABC):
         """
         path, tensors, state = self._read(path)
         self._restore(path, tensors, state)
+        self._warn_of_other_simulator(path, state)
         saved = {"seed": state.get("seed"), "tasks": state.get("tasks")}
         own = {"seed": self.seed, "tasks": self.tasks.name}
         hyperparameters = state.get("hyperparameters")
@@ -232,6 +237,19 @@ class SavedAgent(ABC):
     def reads(cls) -> tuple[str, ...]:
         """Return the kinds of agents that this one can continue from."""
         return (cls.__name__,)
+
+    def _warn_of_other_simulator(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Warn if the agent was trained on another version of what simulates its tasks."""
+        name, saved = self.tasks.simulator, state.get("versions")
+        if not name or not isinstance(saved, dict) or name not in saved:
+            return  # early files do not tell
+        present = versions().get(name)
+        if saved[name] != present:
+            warnings.warn(
+                f"{str(path)!r} was trained on {name} {saved[name]}, here is {name} {present}: "
+                "returns may differ",
+                stacklevel=3,
+            )
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

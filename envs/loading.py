@@ -74,7 +74,8 @@ def locate(name: str) -> str | None:
     Nothing is imported.
 
     Args:
-        name: For example ``my_package.my_module:tasks``, or the same with ``-told``.
+        name: For example ``my_package.my_module:tasks``, or the same with ``-told`` or
+            ``-4tasks``.
 
     Returns:
         The file of the outermost package or module, here of ``my_package``.
@@ -82,7 +83,7 @@ def locate(name: str) -> str | None:
     Raises:
         ValueError: If the name is malformed or there is no such package.
     """
-    module_name, colon, attribute = re.sub(r"(-told)+$", "", name).partition(":")
+    module_name, colon, attribute = re.sub(r"(-told|-\d+tasks?)+$", "", name).partition(":")
     if not colon or name.startswith(PREFIX):
         return None
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):

@@ -119,6 +119,7 @@ def family(
         splits=splits or {},
         shares_tasks=shares_tasks,
         episodes_per_trial=2,
+        simulator="mujoco",
         description=description,
         varies=varies,
     )

@@ -14,11 +14,12 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
-from metarl import Report, envs, evaluate
+from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
 from metarl.comparison import comparison_table, plot_reports
+from metarl.envs.loading import locate
 from metarl.errors import (
     DivergedError,
     InvalidValueError,
@@ -183,6 +184,9 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
     for name in learner.tasks.references:
         reference(name, learner.tasks)
     say(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
+    of_the_users = locate(run.config["tasks"]) is not None and learner.tasks.told_from is None
+    if of_the_users and learner.num_timesteps == 0:
+        _say_what_is_wrong(learner.tasks)
     try:
         if run.config["total_timesteps"] > learner.num_timesteps:
             _learn(run, learner)
@@ -199,6 +203,15 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
             f"{error}; once that is mended, continue with: {run.resume_command}"
         ) from None
     return reports
+
+
+def _say_what_is_wrong(tasks: TaskDistribution) -> None:
+    """Check a family of the user's own, and say what it fails; the training goes on."""
+    check = check_tasks(tasks, num_steps=50, raise_on_failure=False)
+    for failure in check.failures:
+        say(f"note: {tasks.name} fails a check, {failure.check}: {failure.message}", sys.stderr)
+    if not check.passed:
+        say("note: metarl.check_tasks(tasks) has it in full", sys.stderr)
 
 
 def _learn(run: Run, learner: MetaAgent[Any]) -> None:

@@ -60,6 +60,7 @@ class TaskDistribution:
         varies: What differs from task to task, in a word: ``metarl list`` groups families by it.
         visible: The parameters that observations may show, as a map does. All others are hidden:
             :func:`metarl.check_tasks` looks for leaks.
+        simulator: The package that simulates, if results depend on its version.
         told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
 
     Raises:
@@ -78,6 +79,7 @@ class TaskDistribution:
     description: str = ""
     varies: str = "parameters"
     visible: tuple[str, ...] = ()
+    simulator: str = ""
     told_from: str | None = None
 
     def __post_init__(self) -> None:

@@ -167,6 +167,26 @@ def test_train_ends_with_the_adaptation_curve_beside_the_references(capsys):
     assert Path("here/agent.safetensors").exists()
 
 
+def test_training_says_what_is_wrong_with_a_family_of_ones_own(capsys):
+    Path("leaky.py").write_text(
+        "import gymnasium\n"
+        "from metarl import Uniform\n"
+        "from metarl.envs import from_gymnasium\n"
+        "def make(gravity):\n"
+        "    env = gymnasium.make('CartPole-v1')\n"
+        "    space = gymnasium.spaces.Box(-100.0, 100.0, (5,))\n"
+        "    tell = lambda o: [*o, gravity]\n"
+        "    return gymnasium.wrappers.TransformObservation(env, tell, space)\n"
+        "tasks = from_gymnasium(make, {'gravity': Uniform(5.0, 15.0)}, name='leaky', horizon=5)\n"
+    )
+    assert main(["train", "rl2", "leaky:tasks", *SMALL]) == 0
+    error = capsys.readouterr().err
+    assert "leaky fails a check, task not in the observation" in error
+    assert "gravity matters" in error  # it is set nowhere
+    assert main(["train", "rl2", "leaky:tasks-told", *SMALL, "--run-dir", "told"]) == 0
+    assert "fails a check" not in capsys.readouterr().err
+
+
 def test_train_on_a_family_of_ones_own(capsys):
     Path("poles.py").write_text(
         "from metarl import Uniform\n"

@@ -162,6 +162,10 @@ class FromScratch(FineTune):
     name = "from-scratch"
     config_class = FineTuneConfig
 
+    @classmethod
+    def reads(cls) -> tuple[str, ...]:
+        return (cls.__name__,)
+
     def learn(self: SelfAgent, *args: Any, **kwargs: Any) -> SelfAgent:
         """Return at once: what is learned is learned in the new task."""
         return self
