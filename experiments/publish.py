@@ -1,7 +1,8 @@
 """Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
 
-Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables: all
-runs in ``docs/results/runs.md``, those of MAML in ``docs/results/maml.md``, a few in the README.
+Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables: a few
+runs in the README, all of them in ``docs/results/runs.md``, those of MAML in ``maml.md`` there, and
+all figures of papers in ``published.md``.
 """
 
 import json
@@ -16,13 +17,19 @@ from metarl import Report
 from metarl.agents.checkpoint import load_checkpoint
 from metarl.errors import InvalidValueError
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
+from metarl.experiments.published_table import published_table
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.files import atomic_write
 from metarl.tables import number
 
 RESULTS = Path("experiments/results/runs")
-PAGES = (Path("README.md"), Path("docs/results/runs.md"), Path("docs/results/maml.md"))
+PAGES = (
+    Path("README.md"),
+    Path("docs/results/runs.md"),
+    Path("docs/results/maml.md"),
+    Path("docs/results/published.md"),
+)
 
 # What the README shows: agent and family, what is found out, what stands beside it.
 HIGHLIGHTS = (
@@ -176,6 +183,8 @@ def with_tables(text: str) -> str:
     """Return a page with the present tables between its markers."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     tables = {"results": table(results), "highlights": highlights(results)}
+    if "<!-- published: begin -->" in text:
+        tables["published"] = published_table(RESULTS.parent, results)
     for path in sorted(RESULTS.parent.glob("maml-*/table.md")):
         tables[path.parent.name] = path.read_text().strip()
     for name, lines in tables.items():

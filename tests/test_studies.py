@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl import envs, evaluate
-from metarl.agents import RL2
+from metarl.agents import AGENTS, RL2
 from metarl.agents.mdp_learners import PSRL
 from metarl.agents.presets import find_preset
 from metarl.envs import navigation_2d
@@ -236,7 +236,9 @@ AGENT_FILES = sorted((ROOT / "experiments" / "results" / "runs").glob("*.safeten
 def test_published_agents_play(path):
     config = json.loads(path.with_suffix(".json").read_text())["config"]
     family = envs.make(config["tasks"])
-    agent = RL2.load(path, family, device="cpu")
+    agent = AGENTS[config["agent"]].load(path, family, device="cpu")
     assert agent.seed == config["seed"]
     assert agent.num_timesteps >= config["total_timesteps"]
-    assert evaluate(agent, family, num_tasks=2, num_episodes=1).returns.shape == (2, 1)
+    num_episodes = agent.episodes_per_adaptation
+    returns = evaluate(agent, family, num_tasks=2, num_episodes=num_episodes).returns
+    assert returns.shape == (2, num_episodes)
