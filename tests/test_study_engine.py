@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,6 +179,14 @@ def test_a_record_of_another_training_is_not_taken_for_this_one():
     record.write_text(json.dumps(other))
     with pytest.raises(ValueError, match="is of another training"):
         Engine("toy", toy(RL2), places, 1)
+
+
+def test_a_record_of_other_tasks_is_not_taken_for_these():
+    study = toy(RANDOM)
+    places = run_in_this_process(study)
+    other = replace(study, judgings=[replace(study.judgings[0], num_tasks=5)])
+    with pytest.raises(ValueError, match="is of another judging"):
+        Engine("toy", other, places, 1)
 
 
 def test_a_job_that_another_process_does_is_left_to_it():

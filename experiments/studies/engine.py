@@ -68,7 +68,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.jobs = jobs_of(self.study, self.places)
         for job in self.jobs:
-            if isinstance(job, TrainingJob) and job.done:
+            if job.done:
                 job.check()
 
     def missing(self) -> list[Job]:

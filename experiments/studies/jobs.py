@@ -199,17 +199,36 @@ class JudgingJob(_Job):
         """Env steps of training: none."""
         return 0
 
+    @property
+    def num_episodes(self) -> int:
+        """The adaptation episodes of each task."""
+        return self.learner.episodes or self.judging.num_episodes
+
+    def check(self) -> None:
+        """Raise if the record that is there is of other tasks.
+
+        Raises:
+            ValueError: If it is.
+        """
+        report = json.loads(self.record.read_text())["report"]
+        expected = (self.judging.total_tasks, self.num_episodes, self.judging.seed)
+        found = (len(report["returns"]), len(report["returns"][0]), report["seed"])
+        if found != expected:
+            raise InvalidValueError(
+                f"{str(self.record)!r} is of another judging: expected (tasks, episodes, seed) = "
+                f"{expected}, got {found}; move it away to judge anew"
+            )
+
     def run(self) -> None:
         """Judge, and write the record."""
         started = time.perf_counter()
         agent, family = self._agent()
-        num_episodes = self.learner.episodes or self.judging.num_episodes
         report = evaluate(
             agent,
             family,
             split=self.judging.name,
             given=self.judging.tasks(family),
-            num_episodes=num_episodes,
+            num_episodes=self.num_episodes,
             seed=self.judging.seed,
         )
         training = self.learner.training(self.seed, self.study)

@@ -112,7 +112,8 @@ def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str
         where = f"{where}: {'; '.join(grids)}"
     lines = [f"## {judging.name}", "", f"{where}.", ""]
     for figure in figures:
-        lines += [f"![{judging.name}: {figure.stem}]({figure.name})", ""]
+        what = figure.stem.rpartition("-")[2]
+        lines += [f"![Return against {what}, for each learner]({figure.name})", ""]
     for name in _groups(judging):
         if judging.groups:
             lines += [f"**{name}**", ""]
@@ -170,19 +171,19 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     for axes, (name, select) in zip(panels, groups.items()):
         for index, (learner, found) in enumerate(reports.items()):
-            curves = [report.select(select(report)).curve()[1] for _, report in found]
+            parts = [report.select(select(report)) for _, report in found]
+            curves = [part.summary(part.groups(12)) for part in parts]
             before = [max(start, 0.5) for start, _ in curves[0].groups]
             style = {"color": COLORS[index % len(COLORS)], "linestyle": _style(index)}
             center = np.mean([curve.center for curve in curves], axis=0)
             low = np.min([curve.low for curve in curves], axis=0)
             high = np.max([curve.high for curve in curves], axis=0)
-            # The level that was reached last holds to the right: nothing is learned any more.
             axes.plot(before, center, label=learner.label, marker="o", markersize=3, **style)
             axes.fill_between(before, low, high, color=style["color"], alpha=0.12, linewidth=0)
         axes.set_xscale("log")
         axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"], minor=False)
         axes.set_xticks([], minor=True)
-        title = judging.name if name == "all" else f"{judging.name}: {name}"
+        title = judging.family if name == "all" else f"{judging.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")
         _tidy(axes)
@@ -216,7 +217,7 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
             if len(lines) > 1:
                 ends = np.min(lines, axis=0), np.max(lines, axis=0)
                 axes.fill_between(values, *ends, color=style["color"], alpha=0.12, linewidth=0)
-        axes.set_title(f"{judging.name}, {title}", loc="left", fontsize="medium")
+        axes.set_title(f"{judging.family}, {title}", loc="left", fontsize="medium")
         axes.set(xlabel=parameter)
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         _tidy(axes)

@@ -1,5 +1,6 @@
 """Studies as data: who is trained on what, on which tasks all are judged, what is asked."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -124,11 +125,15 @@ class Judging:
     seed: int = 2
     groups: Mapping[str, Callable[[Columns], NDArray[np.bool_]]] = field(default_factory=dict)
 
+    @property
+    def total_tasks(self) -> int:
+        """How many tasks there are."""
+        return self.num_tasks * math.prod(map(len, self.values.values()))
+
     def tasks(self, family: TaskDistribution) -> Tasks:
         """Return the tasks."""
         grid = np.meshgrid(*self.values.values(), indexing="ij") if self.values else []
-        total = self.num_tasks * (grid[0].size if self.values else 1)
-        drawn = family.sample(self.split, total, self.seed)
+        drawn = family.sample(self.split, self.total_tasks, self.seed)
         columns = dict(drawn.columns)
         for parameter, values in zip(self.values, grid):
             columns[parameter] = np.repeat(values.ravel(), self.num_tasks)
