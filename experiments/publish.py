@@ -36,6 +36,8 @@ HIGHLIGHTS = (
     ("rl2", "bandit-100x10", "which of ten arms pays", "0.909, the best arm known"),
     ("rl2", "gridnavi", "where the goal is", "11.07, the goal known"),
     ("rl2", "glyphs-5way", "five characters, never seen before", "0.2, guessing"),
+    ("rl2", "games-7x7", "the rules of a game", "3.25, the rules told"),
+    ("rl2", "navigation-sparse", "where the goal is", "13.4, the goal known"),
     ("rl2", "half-cheetah-dir", "which way to run", ""),
     ("rl2", "half-cheetah-climb", "which way is up", ""),
     ("rl2", "half-cheetah-slope", "the slope", ""),
