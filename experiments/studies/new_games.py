@@ -34,5 +34,6 @@ rules RL² earns three times as much in its second episode as in its first (2.46
 80% of what an oracle earns that is told the rules (2.59 of 3.23) in its eighth. New kinds of
 objects (doors that lead anywhere) do not confuse it, while they do confuse the oracle, which was
 never told of doors in training. New controls are beyond both: who has only met controls as usual,
-or with one pair of directions exchanged, does not find out others, and plays like random actions.""",
+or with one pair of directions exchanged, does not find out others, and plays like random
+actions.""",
 )
