@@ -220,7 +220,14 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
             "domain": labels,
             "range": [PALETTE[i % len(PALETTE)] for i in range(len(labels))],
         },
-        "legend": {"orient": "bottom", "title": None, "columns": 3, "labelLimit": 220},
+        "legend": {
+            "orient": "bottom",
+            "title": None,
+            "columns": 3,
+            "labelLimit": 220,
+            "symbolType": "stroke",
+            "symbolOpacity": 1,
+        },
     }
     drawn = []
     for layer in layers:

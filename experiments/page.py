@@ -46,7 +46,7 @@ class Page:
         title: Its heading.
         results: The evaluations; those of one split stand on one axis.
         question: What was asked, in a sentence.
-        answer: What the results say, in plain text.
+        answer: What the results say: paragraphs, with names in backquotes.
         caveats: What they are not, a sentence each.
         pictures: Frames of first and last episodes.
         trained: For each parameter of the tasks the range that training had, where it is one.
@@ -96,7 +96,7 @@ def write_page(path: str | Path, page: Page) -> None:
     body = [
         f"<header><h1>{_text(page.title)}</h1>",
         *([f"<p class=question>{_text(page.question)}</p>"] if page.question else []),
-        *([f"<p>{_text(page.answer)}</p>"] if page.answer else []),
+        *(f"<p>{_marked(paragraph)}</p>" for paragraph in page.answer.split("\n\n") if paragraph),
         "</header><main>",
         _controls(labels, list(splits)),
         *sections,
@@ -293,7 +293,7 @@ def _settings(results: Sequence[Result]) -> str:
 
 
 def _general_caveats(results: Sequence[Result]) -> list[str]:
-    most = max(len(found) for found in by_label(results).values())
+    most = max(len({each.seed for each in found}) for found in by_label(results).values())
     seeds = "One seed of training each" if most == 1 else f"At most {most} seeds of training each"
     return [f"{seeds}: how much trainings differ is hardly known."] if most < 5 else []
 
@@ -303,6 +303,11 @@ def _list(title: str, sentences: Sequence[str]) -> str:
         return ""
     items = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
     return f"<section><h2>{_text(title)}</h2><ul>{items}</ul></section>"
+
+
+def _marked(paragraph: str) -> str:
+    """Return a paragraph as HTML, with what stands in backquotes as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(" ".join(paragraph.split())))
 
 
 def _text(text: str) -> str:

@@ -36,6 +36,7 @@ PAGE = Page(
         for seed in (0, 1)
     ],
     question="Who?",
+    answer="One that\nlearns: `RL²` <b>.\n\nNot the other.",
     caveats=("nothing",),
     pictures=[Picture(b"\x89PNG\r\n", "the end of an episode")],
     trained={"slope": (-5.0, 5.0)},
@@ -111,6 +112,8 @@ def test_it_shows_what_it_is_given_as_text(opened):
     assert "<script>" in heading
     assert tab.locator(".chart svg").count() == 6  # three charts of two splits
     assert "a note <b>" in tab.inner_text("main")
+    assert "One that learns: RL² <b>.\n\nNot the other." in tab.inner_text("header")
+    assert "At most 2 seeds" in tab.inner_text("main")
     tab.click("summary >> nth=0")
     assert "multi-task" in tab.inner_text("table >> nth=0")
     # The same numbers as the report's: last minus first.
