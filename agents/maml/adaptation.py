@@ -1,5 +1,6 @@
 """Acting and learning by inner steps: K episodes of every task side by side, then a step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,14 +93,14 @@ class GradientAdaptation:
         if len(self._passed) == self._passes:
             self._learn()
 
-    def _learn(self) -> float:
-        """Take the round's gradient step; return the gradients' mean norm."""
+    def _learn(self) -> Sequence[torch.Tensor]:
+        """Take the round's gradient step; return the gradients, each of shape (M, *shape)."""
         step, self.num_inner_steps = self.num_inner_steps, self.num_inner_steps + 1
         scale = 0.5 if self._inner.options.halve_inner_lr and step > 0 else 1.0
         before = {name: tensor.requires_grad_() for name, tensor in self.parameters.items()}
         after, gradients = self._inner.step(before, self.take_batch(), step, scale=scale)
         self.parameters = {name: tensor.detach() for name, tensor in after.items()}
-        return mean_norm(gradients)
+        return gradients
 
     def _take_pass(self) -> tuple[torch.Tensor, ...]:
         """Return what was seen, done, put out, earned and counted; forget it."""
@@ -181,11 +182,12 @@ class Recorder(GradientAdaptation):
     def __init__(self, *args: Any):
         super().__init__(*args)
         self.batches: list[Batch] = []
-        self.gradient_norms: list[float] = []
+        self.gradient_norms: list[torch.Tensor] = []
 
-    def _learn(self) -> float:
-        self.gradient_norms.append(super()._learn())
-        return self.gradient_norms[-1]
+    def _learn(self) -> Sequence[torch.Tensor]:
+        gradients = super()._learn()
+        self.gradient_norms.append(mean_norm(gradients))
+        return gradients
 
     def take_batch(self) -> Batch:
         self.batches.append(super().take_batch())

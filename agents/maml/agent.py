@@ -202,7 +202,7 @@ class MAML(MetaAgent[Recorder]):
             mean = float(batch.returns.mean())
             self.logger.record(f"rollout/return_after_{step}_steps", mean)
         for step, norm in enumerate(experience.gradient_norms):
-            self.logger.record(f"train/inner_grad_norm_{step + 1}", norm)
+            self.logger.record(f"train/inner_grad_norm_{step + 1}", float(norm))
         *supports, query = experience.batches
         problem = MetaProblem(self.inner, supports, query, self.config.exploration_coef)
         for name, value in self._outer_update(problem).items():

@@ -147,7 +147,7 @@ class InnerLoop:
         return rate
 
 
-def mean_norm(gradients: Sequence[torch.Tensor]) -> float:
-    """Return the mean over tasks of the gradients' norm."""
+def mean_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the mean over tasks of the gradients' norm, a scalar."""
     squares = torch.stack([g.detach().flatten(1).square().sum(1) for g in gradients])
-    return float(squares.sum(0).sqrt().mean())
+    return squares.sum(0).sqrt().mean()

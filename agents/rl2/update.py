@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 
 from metarl.agents.losses import generalized_advantages, masked_mean, ppo_surrogate, standardize
@@ -153,21 +152,25 @@ def ppo_update(
     for _ in range(options.n_epochs):
         num_trials = batch.mask.shape[1]
         order = torch.randperm(num_trials, generator=generator, device=batch.mask.device)
-        epoch_kl = []
-        for trials in torch.split(order, options.trials_per_minibatch):
+        minibatches = torch.split(order, options.trials_per_minibatch)
+        for trials in minibatches:
             gradients, measured = ppo_gradients(network, batch, trials, options)
             for parameter, gradient in zip(parameters, gradients):
-                parameter.grad = gradient
+                # Fused Adam walks through memory side by side: on a CPU it takes a convolution's
+                # gradient, whose channels are last, for that of other weights, without a word.
+                parameter.grad = gradient.contiguous()
             with one_thread():  # waking others would take longer than the work
                 grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
                 optimizer.step()
-            history.append([*measured.tolist(), float(grad_norm)])
-            epoch_kl.append(history[-1][MEASURES.index("approx_kl")])
+            history.append(torch.cat([measured, grad_norm.reshape(1)]))
         # A whole epoch is judged: single minibatches of few trials scatter too much.
-        if options.target_kl is not None and np.mean(epoch_kl) > options.target_kl:
-            break
-    means = dict(zip(MEASURES, np.mean(history, axis=0).tolist()))
-    return {**means, "gradient_steps": len(history)}
+        if options.target_kl is not None:
+            epoch = torch.stack(history[-len(minibatches) :])
+            if epoch[:, MEASURES.index("approx_kl")].double().mean() > options.target_kl:
+                break
+    # Read once, at the end: each look at a number lets a GPU run dry.
+    means = torch.stack(history).double().mean(0).tolist()
+    return {**dict(zip(MEASURES, means)), "gradient_steps": len(history)}
 
 
 def ppo_gradients(
