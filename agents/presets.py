@@ -259,8 +259,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("fine-tune", "*", None, _RIVALS, num_eval_tasks=40, num_eval_episodes=40),
     Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
     Preset("rl2", "games-*", 60_000_000, _GAMES_RL2, num_eval_tasks=1000),
-    Preset("rl2", "glyphs-*", 3_000_000, _FEW_SHOT, num_eval_tasks=1000),
-    Preset("rl2", "image-folder:*", 2_000_000, _FEW_SHOT, num_eval_tasks=400),
+    Preset("rl2", "glyphs-*", 1_000_000, _FEW_SHOT, num_eval_tasks=1000),
+    Preset("rl2", "image-folder:*", 1_000_000, _FEW_SHOT, num_eval_tasks=400),
     # What a new family starts from. With fewer epochs or less training, the README's poles are
     # balanced for one direction of the force only.
     Preset(

@@ -9,12 +9,12 @@ _GUESSING = (
 
 
 def _learners(family: str) -> list[Learner]:
-    memoryless = Learner("multi-task", "multi-task", family, None, 300_000, note=_GUESSING)
+    memoryless = Learner("multi-task", "multi-task", family, None, 100_000, note=_GUESSING)
     return [
         Learner("RL², episodic memory", "rl2", family),
         memoryless,
         Learner(
-            "fine-tune", "fine-tune", family, "multi-task", 300_000, note="starts from multi-task"
+            "fine-tune", "fine-tune", family, "multi-task", 100_000, note="starts from multi-task"
         ),
         Learner("random actions", "random"),
     ]
