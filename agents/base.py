@@ -242,8 +242,12 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self._good_state = (tensors, self.iteration, self._saved_timesteps)
         try:
             self._update(experience)
-            for name, tensor in self._tensors().items():
-                if not torch.isfinite(tensor).all():  # nothing would be learned ever after
+            after = self._tensors()
+            finite = torch.stack(  # looked at once: a GPU is waited for at each look
+                [t.isfinite().all().to(self.device, non_blocking=True) for t in after.values()]
+            )
+            for name, is_finite in zip(after, finite.tolist()):
+                if not is_finite:  # nothing would be learned ever after
                     raise self._diverged(f"{name} is not finite")
         except BaseException:
             self._return_to_good_state()

@@ -73,7 +73,8 @@ class GradientAdaptation:
             self._end_pass()
         policy = self._inner.policy
         rows = torch.from_numpy(flatten(self._space, observations))
-        seen = rows.to(self._generator.device).reshape(*self._shape, -1)
+        # The program goes on while a GPU takes them; it must wait for the actions alone.
+        seen = rows.to(self._generator.device, non_blocking=True).reshape(*self._shape, -1)
         with torch.no_grad():
             outputs = policy.outputs(seen, self.parameters)
             actions = policy.sample(outputs, self.parameters, self._generator)

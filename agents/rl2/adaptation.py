@@ -82,7 +82,10 @@ class RL2Adaptation:
             inputs = policy.trial_input.follow(
                 observations, last.actions, last.rewards, last.episode_end
             )
-        rows, pixels = (torch.from_numpy(part).to(policy.device) for part in inputs)
+        # The program goes on while a GPU takes them; it must wait for the actions alone.
+        rows, pixels = (
+            torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
+        )
         actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._generator)
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)

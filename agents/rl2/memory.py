@@ -178,8 +178,9 @@ class Episodic(Memory):
         values = torch.cat([old_values, self.value(inputs[..., : self.row_size])])
         # (n, time, pairs): at each step, the pair that it completes is the last to be known.
         likeness = torch.einsum("tnd,snd->nts", present, keys) - self.least
-        age = torch.arange(len(present))[:, None] + len(old_keys) - torch.arange(len(keys))
-        known = ((age >= 0) & (age < self.CAPACITY)).to(keys.device) & keys.any(-1).T[:, None]
+        times, places = (torch.arange(len(part), device=keys.device) for part in (present, keys))
+        age = times[:, None] + len(old_keys) - places
+        known = (age >= 0) & (age < self.CAPACITY) & keys.any(-1).T[:, None]
         scores = (self.sharpness * likeness).masked_fill(~known, -torch.inf)
         # One score of zero besides those of the pairs is that of recalling nothing.
         weights = nn.functional.pad(scores, (0, 1)).softmax(-1)[..., :-1]
