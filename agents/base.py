@@ -260,6 +260,10 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             self.logger.record("rollout/return_first_episode", float(returns[:, 0].mean()))
             self.logger.record("rollout/return_last_episode", float(returns[:, -1].mean()))
             self.logger.record("rollout/return_mean", float(returns.mean()))
+            if rollout.successes is not None:
+                shares = rollout.successes.mean(0)
+                self.logger.record("rollout/success_first_episode", float(shares[0]))
+                self.logger.record("rollout/success_last_episode", float(shares[-1]))
             self.logger.record("rollout/ep_len_mean", float(rollout.lengths.mean()))
             self.logger.record("time/iteration", self.iteration)
             self.logger.record("time/total_timesteps", self.num_timesteps)

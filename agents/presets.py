@@ -115,6 +115,15 @@ _ROBOT_RL2 = {
     "policy_kwargs": {"hidden_size": 64, "memory": "lstm", "separate_critic": True},
 }
 
+# A beginning: an iteration of 128 trials of 1500 steps would take more than a minute.
+_META_WORLD_RL2 = {
+    **_ROBOT_RL2,
+    "trials_per_iteration": 32,
+    "trials_per_minibatch": 8,
+    "n_epochs": 2,
+    "learning_rate": 3e-3,
+}
+
 # Goals that must be searched for; found on gridnavi.
 _SEARCH = {
     "trials_per_iteration": 128,
@@ -259,6 +268,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("fine-tune", "*", None, _RIVALS, num_eval_tasks=40, num_eval_episodes=40),
     Preset("from-scratch", "*", 1, num_eval_tasks=40, num_eval_episodes=40),
     Preset("rl2", "games-*", 60_000_000, _GAMES_RL2, num_eval_tasks=1000),
+    Preset("rl2", "ml1-*", 4_000_000, _META_WORLD_RL2, num_eval_tasks=50),
+    Preset("rl2", "ml10", 4_000_000, _META_WORLD_RL2, num_eval_tasks=250),
     Preset("rl2", "glyphs-*", 1_000_000, _FEW_SHOT, num_eval_tasks=1000),
     Preset("rl2", "image-folder:*", 1_000_000, _FEW_SHOT, num_eval_tasks=400),
     # What a new family starts from. With fewer epochs or less training, the README's poles are

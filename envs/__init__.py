@@ -18,6 +18,7 @@ from metarl.envs.image_folders import image_folder, parse_image_folder
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
+from metarl.envs.suites import parse_suite
 from metarl.envs.tabular import parse_tabular_mdp, tabular_mdp
 from metarl.envs.terrain import TERRAIN
 from metarl.errors import InvalidValueError, check_types, did_you_mean
@@ -60,6 +61,7 @@ _PATTERNS: list[Callable[[str], TaskDistribution | None]] = [
     parse_tabular_mdp,
     parse_glyphs,
     parse_image_folder,
+    parse_suite,
     parse_import,
 ]
 

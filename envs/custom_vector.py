@@ -20,6 +20,9 @@ from metarl.vector import TaskVectorEnv
 Array = NDArray[Any]
 Env: TypeAlias = gymnasium.Env[Any, Any]
 
+_SUCCESS = ("success", "is_success")
+"""What suites call it in their ``info``: Meta-World, and gymnasium-robotics."""
+
 BuildEnv: TypeAlias = Callable[..., Env]
 """``build(task, **options)``: build an environment that has the task."""
 GiveTask: TypeAlias = Callable[[Env, Task], None]
@@ -132,12 +135,13 @@ class GymTaskVectorEnv(TaskVectorEnv):
         actions = np.array(actions, dtype=self.single_action_space.dtype)
         lanes = self._lanes[ids].tolist()
         steps = [self._step_one(i, action) for i, action in zip(lanes, actions)]
-        observations, rewards, terminated, truncated, _ = zip(*steps)
+        observations, rewards, terminated, truncated, infos = zip(*steps)
         return (
             stack(self.single_observation_space, list(observations)),
             _as_rewards(rewards),
             np.array(terminated, dtype=np.bool_),
             np.array(truncated, dtype=np.bool_),
+            *_successes(infos),
         )
 
     def _step_one(self, i: int, action: Any) -> tuple[Any, ...]:
@@ -180,6 +184,12 @@ class GymTaskVectorEnv(TaskVectorEnv):
         """Close the sub-environments."""
         for env in self._envs.values():
             env.close()
+
+
+def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
+    """Return which environments say that their task is done; nothing if none ever says."""
+    names = [name for name in _SUCCESS if any(name in info for info in infos)]
+    return [np.array([bool(info.get(name, False)) for info in infos]) for name in names[:1]]
 
 
 def _as_rewards(rewards: Sequence[Any]) -> NDArray[np.float64]:

@@ -106,11 +106,14 @@ class Rollout:
         returns: The sum of rewards of each episode, of shape (num_envs, num_episodes).
         lengths: The number of steps of each episode, of the same shape.
         complete: Whether all episodes were played to their end.
+        successes: Whether the task was done at any step of each episode, of the same shape; None
+            where the environments do not tell.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     complete: bool = True
+    successes: NDArray[np.bool_] | None = None
 
 
 def rollout(
@@ -134,11 +137,12 @@ def rollout(
             not ``complete``.
 
     Returns:
-        The returns and lengths of all episodes.
+        The returns, lengths and, where environments tell, successes of all episodes.
     """
     lanes = np.arange(env.num_envs)
     returns = np.zeros((env.num_envs, num_episodes))
     lengths = np.zeros((env.num_envs, num_episodes), dtype=np.int64)
+    successes = None
     episode = np.zeros(env.num_envs, dtype=np.int64)
     active = np.ones(env.num_envs, dtype=np.bool_)
     lockstep = getattr(adaptation, "lockstep", False)
@@ -156,15 +160,18 @@ def rollout(
         current = np.minimum(episode, num_episodes - 1)
         returns[lanes, current] += rewards
         lengths[lanes, current] += active
+        if "success" in info:
+            successes = np.zeros(returns.shape, dtype=np.bool_) if successes is None else successes
+            successes[lanes, current] |= info["success"]
         transition = Transition(
             observations, actions, rewards, terminated, truncated, successors, active
         )
         adaptation.observe(transition)
         if on_step is not None and not on_step(transition):
-            return Rollout(returns, lengths, complete=False)
+            return Rollout(returns, lengths, False, successes)
         if not active.all():  # the rows of those that did not step are empty
             following = replaced(following, ~active, take(observations, ~active))
         observations = following
         episode += terminated | truncated
         active = episode < (min(episode.min() + 1, num_episodes) if lockstep else num_episodes)
-    return Rollout(returns, lengths)
+    return Rollout(returns, lengths, True, successes)

@@ -114,6 +114,7 @@ def evaluate(
         split=split,
         returns=played.returns,
         lengths=played.lengths,
+        successes=played.successes,
         tasks=sampled,
         episodes_per_adaptation=parallel,
         statistic=tasks.statistic,
@@ -165,8 +166,8 @@ def play(
         max_envs: The most environments at once.
 
     Returns:
-        Returns and lengths, of shape (num_tasks, num_episodes), in the order in which the agent
-        learned from them.
+        Returns, lengths and successes, of shape (num_tasks, num_episodes), in the order in which
+        the agent learned from them.
 
     Raises:
         ValueError: If ``num_episodes`` is not a multiple of ``episodes_per_adaptation``, or the
@@ -184,6 +185,7 @@ def play(
     chunk = max(1, max_envs // parallel)
     returns = np.zeros((len(sampled), num_episodes))
     lengths = np.zeros((len(sampled), num_episodes), dtype=np.int64)
+    successes = None
     for first in range(0, len(sampled), chunk):
         present = sampled[first : first + chunk]
         with closing(tasks.make_vec(len(present) * parallel)) as env:
@@ -199,7 +201,10 @@ def play(
         rows = slice(first, first + len(present))
         returns[rows] = _by_task(played.returns, parallel)
         lengths[rows] = _by_task(played.lengths, parallel)
-    return Rollout(returns, lengths)
+        if played.successes is not None:
+            successes = np.zeros(returns.shape, dtype=np.bool_) if successes is None else successes
+            successes[rows] = _by_task(played.successes, parallel)
+    return Rollout(returns, lengths, True, successes)
 
 
 def _by_task(values: NDArray[Any], parallel: int) -> NDArray[Any]:

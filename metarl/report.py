@@ -38,6 +38,8 @@ class Report:
         statistic: ``"iqm"`` (interquartile mean over tasks) or ``"mean"``.
         seed: The seed of the evaluation.
         notes: Sentences the reader must know.
+        successes: Whether the task was done in each episode, of the shape of the returns; None
+            where the environments do not tell.
     """
 
     agent: str
@@ -50,6 +52,7 @@ class Report:
     statistic: str = "iqm"
     seed: int = 0
     notes: tuple[str, ...] = field(default=())
+    successes: NDArray[np.bool_] | None = None
 
     @property
     def num_tasks(self) -> int:
@@ -73,7 +76,11 @@ class Report:
             rows: A mask of shape (num_tasks,), or indices.
         """
         return replace(
-            self, returns=self.returns[rows], lengths=self.lengths[rows], tasks=self.tasks[rows]
+            self,
+            returns=self.returns[rows],
+            lengths=self.lengths[rows],
+            tasks=self.tasks[rows],
+            successes=None if self.successes is None else self.successes[rows],
         )
 
     def groups(self, at_most: int) -> list[tuple[int, int]]:
@@ -128,12 +135,16 @@ class Report:
         summary = self.summary(self.groups(12))
         name = {"iqm": "IQM", "mean": "mean"}[self.statistic]
         rows = [
-            (range_of_episodes(group), number(mean), number(iqm), interval(low, high))
+            [range_of_episodes(group), number(mean), number(iqm), interval(low, high)]
             for group, mean, iqm, low, high in zip(
                 summary.groups, summary.mean, summary.iqm, summary.low, summary.high
             )
         ]
-        heading = ("episode", "mean", "IQM", f"{summary.confidence:.0%} interval of the {name}")
+        heading = ["episode", "mean", "IQM", f"{summary.confidence:.0%} interval of the {name}"]
+        if self.successes is not None:
+            heading.append("success")
+            for row, (start, stop) in zip(rows, summary.groups):
+                row.append(f"{self.successes[:, start:stop].mean():.0%}")
         lines = [
             f"{self.agent} on {self.family}, {self.split}: {self.num_tasks} tasks",
             plain_table(heading, rows),
@@ -222,6 +233,11 @@ class Report:
             "returns": _whole(self.returns).tolist(),
             # Where all episodes are of one length, that number says it.
             "lengths": self.lengths.tolist() if np.ptp(self.lengths) else int(self.lengths[0, 0]),
+            **(
+                {}
+                if self.successes is None
+                else {"successes": self.successes.astype(np.int64).tolist()}
+            ),
         }
 
     @classmethod
@@ -238,6 +254,11 @@ class Report:
             lengths = _matrix("lengths", lengths)
             if lengths.dtype.kind != "i" or lengths.min() < 1 or lengths.shape != returns.shape:
                 raise InvalidValueError("'lengths' must be integers of at least 1, as 'returns'")
+        successes = None
+        if "successes" in data:
+            successes = _matrix("successes", data["successes"])
+            if successes.shape != returns.shape or not np.isin(successes, (0, 1)).all():
+                raise InvalidValueError("'successes' must be 0 or 1, as many as 'returns'")
         for column in data["tasks"]["parameters"].values():
             if len(column) != len(returns) or _array(column).dtype.kind not in "bifU":
                 raise InvalidValueError(
@@ -257,6 +278,7 @@ class Report:
             statistic=data["statistic"],
             seed=data["seed"],
             notes=tuple(data["notes"]),
+            successes=None if successes is None else successes.astype(np.bool_),
         )
 
     @classmethod

@@ -123,7 +123,8 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         Returns:
             New arrays of observations (for a Dict space a dictionary of arrays), rewards and
             ``terminated``, one row for each of ``ids``;
-            a family that cuts episodes for reasons other than ``horizon`` adds ``truncated``.
+            a family that cuts episodes for reasons other than ``horizon`` adds ``truncated``, and
+            one whose tasks are done or not adds ``success`` after it: whether it is done now.
         """
 
     # What users call.
@@ -212,7 +213,8 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 others stay as they are; their rows are zero.
 
         Returns:
-            Observations, rewards, terminated, truncated, info.
+            Observations, rewards, terminated, truncated, info, which holds ``success`` where
+            the family tells.
 
         Raises:
             RuntimeError: If ``reset`` was not called since the tasks were set.
@@ -237,21 +239,21 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         else:
             ids = np.flatnonzero(active)
             rows = tuple(self._scatter(ids, some) for some in self._step(ids, actions[ids]))  # type: ignore[assignment]
-        observations, rewards, terminated, *cut = rows
+        observations, rewards, terminated, *more = rows
         self._check_finite(observations, rewards)
         self._elapsed += 1 if active is None else active
         truncated = self._elapsed >= self.horizon
-        if cut:
-            truncated |= cut[0]
+        if more:
+            truncated |= more[0]
         truncated &= ~terminated
         if active is not None:
             truncated &= active
-        info: dict[str, Any] = {}
+        info: dict[str, Any] = {"success": more[1]} if len(more) > 1 else {}
         ended = terminated | truncated
         # SAME_STEP autoreset: the next episode begins within the step that ended the last one, so
         # no step is a dummy, and every step of a rollout counts as experience.
         if ended.any():
-            info = {"final_obs": observations, "_final_obs": ended}
+            info |= {"final_obs": observations, "_final_obs": ended}
             ids = np.flatnonzero(ended)
             self._elapsed[ids] = 0
             if len(ids) == self.num_envs:
@@ -331,7 +333,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             np.asarray(action)[None]
         )
         observation = take(info.get("final_obs", observations), 0)
-        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+        told = {"success": bool(info["success"][0])} if "success" in info else {}
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), told
 
     def render(self) -> Any:
         """Return the picture of the present state, or None without a render mode."""

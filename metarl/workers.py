@@ -31,6 +31,8 @@ from metarl.vector import Array, TaskVectorEnv
 
 TIMEOUT = 300.0
 """Seconds after which a worker that does not answer is taken for dead."""
+START = 120.0
+"""Seconds that a worker has at least to import its packages and build its environments."""
 
 Factory = Callable[..., TaskVectorEnv]
 
@@ -73,7 +75,8 @@ class WorkerVectorEnv(TaskVectorEnv):
         num_envs: The number of sub-environments.
         factory: Builds the batch of a worker: ``factory(num_envs, **options)``.
         num_workers: The number of processes; at most one for each sub-environment is started.
-        timeout: Seconds after which a worker that does not answer is taken for dead.
+        timeout: Seconds after which a worker that does not answer is taken for dead; to start it
+            has ``START`` seconds at least.
         options: Passed to ``factory``.
 
     Raises:
@@ -96,7 +99,7 @@ class WorkerVectorEnv(TaskVectorEnv):
         context = multiprocessing.get_context("spawn")
         shared = create_shared_memory(space, num_envs, context)  # type: ignore[arg-type]
         self._views: Values = read_from_shared_memory(space, shared, num_envs)
-        self._timeout = timeout
+        self._timeout, self._started = timeout, False
         edges = np.linspace(0, num_envs, min(num_workers, num_envs) + 1).astype(int)
         self._lanes = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
         self._connections: list[Connection] = []
@@ -144,6 +147,12 @@ class WorkerVectorEnv(TaskVectorEnv):
             for local, lanes in zip(divided, self._lanes)
         ]
         answers = [answer for answer in self._ask("step", orders) if answer is not None]
+        # The environments of some workers may have told of success, and none of others.
+        width = max(map(len, answers))
+        answers = [
+            (*answer, *[np.zeros(len(answer[0]), dtype=np.bool_)] * (width - len(answer)))
+            for answer in answers
+        ]
         # Sub-environments are asked for in ascending order, so the parts lie behind one another.
         rest = (np.concatenate(parts) for parts in zip(*answers))
         return self._seen(ids), *rest
@@ -166,13 +175,17 @@ class WorkerVectorEnv(TaskVectorEnv):
                 self._connections[worker].send((order, argument))
             except (BrokenPipeError, ConnectionError):
                 self._fail(worker, order, self._death(worker))
-        deadline = time.monotonic() + self._timeout
-        return [self._answer(worker, order, deadline) for worker in range(len(arguments))]
+        timeout = self._timeout if self._started else max(self._timeout, START)
+        deadline = time.monotonic() + timeout
+        answers = [self._answer(worker, order, deadline) for worker in range(len(arguments))]
+        self._started = True
+        return answers
 
     def _answer(self, worker: int, order: str, deadline: float) -> Any:
         connection = self._connections[worker]
         if not connection.poll(max(0.0, deadline - time.monotonic())):
-            self._fail(worker, order, f"did not answer within {self._timeout:g} s")
+            timeout = self._timeout if self._started else max(self._timeout, START)
+            self._fail(worker, order, f"did not answer within {timeout:g} s")
         try:
             kind, answer = connection.recv()
         except (EOFError, ConnectionError):

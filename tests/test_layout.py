@@ -17,8 +17,9 @@ FOLDERS = {
 }
 """The layers."""
 INNER = {f"metarl.agents.{folder}": f"agents/{folder}" for folder in ("rl2", "maml", "sb3")}
+INNER["metarl.envs.suites"] = "envs/suites"
 INNER["metarl.experiments.studies"] = "experiments/studies"
-"""One folder for each agent of more than one file, and for the studies."""
+"""One folder for each agent of more than one file, for other suites, and for the studies."""
 MAY_IMPORT = {
     "metarl": {"metarl"},
     "metarl.envs": {"metarl", "metarl.envs"},
