@@ -11,6 +11,7 @@ from rich.table import Table
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
 from metarl.agents.config import describe
+from metarl.envs.suites import SUITES
 from metarl.errors import check_names
 
 
@@ -55,6 +56,9 @@ def _show_names(
     console.print(_table(title, ("varies", "families"), rows))
     console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
     console.print("Your own: a module and a family in it, for example my_package.my_module:tasks")
+    for extra, (_, others) in SUITES.items():
+        install = escape(f"pip install 'metarl-suite[{extra}]'")
+        console.print(f"With {install}: {', '.join(others)}")
     for name, agent_class in AGENTS.items():
         console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
         console.print(", ".join(agent_class.hyperparameter_names()))

@@ -21,7 +21,7 @@ MAD = [
 ]
 _RIVAL = {
     "num_envs": 2,
-    "batch_size": 2,
+    "batch_size": 100,  # minibatches of two would take their time, and rightly so
     "n_epochs": 1,
     "policy_kwargs": {"hidden_sizes": [4]},
 }
