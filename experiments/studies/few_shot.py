@@ -35,6 +35,12 @@ STUDY = Study(
         Judging("cat-faces", "glyphs-cats", split="faces", num_tasks=200, num_episodes=20),
     ],
     seeds=(0, 1, 2),
+    answer="""\
+Those who learned to learn recognise new characters: of five classes, RL² names 95% right the second
+time it sees one, and 99% the fifth time; it tells cats from others in 98% of the cases, and has
+never seen a cat before. Cats among other faces are harder: 68% to 84% after 20 pictures. One policy
+without a memory can only guess, and going on to learn from so few pictures by gradient steps gains
+next to nothing.""",
     caveats=(
         "The curve is by the number of labelled pictures of any class. By presentations of the "
         "same class, which is how papers count: `python -m metarl.experiments.few_shot RUN`.",
