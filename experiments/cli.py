@@ -192,6 +192,40 @@ def study_command(
     run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results)
 
 
+def tune_command(
+    agent: Agent,
+    tasks: Family,
+    /,
+    trials: int | None = None,
+    minutes: float | None = None,
+    total_timesteps: int | None = None,
+    processes: int = 1,
+    seed: int = 0,
+    storage: Path | None = None,
+) -> None:
+    """Search for hyperparameters with Optuna, from the preset on; again, it goes on.
+
+    Trials are judged on tasks of the law of the training tasks, never on those of reports.
+
+    Args:
+        agent: rl2 or maml.
+        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        trials: How many trials in all, with those of earlier searches (default: 30, or no limit
+            with --minutes).
+        minutes: How long to search from now on (default: no limit).
+        total_timesteps: Env steps of each training (default: the preset's).
+        processes: How many trials at once.
+        seed: The seed of all trainings, of the judged tasks and of the search.
+        storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
+    """
+    from metarl.experiments.tuning import tune
+    from metarl.experiments.tuning_settings import Settings
+
+    torch.set_num_threads(1)
+    settings = Settings(agent, tasks, total_timesteps, seed, storage)
+    tune(settings, trials=trials, minutes=minutes, processes=processes)
+
+
 def report_command(
     names: Names,
     /,
@@ -223,6 +257,7 @@ COMMANDS = {
     "watch": watch_command,
     "study": study_command,
     "report": report_command,
+    "tune": tune_command,
 }
 
 

@@ -1,0 +1,323 @@
+"""A search for hyperparameters with Optuna: ``metarl tune``.
+
+The first trial is the preset; Optuna's TPE draws the others. **What trials are judged on is never
+what is reported**: tasks of the law of ``train``, from a random stream of their own, without those
+held-out tasks that ``metarl train`` ends with. The score is the mean return of the last adaptation
+episode over these tasks (for MAML of all episodes after the last inner step), with sampled actions.
+It is taken at several points of the training, the rungs, and a trial that is below the median
+there is pruned. All trials train with one seed and are judged on the same tasks (common random
+numbers), so that they differ by their hyperparameters; what is luck with that seed, other seeds
+must show.
+
+Trials live in a journal. A process holds a lock as long as it lives: a trial that is said to run,
+but whose process has no lock, was killed; it is marked as failed and enqueued again.
+"""
+
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import tyro
+
+from metarl import envs
+from metarl.agents import AGENTS
+from metarl.errors import (
+    DivergedError,
+    InvalidValueError,
+    check_at_least,
+    check_at_most,
+)
+from metarl.experiments.commands import Interrupted
+from metarl.experiments.runs import MAX_WORKERS
+from metarl.experiments.search_space import space_of, values_at, with_values
+from metarl.experiments.terminal import say
+from metarl.experiments.trust import remember
+from metarl.experiments.tuning_judge import NUM_RUNGS, Judge, OutOfTime, Rungs
+from metarl.experiments.tuning_results import results, trial_line
+from metarl.experiments.tuning_settings import Settings
+from metarl.experiments.tuning_storage import import_optuna, open_journal, waiting_for
+from metarl.files import locked
+from metarl.seeding import stream_seed
+
+if TYPE_CHECKING:
+    import optuna
+
+USUAL_TRIALS = 30
+_STARTUP_TRIALS = 4
+"""So many trials are complete before any is pruned."""
+
+
+class Search:
+    """One process of a search.
+
+    Args:
+        settings: What is searched.
+        trials: How many trials there are to be in the storage, whoever makes them; None sets no
+            limit.
+        minutes: How long this process may take; None sets no limit.
+
+    Raises:
+        MissingPackageError: If Optuna is not installed.
+        ValueError: If the family is unknown, or the storage holds another search.
+    """
+
+    def __init__(self, settings: Settings, trials: int | None, minutes: float | None):
+        self._optuna = import_optuna()
+        self.settings = settings
+        self.trials = trials
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+        self.family = envs.make(settings.family)
+        remember(settings.family)
+        self.base = dict(settings.preset.hyperparameters)
+        self.judge = Judge.of(self.family, settings.preset, settings.seed)
+        self._name = f"process-{uuid.uuid4().hex}"
+        self._said: set[int] = set()
+        settings.locks.mkdir(parents=True, exist_ok=True)
+        self.study = self._open()
+
+    def _open(self) -> "optuna.Study":
+        """Open the study, or begin it with the preset as its first trial."""
+        settings = self.settings
+        made_with = {
+            "total_timesteps": settings.env_steps,
+            "seed": settings.seed,
+            "judged": len(self.judge.judged),
+            "preset": _plain(self.base),
+        }
+        with waiting_for(settings.locks / "claim"):
+            try:
+                study: optuna.Study = self._optuna.create_study(
+                    storage=open_journal(settings.journal, settings.locks),
+                    study_name=f"{settings.agent} {settings.family}",
+                    load_if_exists=True,
+                    direction="maximize",
+                    pruner=self._optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=2),
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise InvalidValueError(
+                    f"{str(settings.journal)!r} is no journal of Optuna, or damaged ({error}); "
+                    "name another file with --storage"
+                ) from None
+            # A kill may leave a study without settings or preset.
+            found = study.user_attrs.get("made with", made_with)
+            for name, value in made_with.items():
+                if found.get(name) != value:
+                    raise InvalidValueError(
+                        f"the trials in {str(settings.journal)!r} have {name}={found.get(name)!r}, "
+                        f"this search has {value!r}; go on with the former, or begin another "
+                        "search with --storage PATH"
+                    )
+            study.set_user_attr("made with", made_with)
+            if not study.get_trials(deepcopy=False):
+                space, values = self._space(), values_at(settings.agent, self.base)
+                study.enqueue_trial(
+                    {name: law.encode(values[name]) for name, law in space.items()},
+                    user_attrs={"preset": True},
+                )
+        return study
+
+    def _space(self) -> Any:
+        return space_of(self.settings.agent, self.base)
+
+    def run(self) -> None:
+        """Make trials until there are enough, or time is over."""
+        with locked(self.settings.locks / self._name):
+            try:
+                while time.monotonic() < self.deadline and (trial := self._claim()) is not None:
+                    self._make(trial)
+                    self.say_finished()
+            except OutOfTime:
+                pass
+            finally:
+                (self.settings.locks / self._name).unlink(missing_ok=True)
+
+    def _claim(self) -> "optuna.Trial | None":
+        """Take the next trial, or None if there are enough."""
+        states, settings = self._optuna.trial.TrialState, self.settings
+        with waiting_for(settings.locks / "claim"):
+            self._revive()
+            present = self.study.get_trials(deepcopy=False)
+            counted = (states.COMPLETE, states.PRUNED, states.RUNNING)
+            made = sum(trial.state in counted for trial in present)
+            if self.trials is not None and made >= self.trials:
+                return None
+            # A seed of each trial's own: processes draw different trials, and a search that was
+            # killed draws as if it had not been.
+            seed = stream_seed(settings.seed, "search", len(present)) % 2**32
+            self.study.sampler = self._optuna.samplers.TPESampler(n_startup_trials=8, seed=seed)
+            trial = self.study.ask()
+            trial.set_user_attr("process", self._name)
+            return trial
+
+    def _revive(self) -> None:
+        """Enqueue again what was under way in processes that are no more."""
+        states = self._optuna.trial.TrialState
+        present = self.study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get("again") for trial in present}
+        for trial in present:
+            name = trial.user_attrs.get("process", "none")
+            if trial.state != states.RUNNING or name == self._name:
+                continue
+            path = self.settings.locks / name
+            with locked(path) as is_dead:
+                if not is_dead:
+                    continue
+                path.unlink(missing_ok=True)
+            if trial.number not in again:  # a kill may come between the two
+                self.study.enqueue_trial(
+                    {**trial.system_attrs.get("fixed_params", {}), **trial.params},
+                    user_attrs={
+                        "again": trial.number,
+                        "preset": trial.user_attrs.get("preset", False),
+                    },
+                )
+            self.study.tell(trial.number, state=states.FAIL)
+
+    def _make(self, trial: "optuna.Trial") -> None:
+        """Train and judge; one that diverges counts as pruned, so that its like are avoided."""
+        states = self._optuna.trial.TrialState
+        try:
+            score = self._train(trial)
+        except self._optuna.TrialPruned:
+            self.study.tell(trial, state=states.PRUNED)
+        except DivergedError as error:
+            trial.set_user_attr("diverged", str(error))
+            self.study.tell(trial, state=states.PRUNED)
+        except OutOfTime:
+            raise
+        except Exception:
+            self.study.tell(trial, state=states.FAIL)
+            raise
+        else:
+            self.study.tell(trial, score)
+
+    def _train(self, trial: "optuna.Trial") -> float:
+        settings = self.settings
+        at_preset = values_at(settings.agent, self.base)
+        values = {n: law.suggest(trial, n, at_preset[n]) for n, law in self._space().items()}
+        is_preset = trial.user_attrs.get("preset")
+        hyperparameters = self.base if is_preset else with_values(self.base, values)
+        trial.set_user_attr("hyperparameters", _plain(hyperparameters))
+        learner = AGENTS[settings.agent](self.family, **hyperparameters, seed=settings.seed)
+        learner.learn(settings.env_steps, callback=Rungs(self.judge, trial, self.deadline))
+        score, error = self.judge.score(learner)
+        trial.set_user_attr("standard error", error)
+        trial.report(score, NUM_RUNGS)
+        return score
+
+    def say_finished(self) -> None:
+        """Print a line for each trial that has ended since the last call."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in self._said:
+                self._said.add(trial.number)
+                say(trial_line(trial, self.settings))
+
+
+def tune(
+    settings: Settings, *, trials: int | None, minutes: float | None, processes: int = 1
+) -> None:
+    """Search for hyperparameters, then print the best trials and the best preset as code.
+
+    Args:
+        settings: What is searched.
+        trials: How many trials there are to be in the storage, those of earlier searches among
+            them; None sets no limit where there are ``minutes``, else ``USUAL_TRIALS``.
+        minutes: How long to search from now on; None sets no limit.
+        processes: How many trials at once.
+
+    Raises:
+        Interrupted: If the user stops it; the message says how to go on.
+        MissingPackageError: If Optuna is not installed.
+        ValueError: If something is out of its range, the storage holds another search, a process
+            has failed, or no trial is complete.
+    """
+    check_at_least(1, processes=processes)
+    check_at_most(MAX_WORKERS, processes=processes)
+    command = ["metarl", "tune", *settings.arguments()]
+    for name, limit in (("trials", trials), ("minutes", minutes)):
+        if limit is not None:
+            check_at_least(1 if name == "trials" else 0.0, **{name: limit})
+            command += [f"--{name}", f"{limit:g}" if name == "minutes" else str(limit)]
+    if processes > 1:
+        command += ["--processes", str(processes)]
+    if trials is None and minutes is None:
+        trials = USUAL_TRIALS
+    search = Search(settings, trials, minutes)
+    say(f"{search.judge.description}; trials are kept in {settings.journal}")
+    try:
+        search.say_finished()
+        if processes == 1:
+            search.run()
+        else:
+            _run_processes(search, minutes, processes)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; what is finished is kept, continue with: {shlex.join(command)}"
+        ) from None
+    say(results(search.study, settings))
+
+
+def _run_processes(search: Search, minutes: float | None, processes: int) -> None:
+    """Let processes make the trials, and say what they have made."""
+    command = [sys.executable, "-m", "metarl.experiments.tuning", *search.settings.arguments()]
+    command += [] if search.trials is None else ["--trials", str(search.trials)]
+    command += [] if minutes is None else ["--minutes", str(minutes)]
+    logs = [search.settings.locks / f"{number}.txt" for number in range(processes)]
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for log in logs:
+            with log.open("wb") as output:
+                running.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        env={**os.environ, "OMP_NUM_THREADS": "1"},
+                        start_new_session=True,  # Ctrl-C is passed on below
+                    )
+                )
+        while any(process.poll() is None for process in running):
+            search.say_finished()
+            time.sleep(0.5)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+    search.say_finished()
+    failed = [str(log) for log, process in zip(logs, running) if process.returncode]
+    if failed:
+        raise InvalidValueError(f"{len(failed)} processes failed; their output: {failed}")
+
+
+def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters as they come back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(hyperparameters))
+    return plain
+
+
+def _work(
+    agent: Annotated[str, tyro.conf.Positional],
+    family: Annotated[str, tyro.conf.Positional],
+    total_timesteps: int | None = None,
+    seed: int = 0,
+    storage: Path | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+) -> None:
+    """Make trials: what :func:`tune` starts in processes of its own."""
+    torch.set_num_threads(1)
+    Search(Settings(agent, family, total_timesteps, seed, storage), trials, minutes).run()
+
+
+if __name__ == "__main__":
+    tyro.cli(_work)

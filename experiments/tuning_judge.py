@@ -1,0 +1,115 @@
+"""How trials of a search are judged: on tasks that are not those of reports, at several points."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from metarl import TaskDistribution, Tasks, evaluate
+from metarl.agents import MetaAgent
+from metarl.agents.presets import Preset
+from metarl.experiments.commands import EVALUATION_SEED
+from metarl.experiments.tuning_storage import import_optuna
+from metarl.seeding import stream, stream_seed
+
+if TYPE_CHECKING:
+    import optuna
+
+NUM_RUNGS = 5
+"""At how many points of a training it is judged, the end among them."""
+MAX_JUDGED_TASKS = 500
+
+
+class OutOfTime(Exception):  # noqa: N818
+    """The minutes are over; the trial under way is begun anew by the next search."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges agents in training, on tasks that are not those of reports.
+
+    Attributes:
+        family: The family.
+        judged: The tasks.
+        seed: The seed of episodes and actions.
+        description: What the tasks are, in a sentence.
+    """
+
+    family: TaskDistribution
+    judged: Tasks
+    seed: int
+    description: str
+
+    @classmethod
+    def of(cls, family: TaskDistribution, preset: Preset, seed: int) -> "Judge":
+        """Draw the tasks: of the law of ``train``, without those that are reported."""
+        number = min(preset.num_eval_tasks, MAX_JUDGED_TASKS)
+        drawn = family.sample("train", number, stream(seed, "tuning"))
+        reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
+        columns = {n: np.concatenate([c, reported.columns[n]]) for n, c in drawn.columns.items()}
+        ids = Tasks(drawn.family, columns).group_ids()
+        fresh = ~np.isin(ids[:number], ids[number:])
+        judged = drawn[fresh] if fresh.any() else drawn
+        if fresh.any():
+            relation = f"none of them is among the {len(reported):,} held-out tasks of reports"
+        else:
+            relation = f"reports on {family.name} have the same tasks, as it has no others"
+        if (count := family.num_tasks("train")) is not None:
+            relation += f"; trainings may meet them, as train has {count:,} tasks"
+        return cls(
+            family,
+            judged,
+            stream_seed(seed, "tuning"),
+            f"trials are judged on {len(judged):,} tasks of the law of train, drawn with a random "
+            f"stream of their own; {relation}; the score is the mean return of the last "
+            "adaptation episode",
+        )
+
+    def score(self, learner: MetaAgent[Any]) -> tuple[float, float]:
+        """Return the mean return of the last episode over the tasks, and its standard error.
+
+        Where the agent adapts by K episodes (MAML), it is the mean over the K episodes that come
+        after the last adaptation, and there is at least one adaptation.
+        """
+        parallel = learner.episodes_per_adaptation
+        rounds = math.ceil(self.family.episodes_per_trial / parallel)
+        if parallel > 1:
+            rounds = max(2, rounds)
+        report = evaluate(
+            learner,
+            self.family,
+            split="tuning",
+            given=self.judged,
+            num_episodes=parallel * rounds,
+            seed=self.seed,
+        )
+        last = report.returns[:, -parallel:].mean(axis=1)
+        return float(last.mean()), float(last.std() / math.sqrt(len(last)))
+
+
+class Rungs(BaseCallback):
+    """Judges a training on its way, and ends it where it is pruned or time is over."""
+
+    def __init__(self, judge: Judge, trial: "optuna.Trial", deadline: float):
+        super().__init__()
+        self._judge, self._trial, self._deadline = judge, trial, deadline
+        self._rung = 0
+
+    def _on_training_start(self) -> None:
+        self._total = int(self.locals["total_timesteps"])
+
+    def _on_rollout_start(self) -> None:
+        rung = NUM_RUNGS * self.num_timesteps // self._total
+        if self._rung < rung < NUM_RUNGS:
+            self._rung = rung
+            self._trial.report(self._judge.score(self.model)[0], rung)  # type: ignore[arg-type]
+            if self._trial.should_prune() and not self._trial.user_attrs.get("preset"):
+                raise import_optuna().TrialPruned
+
+    def _on_step(self) -> bool:
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+        return True

@@ -1,0 +1,130 @@
+"""What a search has found: a table, the best preset as code, and as a command line."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from glob import escape
+from typing import TYPE_CHECKING, Any
+
+from metarl.errors import InvalidValueError
+from metarl.experiments.search_space import shown
+from metarl.experiments.tuning_settings import Settings
+from metarl.tables import number, plain_table
+
+if TYPE_CHECKING:
+    import optuna
+
+MOST_SHOWN = 4
+"""Trials beside the preset in the table."""
+
+
+def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
+    """Return how a trial has ended, in a line."""
+    ended = trial.state.name.lower()
+    if trial.state.name == "COMPLETE":
+        ended = number(trial.values[0])
+    elif "diverged" in trial.user_attrs:
+        ended = "diverged"
+    elif trial.state.name == "PRUNED":
+        rung, score = max(trial.intermediate_values.items())
+        ended = f"{number(score)} at rung {rung}, pruned"
+    elif "process" in trial.user_attrs:
+        ended = "cut short"
+    if trial.user_attrs.get("preset"):
+        return f"trial {trial.number}: {ended}; the preset"
+    at_preset = shown(settings.agent, settings.preset.hyperparameters)
+    found = shown(settings.agent, trial.user_attrs.get("hyperparameters", at_preset))
+    changes = [f"{name}={_literal(v)}" for name, v in found.items() if v != at_preset[name]]
+    return f"trial {trial.number}: {ended}; {', '.join(changes)}"
+
+
+def results(study: "optuna.Study", settings: Settings) -> str:
+    """Return the best trials beside the preset, and the best preset as code and as a command.
+
+    Args:
+        study: The trials.
+        settings: What was searched.
+
+    Raises:
+        ValueError: If no trial is complete.
+    """
+    trials = study.get_trials(deepcopy=False)
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    complete.sort(key=lambda trial: -trial.values[0])  # stable: of equals the first
+    if not complete:
+        raise InvalidValueError(
+            f"none of the {len(trials)} trials in {str(settings.journal)!r} is complete; give the "
+            "search more --minutes, or its trainings fewer --total-timesteps"
+        )
+    best = complete[0]
+    preset = [trial for trial in complete if trial.user_attrs.get("preset")][:1]
+    beside = f"{number(preset[0].values[0])} of the preset" if preset else "no preset's"
+    others = [trial for trial in complete if trial not in preset][:MOST_SHOWN]
+    num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
+    found: dict[str, Any] = best.user_attrs["hyperparameters"]
+    return "\n".join(
+        [
+            f"\n{settings.agent} on {settings.family}: {len(complete)} trials complete, "
+            f"{num_pruned} pruned or diverged",
+            _table([*preset, *others], settings.agent),
+            f"\nbest: trial {best.number}, {number(best.values[0])} beside {beside}; all trained "
+            f"with the seed {settings.seed},\nand the best of many is lucky: confirm it with "
+            "other seeds",
+            "\nas a preset, for agents/presets.py:\n",
+            preset_code(settings, found),
+            "\nas a command:\n",
+            train_command(settings, found),
+        ]
+    )
+
+
+def _table(trials: "list[optuna.trial.FrozenTrial]", agent: str) -> str:
+    columns = [shown(agent, trial.user_attrs["hyperparameters"]) for trial in trials]
+    rows = [
+        ("score", *(number(trial.values[0]) for trial in trials)),
+        ("± standard error", *(number(trial.user_attrs["standard error"]) for trial in trials)),
+        *((name, *(_literal(column[name]) for column in columns)) for name in columns[0]),
+    ]
+    headings = [
+        "preset" if trial.user_attrs.get("preset") else f"trial {trial.number}" for trial in trials
+    ]
+    return plain_table(("", *headings), rows, left=1)
+
+
+def preset_code(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
+    """Return a preset as the code that makes it; its evaluation is that of the present one.
+
+    Args:
+        settings: What was searched.
+        hyperparameters: What it has, from JSON.
+    """
+    name = f"{_literal(settings.agent)}, {_literal(escape(settings.family))}"
+    evaluation = f"num_eval_tasks={settings.preset.num_eval_tasks}"
+    if settings.preset.num_eval_episodes is not None:
+        evaluation += f", num_eval_episodes={settings.preset.num_eval_episodes}"
+    lines = [f"Preset({name}, {settings.env_steps:_}, {{"]
+    lines += [f"    {_literal(name)}: {_literal(v)}," for name, v in hyperparameters.items()]
+    return "\n".join([*lines, f"}}, {evaluation})"])
+
+
+def train_command(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
+    """Return the command line that trains with hyperparameters, from JSON, as a trial did."""
+    words = ["metarl", "train", settings.agent, settings.family]
+    words += ["--total-timesteps", str(settings.env_steps)]
+    words += ["--seed", str(settings.seed)] if settings.seed else []
+    preset = json.loads(json.dumps(dict(settings.preset.hyperparameters)))
+    for name, value in hyperparameters.items():
+        if name not in preset or preset[name] != value:
+            words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def _literal(value: Any) -> str:
+    """Return a value as Python code, with double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_literal, value))}]"
+    return repr(value)

@@ -1,0 +1,76 @@
+"""What a search over hyperparameters is about."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from metarl.agents import AGENTS
+from metarl.agents.base import MAX_TIMESTEPS
+from metarl.agents.presets import Preset, find_preset
+from metarl.errors import check_at_least, check_at_most, check_names
+from metarl.experiments.search_space import space_of
+from metarl.seeding import check_seed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is searched; all trials of a storage have it in common.
+
+    Attributes:
+        agent: The agent's name.
+        family: The family's name on the command line.
+        total_timesteps: Env steps of each training; None takes the preset's.
+        seed: The seed of all trainings, of the judged tasks and of the search.
+        storage: The journal; None takes ``runs/tune/AGENT-FAMILY/journal.log``.
+
+    Raises:
+        ValueError: If a name is unknown or a number out of its range.
+    """
+
+    agent: str
+    family: str
+    total_timesteps: int | None = None
+    seed: int = 0
+    storage: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_names([self.agent], AGENTS, "agent")
+        space_of(self.agent, {})
+        check_seed(self.seed)
+        if self.total_timesteps is not None:
+            check_at_least(1, total_timesteps=self.total_timesteps)
+            check_at_most(MAX_TIMESTEPS, total_timesteps=self.total_timesteps)
+
+    @property
+    def journal(self) -> Path:
+        """Where the trials are."""
+        label = self.family.replace(":", "-").replace("/", "-")
+        return self.storage or Path("runs/tune") / f"{self.agent}-{label}" / "journal.log"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks, and of what processes print."""
+        return self.journal.with_name(f"{self.journal.name}.processes")
+
+    @functools.cached_property
+    def preset(self) -> Preset:
+        """The preset that the search starts from."""
+        return find_preset(self.agent, self.family)
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps of each training."""
+        steps = self.total_timesteps or self.preset.total_timesteps
+        assert steps is not None  # presets that are found have one
+        return steps
+
+    def arguments(self) -> list[str]:
+        """Return the settings as arguments of the command line."""
+        arguments = [self.agent, self.family]
+        if self.total_timesteps is not None:
+            arguments += ["--total-timesteps", str(self.total_timesteps)]
+        if self.seed:
+            arguments += ["--seed", str(self.seed)]
+        if self.storage is not None:
+            arguments += ["--storage", str(self.storage)]
+        return arguments

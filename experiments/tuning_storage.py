@@ -1,0 +1,79 @@
+"""What trials of a search are kept in: Optuna's journal, with locks that end with a process."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl.errors import MissingPackageError
+from metarl.files import locked
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def import_optuna() -> Any:
+    """Import Optuna, which takes its time.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise MissingPackageError(
+            "hyperparameters are searched by Optuna, which is not installed; install it with: "
+            "pip install 'metarl-suite[tune]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path) -> Iterator[None]:
+    """Lock a file once no other process has it."""
+    while True:
+        with locked(path) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(0.01)
+
+
+def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
+    """Open a journal, or begin one.
+
+    Args:
+        path: The journal.
+        locks: The folder of its lock.
+    """
+    storages = import_optuna().storages
+    lock = _JournalLock(path, locks)
+    backend = storages.journal.JournalFileBackend(str(path), lock_obj=lock)
+    journal: optuna.storages.JournalStorage = storages.JournalStorage(backend)
+    return journal
+
+
+class _JournalLock:
+    """What Optuna's journal is locked with; unlike Optuna's own locks, it ends with a process.
+
+    A kill may cut a line short, after which the journal could not be read: who locks it mends it.
+    """
+
+    def __init__(self, journal: Path, folder: Path):
+        self._journal, self._folder = journal, folder
+        self._held = contextlib.ExitStack()
+
+    def acquire(self) -> bool:
+        self._held.enter_context(waiting_for(self._folder / "journal"))
+        with self._journal.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self._held.close()
