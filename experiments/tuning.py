@@ -2,12 +2,13 @@
 
 The first trial is the preset; Optuna's TPE draws the others. **What trials are judged on is never
 what is reported**: tasks of the law of ``train``, from a random stream of their own, without those
-held-out tasks that ``metarl train`` ends with. The score is the mean return of the last adaptation
-episode over these tasks (for MAML of all episodes after the last inner step), with sampled actions.
-It is taken at several points of the training, the rungs, and a trial that is below the median
-there is pruned. All trials train with one seed and are judged on the same tasks (common random
-numbers), so that they differ by their hyperparameters; what is luck with that seed, other seeds
-must show.
+held-out tasks that ``metarl train`` ends with. Only a family that has no others, for it is reported
+on the few tasks that it trains on, is judged on them as well; the search says so. The score is the
+mean return of the last adaptation episode over these tasks (for MAML of all episodes after the last
+inner step), with sampled actions. It is taken at several points of the training, the rungs, and a
+trial that is below the median there is pruned. All trials train with one seed and are judged on the
+same tasks (common random numbers), so that they differ by their hyperparameters; what is luck with
+that seed, other seeds must show.
 
 Trials live in a journal. A process holds a lock as long as it lives: a trial that is said to run,
 but whose process has no lock, was killed; it is marked as failed and enqueued again.
@@ -92,10 +93,11 @@ class Search:
             "judged": len(self.judge.judged),
             "preset": _plain(self.base),
         }
+        storage = open_journal(settings.journal, settings.locks)
         with waiting_for(settings.locks / "claim"):
             try:
                 study: optuna.Study = self._optuna.create_study(
-                    storage=open_journal(settings.journal, settings.locks),
+                    storage=storage,
                     study_name=f"{settings.agent} {settings.family}",
                     load_if_exists=True,
                     direction="maximize",
@@ -103,8 +105,8 @@ class Search:
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidValueError(
-                    f"{str(settings.journal)!r} is no journal of Optuna, or damaged ({error}); "
-                    "name another file with --storage"
+                    f"the journal {str(settings.journal)!r} is damaged ({error}); put back a whole "
+                    "one, or name another file with --storage"
                 ) from None
             # A kill may leave a study without settings or preset.
             found = study.user_attrs.get("made with", made_with)

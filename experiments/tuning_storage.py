@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.errors import MissingPackageError
+from metarl.errors import InvalidValueError, MissingPackageError
 from metarl.files import locked
 
 if TYPE_CHECKING:
     import optuna
+
+_START = b'{"op_code":'
 
 
 def import_optuna() -> Any:
@@ -48,7 +50,18 @@ def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
     Args:
         path: The journal.
         locks: The folder of its lock.
+
+    Raises:
+        ValueError: If the file is something else, which is left as it is.
     """
+    if path.exists():
+        with path.open("rb") as file:
+            start = file.read(len(_START))
+        if not _START.startswith(start):  # a kill may have cut the first line short
+            raise InvalidValueError(
+                f"{str(path)!r} is no journal of Optuna, it starts with {start!r}; name another "
+                "file with --storage"
+            )
     storages = import_optuna().storages
     lock = _JournalLock(path, locks)
     backend = storages.journal.JournalFileBackend(str(path), lock_obj=lock)

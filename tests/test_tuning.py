@@ -1,0 +1,280 @@
+"""The search for hyperparameters: where it begins, what it is judged on, what kills leave of it."""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from metarl import Choice, envs
+from metarl.agents import AGENTS, RL2
+from metarl.agents.presets import PRESETS, Preset, find_preset
+from metarl.envs import from_gymnasium
+from metarl.errors import DivergedError
+from metarl.experiments import commands, search_space, tuning_settings
+from metarl.experiments.cli import main
+from metarl.experiments.commands import EVALUATION_SEED
+from metarl.experiments.runs import Run
+from metarl.experiments.search_space import SPACES, shown, space_of, values_at, with_values
+from metarl.experiments.tuning_judge import Judge
+from metarl.experiments.tuning_settings import Settings
+from metarl.experiments.tuning_storage import open_journal
+
+SMALL = {
+    "rl2": {
+        "trials_per_iteration": 8,
+        "trials_per_minibatch": 8,
+        "n_epochs": 1,
+        "policy_kwargs": {"hidden_size": 8},
+    },
+    "maml": {
+        "meta_batch_size": 2,
+        "episodes_per_adaptation": 2,
+        "policy_kwargs": {"hidden_sizes": (8,)},
+    },
+}
+RL2_SPACE = {
+    "learning_rate": SPACES["rl2"]["learning_rate"],
+    "gamma": SPACES["rl2"]["gamma"],
+    "policy_kwargs.memory": SPACES["rl2"]["policy_kwargs.memory"],
+}
+FAMILY = "bandit-10x5"
+TUNE = ["tune", "rl2", FAMILY, "--total-timesteps", "400"]  # five iterations, one for each rung
+
+
+def make_small(setattr_):
+    def small(agent, family):
+        return Preset(agent, family, 400, SMALL[agent], num_eval_tasks=8)
+
+    setattr_(tuning_settings, "find_preset", small)
+    setattr_(commands, "find_preset", small)
+    setattr_(search_space, "SPACES", {**SPACES, "rl2": RL2_SPACE})
+
+
+@pytest.fixture(autouse=True)
+def _small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_small(monkeypatch.setattr)
+
+
+def study(agent="rl2", family=FAMILY):
+    """Load the trials of a search, as anybody who has Optuna can."""
+    settings = Settings(agent, family)
+    storage = open_journal(settings.journal, settings.locks)
+    return optuna.load_study(study_name=f"{agent} {family}", storage=storage)
+
+
+def finished(found):
+    counted = (TrialState.COMPLETE, TrialState.PRUNED)
+    return {t.number: (t.params, t.values) for t in found.trials if t.state in counted}
+
+
+def states(found):
+    return [trial.state.name for trial in found.trials]
+
+
+def test_the_preset_is_first_and_what_is_printed_can_be_pasted(capsys):
+    assert main([*TUNE, "--trials", "4"]) == 0
+    printed = capsys.readouterr().out
+    first, *others = study().trials
+    assert first.user_attrs["hyperparameters"] == SMALL["rl2"]
+    assert "of the law of train" in printed
+    assert "mean return of the last adaptation episode" in printed
+    best = study().best_trial.user_attrs["hyperparameters"]
+    code = printed[printed.index("Preset(") : printed.index("as a command")]
+    preset = eval(code, {"Preset": Preset})
+    assert (preset.agent, preset.pattern, preset.total_timesteps) == ("rl2", FAMILY, 400)
+    assert preset.hyperparameters == best
+    agent = RL2(envs.make(FAMILY), **preset.hyperparameters, seed=0).learn(80)
+    assert agent.num_timesteps > 0
+    command = printed[printed.index("metarl train") :].strip()
+    assert main(shlex.split(command)[1:]) == 0
+    assert Run.open(Path(f"runs/rl2-{FAMILY}-seed0")).config["hyperparameters"] == best
+    assert len({trial.params["learning_rate"] for trial in others}) == 3
+
+
+def test_a_trial_that_trains_badly_is_pruned(monkeypatch, capsys):
+    scores = iter(range(1000, 0, -1))  # each judging is worse than all before
+    monkeypatch.setattr(Judge, "score", lambda self, learner: (float(next(scores)), 0.0))
+    assert main([*TUNE, "--trials", "6"]) == 0
+    assert states(study()) == ["COMPLETE"] * 4 + ["PRUNED"] * 2
+    judged = [list(trial.intermediate_values) for trial in study().trials[3:]]
+    assert judged == [[1, 2, 3, 4, 5], [1, 2], [1, 2]]
+    assert "at rung 2, pruned" in capsys.readouterr().out
+
+
+def test_a_trial_that_diverges_is_no_crash(monkeypatch, capsys):
+    learn = RL2.learn
+
+    def diverging(self, *args, **kwargs):
+        if self.config.learning_rate != 1e-3:  # the default, and the preset's
+            raise DivergedError("network.policy is not finite")
+        return learn(self, *args, **kwargs)
+
+    monkeypatch.setattr(RL2, "learn", diverging)
+    assert main([*TUNE, "--trials", "3"]) == 0
+    assert states(study()) == ["COMPLETE", "PRUNED", "PRUNED"]
+    printed = capsys.readouterr().out
+    assert printed.count(": diverged;") == 2
+    assert "best: trial 0" in printed
+
+
+def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import sys, time, test_tuning\n"
+        "from metarl.experiments import cli\n"
+        "from metarl.experiments.tuning_judge import Judge\n"
+        "test_tuning.make_small(setattr)\n"
+        "score = Judge.score\n"
+        "Judge.score = lambda *args: (time.sleep(0.1), score(*args))[1]\n"
+        "cli.main(sys.argv[1:])\n"
+    )
+    command = [*TUNE, "--trials", "4"]
+    paths = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    process = subprocess.Popen([sys.executable, "slow.py", *command], env=environment)
+    journal = Settings("rl2", FAMILY).journal
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with contextlib.suppress(KeyError, IndexError):  # the study or the trial is not there yet
+            # Two trials have ended, and the third is under way and has its hyperparameters.
+            if journal.exists() and "hyperparameters" in study().trials[2].user_attrs:
+                break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = study()
+    assert states(before) == ["COMPLETE", "COMPLETE", "RUNNING"]
+    with journal.open("ab") as file:  # as a kill in the middle of a write leaves it
+        file.write(b'{"op_code":')
+    assert main(command) == 0
+    after = study()
+    assert len(finished(after)) == 4
+    assert finished(before).items() <= finished(after).items()
+    assert after.trials[2].state == TrialState.FAIL
+    assert after.trials[3].user_attrs["again"] == 2
+    assert after.trials[3].params == before.trials[2].params
+    assert main(command) == 0  # nothing is left to do
+    assert len(study().trials) == len(after.trials)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    command = [*TUNE, "--seed", "3", "--trials", "2"]
+
+    def interrupt(self, learner):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "score", interrupt)
+        assert main(command) == 130
+    said = capsys.readouterr().err
+    assert shlex.split(said[said.index("continue with: metarl ") :])[3:] == command
+    assert main(command) == 0
+    assert states(study()) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study().trials[1].user_attrs["preset"]  # begun anew
+
+
+def test_a_search_ends_in_time(capsys):
+    assert main([*TUNE, "--minutes", "0"]) == 2
+    assert "give the search more --minutes" in capsys.readouterr().err
+    assert states(study()) == ["WAITING"]
+    assert main([*TUNE, "--trials", "1"]) == 0
+
+
+def test_processes_share_the_trials(monkeypatch, capsys):
+    monkeypatch.setattr(tuning_settings, "find_preset", find_preset)  # as in the processes
+    monkeypatch.setattr(search_space, "SPACES", SPACES)
+    assert main([*TUNE, "--trials", "4", "--processes", "2"]) == 0
+    assert len(finished(study())) == len(study().trials) == 4
+    assert len({str(trial.params) for trial in study().trials}) == 4
+    assert "best: trial" in capsys.readouterr().out
+
+
+def test_maml_is_searched_too(capsys):
+    assert main(["tune", "maml", FAMILY, "--total-timesteps", "80", "--trials", "2"]) == 0
+    first, second = study("maml").trials
+    assert first.user_attrs["hyperparameters"]["policy_kwargs"] == {"hidden_sizes": [8]}
+    assert set(second.params) == set(space_of("maml", {}))
+    assert "learning_rate" not in second.params  # TRPO has none
+    assert "learning_rate" in space_of("maml", {"outer": "ppo"})
+    code = capsys.readouterr().out.partition("Preset(")[2].partition("\n\nas a command")[0]
+    assert eval(f"Preset({code}", {"Preset": Preset}).agent == "maml"
+
+
+@pytest.mark.parametrize("name", [FAMILY, "navigation-2d", "games-5x5"])
+def test_judged_tasks_are_not_the_reported_ones(name):
+    family, preset = envs.make(name), find_preset("rl2", name)
+    judge = Judge.of(family, preset, EVALUATION_SEED)
+    reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
+    assert set(judge.judged).isdisjoint(reported)
+    sentence = f"none of them is among the {preset.num_eval_tasks:,} held-out tasks"
+    assert sentence in judge.description
+    if family.num_tasks("train") is None:
+        agent = RL2(family, **SMALL["rl2"], seed=EVALUATION_SEED)
+        assert set(judge.judged).isdisjoint(family.sample("train", 8, agent._seed("tasks")))
+
+
+def test_of_common_tasks_those_that_are_reported_are_left_out():
+    family = from_gymnasium("CartPole-v1", {"gravity": Choice(tuple(range(1, 2001)))}, horizon=5)
+    preset = find_preset("rl2", "my_tasks:tasks")
+    judged = Judge.of(family, preset, 0).judged
+    reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
+    assert 100 < len(judged) < preset.num_eval_tasks
+    assert set(judged).isdisjoint(reported)
+
+
+def test_a_family_of_few_tasks_says_that_its_reports_have_the_same():
+    family, preset = envs.make("gridnavi"), find_preset("rl2", "gridnavi")
+    judge = Judge.of(family, preset, 0)
+    assert "reports on gridnavi have the same tasks, as it has no others" in judge.description
+    assert len(judge.judged) == preset.num_eval_tasks
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p.agent in SPACES], ids=str)
+def test_every_preset_is_a_point_of_its_space(preset, monkeypatch):
+    monkeypatch.setattr(search_space, "SPACES", SPACES)
+    values = values_at(preset.agent, preset.hyperparameters)
+    again = with_values(preset.hyperparameters, values)
+    assert shown(preset.agent, again) == shown(preset.agent, preset.hyperparameters)
+    assert set(again) <= set(AGENTS[preset.agent].hyperparameter_names())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rl3", FAMILY], "unknown agent 'rl3'; did you mean 'rl2'?"),
+        (["multi-task", FAMILY], "there is no search space for 'multi-task', expected one of: rl2"),
+        (["rl2", "bandit"], "unknown family 'bandit'"),
+        (["rl2", FAMILY, "--trials", "0"], "trials must be at least 1, got 0"),
+        (["rl2", FAMILY, "--minutes", "-1"], "minutes must be at least 0, got -1"),
+        (["rl2", FAMILY, "--processes", "0"], "processes must be at least 1, got 0"),
+        (["rl2", FAMILY, "--total-timesteps", "0"], "total_timesteps must be at least 1, got 0"),
+        (["rl2", FAMILY, "--storage", "notes.txt"], "is no journal of Optuna"),
+    ],
+)
+def test_what_is_refused(arguments, message, capsys):
+    Path("notes.txt").write_text("to do")
+    assert main(["tune", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert Path("notes.txt").read_text() == "to do"
+
+
+def test_another_search_does_not_mix_with_the_first(capsys):
+    assert main([*TUNE, "--trials", "1"]) == 0
+    assert main([*TUNE, "--trials", "2", "--seed", "1"]) == 2
+    assert "have seed=0, this search has 1" in capsys.readouterr().err
+    assert len(study().trials) == 1
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(TUNE) == 2
+    assert "pip install 'metarl-suite[tune]'" in capsys.readouterr().err
