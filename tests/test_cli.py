@@ -17,7 +17,7 @@ from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
 from metarl.agents.presets import PRESETS, find_preset
 from metarl.errors import InvalidValueError, MissingPackageError
-from metarl.experiments import cli, commands, comparing
+from metarl.experiments import cli, commands, comparing, tuning
 from metarl.experiments.cli import main
 from metarl.experiments.runs import Run
 
@@ -620,6 +620,7 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
     monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli, "run_study", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.reporting, "report", lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(tuning, "tune", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
     assert main(list(words)) == 0
     if words[0] == "train":
