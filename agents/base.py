@@ -34,6 +34,8 @@ from metarl.vector import TaskVectorEnv
 SelfAgent = TypeVar("SelfAgent", bound="MetaAgent[Any]")
 Experience = TypeVar("Experience")
 """What an agent hands from collecting to updating."""
+NO_MEMORY = "predict() of an agent without a memory needs observations as TaskEnv gives them"
+"""What is said of observations of another shape, as the rows of a TrialEnv are."""
 MAX_TIMESTEPS = 10**15
 """How many env steps a training may take: more is a slip of the pen."""
 MAX_STEPS = 10**8

@@ -62,6 +62,14 @@ def test_stable_baselines3_on_both_sides(tmp_path):
     assert runpy.run_path("example.py")["report"].returns.shape == (40, 3)
 
 
+def test_maml_is_evaluated_before_and_after_adaptation():
+    page = (ROOT / "docs" / "stable_baselines3.md").read_text()
+    names = {}
+    exec(python_block("## Callbacks", page), names)
+    # Without an inner step, the same policy would earn the same from the same seeds.
+    assert names["before"] != names["after"]
+
+
 def test_the_environment_example_is_ten_lines_or_fewer():
     code = python_block("## Your own environment")
     environment = code[code.index("def make_env") : code.index("tasks = ")]

@@ -9,11 +9,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.adaptation import Transition
+from metarl.agents.base import NO_MEMORY
 from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.batches import as_batch
+from metarl.errors import found_in
 from metarl.spaces import Values, flatten
 
 Array = NDArray[Any]
@@ -238,7 +240,8 @@ class AdaptedPolicy:
         Raises:
             ValueError: If the observation has another shape.
         """
-        batch, single = as_batch(self._space, observation)
+        with found_in(NO_MEMORY):
+            batch, single = as_batch(self._space, observation)
         rows = flatten(self._space, batch)
         with torch.no_grad():
             seen = torch.from_numpy(rows).to(self._parameters["weight0"].device)[None]

@@ -20,7 +20,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
-from metarl.agents.base import MetaAgent
+from metarl.agents.base import NO_MEMORY, MetaAgent
 from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Range, Share
 from metarl.agents.sb3.adapter import SB3Adaptation
 from metarl.agents.sb3.streams import global_streams
@@ -28,7 +28,7 @@ from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, flat_space, 
 from metarl.agents.vision import Vision
 from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
-from metarl.errors import DivergedError, InvalidValueError, check_at_least
+from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values, image_shapes
 from metarl.vector import TaskVectorEnv
@@ -305,7 +305,8 @@ class MultiTask(MetaAgent[PPO]):
         deterministic: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
         """Choose actions. SB3's signature; there is no state."""
-        batch, single = as_batch(self.observation_space, observation)
+        with found_in(NO_MEMORY):
+            batch, single = as_batch(self.observation_space, observation)
         generator = self._prediction_generator(deterministic)
         seed = 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator))
         with global_streams(seed):
