@@ -10,6 +10,7 @@ import gymnasium
 from metarl.distribution import TaskDistribution
 from metarl.envs.bandits import bandit, parse_bandit
 from metarl.envs.custom import from_gymnasium
+from metarl.envs.custom_batch import from_vector_env
 from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.games import GAMES
 from metarl.envs.glyphs import glyphs_cats, glyphs_nway, parse_glyphs
@@ -27,6 +28,7 @@ from metarl.vector import TaskEnv, TaskVectorEnv
 __all__ = [
     "bandit",
     "from_gymnasium",
+    "from_vector_env",
     "glyphs_cats",
     "glyphs_nway",
     "gridnavi",

@@ -100,7 +100,7 @@ def from_gymnasium(
             build=build,
             give_task=give_task,
             family=name,
-            parameters={key: _allowed(key, law, splits) for key, law in parameters.items()},
+            parameters={key: allowed(key, law, splits) for key, law in parameters.items()},
             horizon=horizon,
         ),
         splits=splits,
@@ -130,7 +130,7 @@ def _occurring(splits: Splits) -> dict[str, Parameter]:
     return {key: hull([own[key] for own in laws if key in own]) for key in train.columns}
 
 
-def _allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
+def allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
     """Return a law that allows all values of a parameter in any split."""
     laws = [law]
     for split in splits.values():
@@ -214,8 +214,9 @@ def _set_attributes(env: Env, task: Task) -> None:
 def _checked(env: Any) -> Env:
     if isinstance(env, gymnasium.vector.VectorEnv):
         raise InvalidTypeError(
-            f"the factory must build a single gymnasium.Env, got the batch {env}; a batch of your "
-            "own is a metarl.TaskVectorEnv, declared in a metarl.TaskDistribution"
+            f"the factory must build a single gymnasium.Env, got the batch {env}; a batch with "
+            "a method set_tasks(columns) goes to from_vector_env, and one that you write yourself "
+            "is a metarl.TaskVectorEnv"
         )
     if not isinstance(env, gymnasium.Env):
         raise InvalidTypeError(f"the factory must build a gymnasium.Env, got {env!r}")

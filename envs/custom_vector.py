@@ -20,7 +20,7 @@ from metarl.vector import TaskVectorEnv
 Array = NDArray[Any]
 Env: TypeAlias = gymnasium.Env[Any, Any]
 
-_SUCCESS = ("success", "is_success")
+SUCCESS = ("success", "is_success")
 """What suites call it in their ``info``: Meta-World, and gymnasium-robotics."""
 
 BuildEnv: TypeAlias = Callable[..., Env]
@@ -188,7 +188,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
 def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
     """Return which environments say that their task is done; nothing if none ever says."""
-    names = [name for name in _SUCCESS if any(name in info for info in infos)]
+    names = [name for name in SUCCESS if any(name in info for info in infos)]
     return [np.array([bool(info.get(name, False)) for info in infos]) for name in names[:1]]
 
 

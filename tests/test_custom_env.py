@@ -469,7 +469,7 @@ def test_an_environment_that_fails_says_where(fault, error, match):
 
 
 def test_a_batch_is_no_environment():
-    with pytest.raises(TypeError, match=r"the batch .* a batch of your own is a metarl.TaskVec"):
+    with pytest.raises(TypeError, match=r"the batch .* from_vector_env, .* is a metarl.TaskVec"):
         from_gymnasium(lambda: gymnasium.make_vec("CartPole-v1", 2), GRAVITY, name="poles")
 
 

@@ -56,7 +56,7 @@ def run(wheel, folder, *arguments):
 def test_there_is_an_example_of_each_kind():
     assert set(EXAMPLES) == {
         *("attributes.py", "factory.py", "set_task.py", "parts.py", "images.py"),
-        *("workers.py", "ppo.py", "t_maze.py"),
+        *("workers.py", "ppo.py", "batch.py", "t_maze.py"),
     }
     for name, code in EXAMPLES.items():
         lines = [line for line in code.splitlines() if line.strip()]
