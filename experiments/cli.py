@@ -218,8 +218,8 @@ def tune_command(
         seed: The seed of all trainings, of the judged tasks and of the search.
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
-    from metarl.experiments.tuning import tune
-    from metarl.experiments.tuning_settings import Settings
+    from metarl.experiments.tuning.search import tune
+    from metarl.experiments.tuning.settings import Settings
 
     torch.set_num_threads(1)
     settings = Settings(agent, tasks, total_timesteps, seed, storage)

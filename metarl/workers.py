@@ -175,17 +175,20 @@ class WorkerVectorEnv(TaskVectorEnv):
                 self._connections[worker].send((order, argument))
             except (BrokenPipeError, ConnectionError):
                 self._fail(worker, order, self._death(worker))
-        timeout = self._timeout if self._started else max(self._timeout, START)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + self._patience
         answers = [self._answer(worker, order, deadline) for worker in range(len(arguments))]
         self._started = True
         return answers
 
+    @property
+    def _patience(self) -> float:
+        """How long to wait for an answer, in seconds."""
+        return self._timeout if self._started else max(self._timeout, START)
+
     def _answer(self, worker: int, order: str, deadline: float) -> Any:
         connection = self._connections[worker]
         if not connection.poll(max(0.0, deadline - time.monotonic())):
-            timeout = self._timeout if self._started else max(self._timeout, START)
-            self._fail(worker, order, f"did not answer within {timeout:g} s")
+            self._fail(worker, order, f"did not answer within {self._patience:g} s")
         try:
             kind, answer = connection.recv()
         except (EOFError, ConnectionError):

@@ -1,23 +1,20 @@
 """The command line: what it does, what it keeps, and what it refuses."""
 
-import fnmatch
 import importlib.metadata
 import json
 import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from toys import folder_of_pictures
 
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
-from metarl.agents.presets import PRESETS, find_preset
-from metarl.errors import InvalidValueError, MissingPackageError
-from metarl.experiments import cli, commands, comparing, tuning
+from metarl.agents.presets import find_preset
+from metarl.errors import InvalidValueError
+from metarl.experiments import commands, comparing
 from metarl.experiments.cli import main
 from metarl.experiments.runs import Run
 
@@ -572,64 +569,6 @@ def test_values_of_set_are_json_and_bare_words_are_strings():
         "normalize_reward": True,
         "policy_kwargs": {"memory": "lstm"},
     }
-
-
-# Presets and the README.
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: f"{preset.agent} {preset.pattern}")
-def test_presets_are_of_known_agents_with_known_hyperparameters(preset, tmp_path):
-    agent = AGENTS[preset.agent]
-    assert set(preset.hyperparameters) <= set(agent.hyperparameter_names())
-    earlier = [other for other in PRESETS[: PRESETS.index(preset)] if other.agent == preset.agent]
-    names = [*envs.names(), "bandit-3x2", f"image-folder:{folder_of_pictures(tmp_path)}"]
-    names += ["my_module:tasks", "ml1-reach", "ml10"]
-    matched = [name for name in names if fnmatch.fnmatchcase(name, preset.pattern)]
-    left = [n for n in matched if not any(fnmatch.fnmatchcase(n, o.pattern) for o in earlier)]
-    assert left, "no family meets this preset, or earlier ones take them all"
-    # What it is made for, and all bandits, which are cheap: presets must not contradict a family.
-    for name in [left[0], *(n for n in left[1:] if n.startswith("bandit-"))]:
-        try:
-            agent(envs.make(name), **preset.hyperparameters)
-        except MissingPackageError as error:
-            pytest.skip(str(error))
-
-
-def commands_of(text):
-    """The commands of metarl in the code blocks of a page."""
-    inside = False
-    for line in text.replace("\\\n", " ").splitlines():
-        if line.lstrip().startswith("```"):
-            inside = not inside
-        elif inside and re.match(r"(\$ )?(\S*/)?metarl ", line):
-            yield shlex.split(line.removeprefix("$ "), comments=True)[1:]
-
-
-README = list(commands_of((ROOT / "README.md").read_text()))
-
-
-def test_the_readme_has_commands():
-    assert {words[0] for words in README} >= {"train", "resume", "evaluate", "compare"}
-
-
-@pytest.mark.parametrize("words", README, ids=" ".join)
-def test_commands_of_the_readme_parse(words, monkeypatch):
-    called = []
-    for name in ("train", "resume", "evaluate_run", "watch"):
-        monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli, "run_study", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli.reporting, "report", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(tuning, "tune", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
-    assert main(list(words)) == 0
-    if words[0] == "train":
-        ((agent, tasks), options) = called[0]
-        preset = find_preset(agent, tasks)
-        commands.parse_overrides(AGENTS[agent], options["overrides"])
-        if ":" not in tasks:
-            assert envs.make(tasks).name
-        assert preset.total_timesteps > 0
 
 
 def test_help_names_every_command(capsys):

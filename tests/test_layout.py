@@ -19,7 +19,8 @@ FOLDERS = {
 INNER = {f"metarl.agents.{folder}": f"agents/{folder}" for folder in ("rl2", "maml", "sb3")}
 INNER["metarl.envs.suites"] = "envs/suites"
 INNER["metarl.experiments.studies"] = "experiments/studies"
-"""One folder for each agent of more than one file, for other suites, and for the studies."""
+INNER["metarl.experiments.tuning"] = "experiments/tuning"
+"""One folder for each agent of more than one file, for other suites, the studies and the search."""
 MAY_IMPORT = {
     "metarl": {"metarl"},
     "metarl.envs": {"metarl", "metarl.envs"},

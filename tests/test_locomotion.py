@@ -16,7 +16,7 @@ from metarl import Task, check_tasks, envs
 from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.locomotion import LOCOMOTION, Disc, half_cheetah_vel
 from metarl.envs.mujoco_engine import MujocoVectorEnv
-from metarl.envs.terrain import Profile, ground
+from metarl.envs.ramps import Profile, ground
 from metarl.seeding import ALL
 
 

@@ -18,14 +18,15 @@ from metarl.agents import AGENTS, RL2
 from metarl.agents.presets import PRESETS, Preset, find_preset
 from metarl.envs import from_gymnasium
 from metarl.errors import DivergedError
-from metarl.experiments import commands, search_space, tuning_settings
+from metarl.experiments import commands
 from metarl.experiments.cli import main
 from metarl.experiments.commands import EVALUATION_SEED
 from metarl.experiments.runs import Run
-from metarl.experiments.search_space import SPACES, shown, space_of, values_at, with_values
-from metarl.experiments.tuning_judge import Judge
-from metarl.experiments.tuning_settings import Settings
-from metarl.experiments.tuning_storage import open_journal
+from metarl.experiments.tuning import settings, space
+from metarl.experiments.tuning.judge import Judge
+from metarl.experiments.tuning.settings import Settings
+from metarl.experiments.tuning.space import SPACES, shown, space_of, values_at, with_values
+from metarl.experiments.tuning.storage import open_journal
 
 SMALL = {
     "rl2": {
@@ -53,9 +54,9 @@ def make_small(setattr_):
     def small(agent, family):
         return Preset(agent, family, 400, SMALL[agent], num_eval_tasks=8)
 
-    setattr_(tuning_settings, "find_preset", small)
+    setattr_(settings, "find_preset", small)
     setattr_(commands, "find_preset", small)
-    setattr_(search_space, "SPACES", {**SPACES, "rl2": RL2_SPACE})
+    setattr_(space, "SPACES", {**SPACES, "rl2": RL2_SPACE})
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +131,7 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import sys, time, test_tuning\n"
         "from metarl.experiments import cli\n"
-        "from metarl.experiments.tuning_judge import Judge\n"
+        "from metarl.experiments.tuning.judge import Judge\n"
         "test_tuning.make_small(setattr)\n"
         "score = Judge.score\n"
         "Judge.score = lambda *args: (time.sleep(0.1), score(*args))[1]\n"
@@ -189,8 +190,8 @@ def test_a_search_ends_in_time(capsys):
 
 
 def test_processes_share_the_trials(monkeypatch, capsys):
-    monkeypatch.setattr(tuning_settings, "find_preset", find_preset)  # as in the processes
-    monkeypatch.setattr(search_space, "SPACES", SPACES)
+    monkeypatch.setattr(settings, "find_preset", find_preset)  # as in the processes
+    monkeypatch.setattr(space, "SPACES", SPACES)
     assert main([*TUNE, "--trials", "4", "--processes", "2"]) == 0
     assert len(finished(study())) == len(study().trials) == 4
     assert len({str(trial.params) for trial in study().trials}) == 4
@@ -239,7 +240,7 @@ def test_a_family_of_few_tasks_says_that_its_reports_have_the_same():
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p.agent in SPACES], ids=str)
 def test_every_preset_is_a_point_of_its_space(preset, monkeypatch):
-    monkeypatch.setattr(search_space, "SPACES", SPACES)
+    monkeypatch.setattr(space, "SPACES", SPACES)
     values = values_at(preset.agent, preset.hyperparameters)
     again = with_values(preset.hyperparameters, values)
     assert shown(preset.agent, again) == shown(preset.agent, preset.hyperparameters)

@@ -1,5 +1,6 @@
 """Families over the environments of other suites. Each needs the extra that brings its package."""
 
+import fnmatch
 import importlib
 from collections.abc import Callable
 
@@ -8,10 +9,10 @@ from metarl.errors import MissingPackageError
 
 SUITES = {
     "box2d": ("Box2D", ("lunar-lander", "bipedal-walker")),
-    "minigrid": ("minigrid", ("minigrid-doors", "minigrid-map:ID")),
-    "metaworld": ("metaworld", ("ml1-TASK", "ml10")),
+    "minigrid": ("minigrid", ("minigrid-doors", "minigrid-map:*")),
+    "metaworld": ("metaworld", ("ml1-*", "ml10")),
 }
-"""The extras, each with the package that it installs and the families that need it."""
+"""The extras, each with the package that it installs and the names of the families that need it."""
 
 
 def parse_suite(name: str) -> TaskDistribution | None:
@@ -22,16 +23,15 @@ def parse_suite(name: str) -> TaskDistribution | None:
         ValueError: If the suite has no such environment.
     """
     for extra, (package, patterns) in SUITES.items():
-        for pattern in patterns:
-            fixed = pattern.rstrip("ADIKST")  # what stands in capitals is the user's to choose
-            if name == pattern if fixed == pattern else name.startswith(fixed):
-                try:
-                    importlib.import_module(package)
-                except ImportError as error:
-                    raise MissingPackageError(
-                        f"the family {name!r} needs {package}: pip install 'metarl-suite[{extra}]'"
-                    ) from error
-                suite = importlib.import_module(f"metarl.envs.suites.{extra}")
-                build: Callable[[str], TaskDistribution] = suite.build
-                return build(name)
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            continue
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingPackageError(
+                f"the family {name!r} needs {package}: pip install 'metarl-suite[{extra}]'"
+            ) from error
+        build: Callable[[str], TaskDistribution]
+        build = importlib.import_module(f"metarl.envs.suites.{extra}").build
+        return build(name)
     return None

@@ -90,12 +90,11 @@ class Arm(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self.present.close()
 
 
-def ml1(manipulation: str, horizon: int = HORIZON) -> TaskDistribution:
+def ml1(manipulation: str) -> TaskDistribution:
     """Return one manipulation with 50 goals to train on and 50 others to judge on.
 
     Args:
         manipulation: For example ``reach``, ``push`` or ``pick-place``.
-        horizon: The steps of an episode, 500 at most.
 
     Raises:
         ValueError: If there is no such manipulation.
@@ -106,19 +105,15 @@ def ml1(manipulation: str, horizon: int = HORIZON) -> TaskDistribution:
         raise InvalidValueError(
             f"Meta-World has no {manipulation!r}; {did_you_mean(manipulation, known)}"
         )
-    return _family(f"ml1-{manipulation}", metaworld.ML1(name, seed=_SEED), horizon)
+    return _family(f"ml1-{manipulation}", metaworld.ML1(name, seed=_SEED))
 
 
-def ml10(horizon: int = HORIZON) -> TaskDistribution:
-    """Return ten manipulations to train on and five others to judge on, each with 50 goals.
-
-    Args:
-        horizon: The steps of an episode, 500 at most.
-    """
-    return _family("ml10", metaworld.ML10(seed=_SEED), horizon)
+def ml10() -> TaskDistribution:
+    """Return ten manipulations to train on and five others to judge on, each with 50 goals."""
+    return _family("ml10", metaworld.ML10(seed=_SEED))
 
 
-def _family(name: str, benchmark: Any, horizon: int) -> TaskDistribution:
+def _family(name: str, benchmark: Any) -> TaskDistribution:
     family = from_gymnasium(
         Arm,
         splits={
@@ -126,7 +121,7 @@ def _family(name: str, benchmark: Any, horizon: int) -> TaskDistribution:
             "held_out": _task_set(benchmark.test_tasks),
         },
         name=name,
-        horizon=horizon,
+        horizon=HORIZON,
         # Of the places, that of the object is seen; that of the goal is not.
         visible=("manipulation", "places"),
     )

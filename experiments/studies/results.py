@@ -181,8 +181,10 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
             axes.plot(before, center, label=learner.label, marker="o", markersize=3, **style)
             axes.fill_between(before, low, high, color=style["color"], alpha=0.12, linewidth=0)
         axes.set_xscale("log")
+        limits = axes.get_xlim()  # ticks would widen them
         axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"], minor=False)
         axes.set_xticks([], minor=True)
+        axes.set_xlim(limits)
         title = judging.family if name == "all" else f"{judging.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")

@@ -38,13 +38,13 @@ from metarl.errors import (
 )
 from metarl.experiments.commands import Interrupted
 from metarl.experiments.runs import MAX_WORKERS
-from metarl.experiments.search_space import space_of, values_at, with_values
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import remember
-from metarl.experiments.tuning_judge import NUM_RUNGS, Judge, OutOfTime, Rungs
-from metarl.experiments.tuning_results import results, trial_line
-from metarl.experiments.tuning_settings import Settings
-from metarl.experiments.tuning_storage import import_optuna, open_journal, waiting_for
+from metarl.experiments.tuning.judge import NUM_RUNGS, Judge, OutOfTime, Rungs
+from metarl.experiments.tuning.results import results, trial_line
+from metarl.experiments.tuning.settings import Settings
+from metarl.experiments.tuning.space import space_of, values_at, with_values
+from metarl.experiments.tuning.storage import import_optuna, open_journal, waiting_for
 from metarl.files import locked
 from metarl.seeding import stream_seed
 
@@ -269,7 +269,12 @@ def tune(
 
 def _run_processes(search: Search, minutes: float | None, processes: int) -> None:
     """Let processes make the trials, and say what they have made."""
-    command = [sys.executable, "-m", "metarl.experiments.tuning", *search.settings.arguments()]
+    command = [
+        sys.executable,
+        "-m",
+        "metarl.experiments.tuning.search",
+        *search.settings.arguments(),
+    ]
     command += [] if search.trials is None else ["--trials", str(search.trials)]
     command += [] if minutes is None else ["--minutes", str(minutes)]
     logs = [search.settings.locks / f"{number}.txt" for number in range(processes)]

@@ -12,7 +12,7 @@ from metarl import TaskDistribution, Tasks, evaluate
 from metarl.agents import MetaAgent
 from metarl.agents.presets import Preset
 from metarl.experiments.commands import EVALUATION_SEED
-from metarl.experiments.tuning_storage import import_optuna
+from metarl.experiments.tuning.storage import import_optuna
 from metarl.seeding import stream, stream_seed
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from metarl.errors import InvalidValueError
-from metarl.experiments.search_space import shown
-from metarl.experiments.tuning_settings import Settings
+from metarl.experiments.tuning.settings import Settings
+from metarl.experiments.tuning.space import shown
 from metarl.tables import number, plain_table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from metarl.agents import AGENTS
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
 from metarl.errors import check_at_least, check_at_most, check_names
-from metarl.experiments.search_space import space_of
+from metarl.experiments.tuning.space import space_of
 from metarl.seeding import check_seed
 
 

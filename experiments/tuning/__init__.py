@@ -1,0 +1,1 @@
+"""A search for hyperparameters with Optuna: ``metarl tune``."""
