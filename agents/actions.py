@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
+from metarl.agents.ranks import Noise
 from metarl.spaces import check_space
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -49,14 +50,14 @@ class ActionHead(ABC):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
         """Draw actions from the distribution of these arguments, without the cost of making it.
 
         Args:
-            outputs: As for :meth:`distribution`.
+            outputs: As for :meth:`distribution`; lanes are along the first dimension.
             log_std: As for :meth:`distribution`.
-            generator: A generator of our own; None takes the most likely actions.
+            noise: What to draw with, a row for each lane; None takes the most likely actions.
         """
 
     @abstractmethod
@@ -92,13 +93,12 @@ class BoxHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
-        if generator is None:
+        if noise is None:
             return outputs
         assert log_std is not None
-        noise = torch.randn(outputs.shape, generator=generator, device=outputs.device)
-        return torch.addcmul(outputs, _std(log_std), noise)
+        return torch.addcmul(outputs, _std(log_std), noise.normal(outputs.shape))
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         values = actions.cpu().numpy().reshape(-1, *self._space.shape)
@@ -125,9 +125,9 @@ class DiscreteHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
-        return _sample_categories(outputs, generator).clamp(max=self.num_outputs - 1)
+        return _sample_categories(outputs, noise).clamp(max=self.num_outputs - 1)
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         return np.asarray(actions.cpu().numpy() + self._space.start)
@@ -162,9 +162,9 @@ class MultiDiscreteHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
-        categories = _sample_categories(self._logits(outputs), generator)
+        categories = _sample_categories(self._logits(outputs), noise)
         return torch.minimum(categories, self._last.to(outputs.device))
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
@@ -189,12 +189,11 @@ class MultiBinaryHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
-        if generator is None:
+        if noise is None:
             return (outputs > 0).to(outputs.dtype)
-        draws = torch.rand(outputs.shape, generator=generator, device=outputs.device)
-        return (draws < outputs.sigmoid()).to(outputs.dtype)
+        return (noise.uniform(outputs.shape) < outputs.sigmoid()).to(outputs.dtype)
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         values = actions.cpu().numpy().reshape(-1, *self._space.shape)
@@ -236,10 +235,10 @@ def advice(space: spaces.Space[Any]) -> str | None:
     return None
 
 
-def _sample_categories(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    if generator is None:
+def _sample_categories(logits: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+    if noise is None:
         return logits.argmax(-1)
-    draws = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
+    draws = noise.uniform(logits.shape[:-1])
     # Inverse of the distribution function; rounding may leave its last value below 1, and the
     # result one too large.
     below = logits.softmax(-1).cumsum(-1) < draws.unsqueeze(-1)

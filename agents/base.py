@@ -1,5 +1,6 @@
 """What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
 
+import json
 import os
 import time
 import warnings
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
@@ -18,6 +20,7 @@ from metarl.agents.callbacks import MaybeCallback, as_callback
 from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
 from metarl.agents.presets import find_preset
+from metarl.agents.ranks import ALONE, Noise, RankError, Ranks
 from metarl.agents.saving import SavedAgent, check_device
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
@@ -40,6 +43,8 @@ MAX_TIMESTEPS = 10**15
 """How many env steps a training may take: more is a slip of the pen."""
 MAX_STEPS = 10**8
 """How many env steps one episode in all environments may take: an iteration is kept in memory."""
+COLLECTED, STOPPED, DIVERGED, FAILED = range(4)
+"""How collecting may end; the worst that happened to one process counts for all."""
 
 
 class MetaAgent(SavedAgent, Generic[Experience]):
@@ -55,11 +60,12 @@ class MetaAgent(SavedAgent, Generic[Experience]):
     Args:
         tasks: The family to train on.
         config: The hyperparameters.
-        num_envs: The number of environments that training steps at once.
+        num_envs: The number of environments that this process steps at once.
         seed: The seed of everything; None draws one.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or a torch device.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
+        ranks: The processes that train the agent together.
 
     Raises:
         TypeError: If ``tasks`` is not a TaskDistribution, or an argument of another wrong type.
@@ -68,6 +74,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
     """
 
     name: str
+    divisible: ClassVar[bool] = False
+    """Whether several processes can train it together: its constructor then takes ``ranks``."""
     step_sizes: ClassVar[tuple[str, ...]] = ("learning_rate",)
     """The hyperparameters to lower where training diverges."""
     episodes_per_adaptation: int = 1
@@ -87,6 +95,7 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         device: torch.device | str,
         verbose: int,
         tensorboard_log: str | None,
+        ranks: Ranks = ALONE,
     ):
         if not isinstance(tasks, TaskDistribution):
             raise InvalidTypeError(
@@ -94,7 +103,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
                 f"got {tasks!r}"
             )
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
+            drawn = int(np.random.SeedSequence().generate_state(1)[0])
+            seed = int(ranks.tell(str(drawn).encode()))
         check_seed(seed)
         check_device(device)
         if not isinstance(tensorboard_log, (str, os.PathLike, type(None))):
@@ -115,9 +125,10 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self.config = config
         self.n_envs = num_envs
         self.seed = int(seed)
-        self.device = get_device(device)
-        self.verbose = verbose
-        self.tensorboard_log = tensorboard_log
+        self.ranks = ranks
+        self.device = get_device(ranks.device(device))
+        self.verbose = verbose if ranks.leads else 0
+        self.tensorboard_log = tensorboard_log if ranks.leads else None
         self.iteration = 0
         self.num_timesteps = 0
         self.last_rollout: Rollout | None = None
@@ -204,13 +215,15 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         if reset_num_timesteps:
             self.num_timesteps = self._saved_timesteps = 0
         self._total_timesteps = self.num_timesteps + total_timesteps
+        if self.ranks.size > 1:
+            self._follow_the_first()
         if not self._custom_logger:
             self._logger = configure_logger(
                 self.verbose, self.tensorboard_log, tb_log_name or self.name, reset_num_timesteps
             )
         if self._env is None:
             self._env = self.tasks.make_vec(self.n_envs)
-        self._callback = as_callback(callback, progress_bar)
+        self._callback = as_callback(callback, progress_bar and self.ranks.leads)
         self._callback.init_callback(self)  # type: ignore[arg-type]
         # SB3's callbacks read these names.
         total_timesteps = self._total_timesteps
@@ -230,15 +243,23 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         assert self._callback is not None
         started, before = time.perf_counter(), self.num_timesteps
         self._callback.on_rollout_start()
+        outcome = FAILED
         try:
             with one_thread():
                 rollout, experience = self._collect(env, self._on_step)
-        except DivergedError as error:  # parameters so large that actions are not finite
+            outcome = COLLECTED if rollout.complete else STOPPED
+        except DivergedError:  # parameters so large that actions are not finite
+            outcome = DIVERGED
+        finally:  # whatever happened, the other processes wait for this one
+            outcome = self._agree(outcome, before)
+        if outcome == DIVERGED:
             self._return_to_good_state()
-            raise self._diverged(str(error)) from None
-        if not rollout.complete:
+            raise self._diverged("actions must be finite, got NaN or infinity")
+        if outcome == FAILED:
+            raise RankError("another of the processes that train together has failed")
+        if outcome == STOPPED:
             return False
-        self.last_rollout = rollout
+        self.last_rollout = rollout = self._of_all(rollout)
         self._callback.on_rollout_end()
         tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
         self._good_state = (tensors, self.iteration, self._saved_timesteps)
@@ -274,6 +295,36 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             self.logger.record("time/env_steps_per_second", round(rate))
             self.logger.dump(self.num_timesteps)
         return True
+
+    def _agree(self, outcome: int, before: int) -> int:
+        """Return the worst outcome of all processes' collecting, and count the steps of all."""
+        taken = torch.tensor([[outcome, self.num_timesteps - before]])
+        outcomes, steps = self.ranks.gather(taken).T
+        self.num_timesteps = before + int(steps.sum())
+        return int(outcomes.max())
+
+    def _of_all(self, rollout: Rollout) -> Rollout:
+        """Return the rollout in the environments of all processes."""
+        gather, successes = self.ranks.gather_array, rollout.successes
+        return Rollout(
+            gather(rollout.returns),
+            gather(rollout.lengths),
+            rollout.complete,
+            None if successes is None else gather(successes),
+        )
+
+    def _follow_the_first(self) -> None:
+        """Begin where the first process begins: with what it has restored, or its first weights."""
+        header = {
+            "total": self._total_timesteps,
+            "iteration": self.iteration,
+            "num_timesteps": self.num_timesteps,
+        }
+        told = json.loads(self.ranks.tell(json.dumps(header).encode()))
+        tensors = load(self.ranks.tell(save(self._tensors())))
+        check_tensors("the first process's state", tensors, self._modules, self._optimizers)()
+        self._total_timesteps, self.iteration = told["total"], told["iteration"]
+        self.num_timesteps = self._saved_timesteps = told["num_timesteps"]
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         return gather_tensors(self._modules, self._optimizers)
@@ -314,6 +365,12 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         generator.manual_seed(self._seed(*path))
         return generator
 
+    def _action_noise(self, seed: Seed) -> Noise:
+        """Return what an adaptation draws its actions with."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(stream_seed(seed, "actions"))
+        return Noise(generator)
+
     def _prediction_generator(self, deterministic: bool) -> torch.Generator | None:
         """Return what ``predict`` draws actions from; None takes the most likely ones."""
         if deterministic:
@@ -322,6 +379,10 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             self._predict_generator = torch.Generator(self.device)
             self._predict_generator.manual_seed(stream_seed(self.seed, "predict"))
         return self._predict_generator
+
+    def _prediction_noise(self, deterministic: bool) -> Noise | None:
+        generator = self._prediction_generator(deterministic)
+        return None if generator is None else Noise(generator)
 
     # What SB3's callbacks ask of a model.
 

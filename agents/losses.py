@@ -2,6 +2,8 @@
 
 import torch
 
+from metarl.agents.ranks import ALONE, Ranks
+
 
 def discounted_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
     """Return what is still to come at each step, up to the end of the episode.
@@ -77,21 +79,25 @@ def task_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum(1) / mask.sum(1)
 
 
-def standardize(values: torch.Tensor, mask: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+def standardize(
+    values: torch.Tensor, mask: torch.Tensor, dim: int | None = None, ranks: Ranks = ALONE
+) -> torch.Tensor:
     """Shift and scale to mean 0 and standard deviation 1 over the real steps; padding is zero.
 
     Args:
         values: The values.
         mask: Which steps are real, of the same shape.
         dim: The dimension over which to average; None averages over all.
+        ranks: Who else has a part of the values, to be averaged over too.
 
     Returns:
         A tensor of the same shape.
     """
-    count = mask.sum(dim, keepdim=True)
+    count, total = ranks.total(mask.sum(dim, keepdim=True), (values * mask).sum(dim, keepdim=True))
+    centered = (values - total / count) * mask
     # Not the variance: dividing by that would tie the size of a step to the scale of rewards.
-    centered = (values - (values * mask).sum(dim, keepdim=True) / count) * mask
-    std = (centered.square().sum(dim, keepdim=True) / count).sqrt()
+    (squares,) = ranks.total(centered.square().sum(dim, keepdim=True))
+    std = (squares / count).sqrt()
     return centered / (std + 1e-8)
 
 

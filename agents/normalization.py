@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from metarl.agents.ranks import ALONE, Ranks
+
 
 class RunningMoments(nn.Module):
     """Mean and variance of everything seen so far (Chan et al. 1979), in double precision.
@@ -23,14 +25,18 @@ class RunningMoments(nn.Module):
         self.register_buffer("var", torch.ones(size, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
-    def update(self, rows: torch.Tensor) -> None:
-        """Take in rows of shape (n, size)."""
+    def update(self, rows: torch.Tensor, ranks: Ranks = ALONE) -> None:
+        """Take in rows of shape (n, size), and those of the other ranks."""
         rows = rows.to(torch.float64)
-        count = rows.shape[0]
+        own = torch.stack([rows.mean(0), rows.var(0, unbiased=False)])
+        counts = ranks.gather(torch.tensor([len(rows)]))
+        for count, (mean, var) in zip(counts.tolist(), ranks.gather(own[None])):
+            self._merge(count, mean, var)
+
+    def _merge(self, count: int, mean: torch.Tensor, var: torch.Tensor) -> None:
         total = self.count + count
-        mean = rows.mean(0)
         delta = mean - self.mean
-        spread = self.var * self.count + rows.var(0, unbiased=False) * count
+        spread = self.var * self.count + var * count
         self.var.copy_((spread + delta.square() * self.count * count / total) / total)
         self.mean.add_(delta * count / total)
         self.count.copy_(total)

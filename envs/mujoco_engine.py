@@ -298,8 +298,11 @@ class MujocoVectorEnv(TaskVectorEnv):
 
 def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    # torchrun says how many processes share the machine with this one.
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _import_batch() -> Any:

@@ -9,12 +9,15 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from metarl.errors import MetarlError, check_at_least, check_at_most, printable
+from metarl.agents.ranks import RankError, joined
+from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.experiments import commands, comparing, listing, reporting
-from metarl.experiments.runs import MAX_THREADS, MAX_WORKERS
+from metarl.experiments.learning import Interrupted
+from metarl.experiments.runs import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
 from metarl.experiments.terminal import handling, say
+from metarl.experiments.together import launch, leads, started_by_torchrun
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -52,6 +55,7 @@ def train_command(
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
     num_workers: int = 0,
+    processes: int = 1,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
@@ -68,24 +72,33 @@ def train_command(
             parameters).
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
+        processes: How many processes of this machine train together, each a share of the trials or
+            tasks; over several machines with torchrun.
     """
     check_at_least(0, num_workers=num_workers)
+    check_at_least(1, processes=processes)
+    check_at_most(MAX_PROCESSES, processes=processes)
     check_at_most(MAX_WORKERS, num_workers=num_workers)
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
+    if processes > 1 and not started_by_torchrun():
+        launch(processes, sys.argv[1:])
+        return
     torch.set_num_threads(threads)
-    commands.train(
-        agent,
-        tasks,
-        run_dir=run_dir,
-        total_timesteps=total_timesteps,
-        seed=seed,
-        device=device,
-        overrides=overrides,
-        start=start,
-        num_workers=num_workers,
-        command=shlex.join(["metarl", *sys.argv[1:]]),
-    )
+    with joined() as ranks:
+        commands.train(
+            agent,
+            tasks,
+            run_dir=run_dir,
+            total_timesteps=total_timesteps,
+            seed=seed,
+            device=device,
+            overrides=overrides,
+            start=start,
+            num_workers=num_workers,
+            command=shlex.join(["metarl", *sys.argv[1:]]),
+            ranks=ranks,
+        )
 
 
 def resume_command(run: RunDir, /, trust: Trust = None) -> None:
@@ -95,7 +108,12 @@ def resume_command(run: RunDir, /, trust: Trust = None) -> None:
         run: The run directory.
         trust: The module of the run's family, which may be imported (default: those named before).
     """
-    commands.resume(run, trust=trust)
+    processes = 1 if started_by_torchrun() else Run.open(run).processes
+    if processes > 1:
+        launch(processes, sys.argv[1:])
+        return
+    with joined() as ranks:
+        commands.resume(run, trust=trust, ranks=ranks)
 
 
 def evaluate_command(
@@ -278,10 +296,13 @@ def main(arguments: list[str] | None = None) -> int:
                 description="Meta-reinforcement learning: agents that learn to learn.",
                 args=arguments,
             )
-    except (commands.Interrupted, KeyboardInterrupt) as stop:
-        print(printable(str(stop) or "interrupted"), file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if leads():
+            print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 130
     except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
+        if isinstance(error, (RankError, DivergedError)) and not leads():
+            return 2  # the first process says so
         text = printable(str(error))
         if len(text) > _LONGEST:  # what is wrong is told at its start, the way out at its end
             text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

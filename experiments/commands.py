@@ -5,23 +5,21 @@ import json
 import math
 import shlex
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
 from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.comparison import comparison_table, plot_reports
 from metarl.envs.loading import locate
 from metarl.errors import (
-    DivergedError,
     InvalidValueError,
     StorageError,
     check_at_least,
@@ -29,39 +27,24 @@ from metarl.errors import (
     check_names,
 )
 from metarl.evaluation import check_size
+from metarl.experiments.learning import Interrupted, follow, learn, save
 from metarl.experiments.publish import open_run
-from metarl.experiments.restoring import build_agent, in_workers, load_agent, restore
+from metarl.experiments.restoring import (
+    among,
+    build_agent,
+    check_divisible,
+    in_workers,
+    load_agent,
+    restore,
+)
 from metarl.experiments.runs import Run, evaluation_name
-from metarl.experiments.terminal import handling, say
+from metarl.experiments.terminal import say
+from metarl.experiments.together import restarted
 from metarl.experiments.trust import remember
 from metarl.experiments.video import record_adaptation
 
-CHECKPOINT_SECONDS = 60.0
-
 EVALUATION_SEED = 1
 """The held-out tasks that runs are judged on. Presets are tuned on those of seed 0."""
-
-
-class Interrupted(Exception):  # noqa: N818
-    """Training was stopped by the user; what was learned is in the checkpoint."""
-
-
-class _Checkpointer(BaseCallback):
-    """Saves the agent between iterations once a minute, and stops at a signal."""
-
-    def __init__(self, run: Run):
-        super().__init__()
-        self._run = run
-        self._last = time.monotonic()
-        self.stop = False
-
-    def _on_rollout_start(self) -> None:
-        if time.monotonic() - self._last >= CHECKPOINT_SECONDS:
-            _save(self._run, self.model, self._run.checkpoint)  # type: ignore[arg-type]
-            self._last = time.monotonic()
-
-    def _on_step(self) -> bool:
-        return not self.stop
 
 
 def train(
@@ -76,6 +59,7 @@ def train(
     start: Path | None = None,
     num_workers: int = 0,
     command: str = "",
+    ranks: Ranks = ALONE,
 ) -> list[Report]:
     """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
 
@@ -91,6 +75,8 @@ def train(
         num_workers: In how many worker processes environments are stepped; 0 is in this one. The
             run is the same, bit for bit.
         command: The command line, for the record.
+        ranks: The processes that train the agent together. All call this with the same arguments;
+            those that do not lead follow, and return nothing.
 
     Returns:
         The reports of the final evaluation, the agent's first.
@@ -100,7 +86,11 @@ def train(
         TypeError: If a hyperparameter is of the wrong type.
         ValueError: If a name is unknown or a value out of range.
     """
+    if not ranks.leads:
+        follow(ranks)
+        return []
     check_names([agent], AGENTS, "agent")
+    check_divisible(agent, ranks)
     family = in_workers(envs.make(tasks), num_workers)
     remember(tasks)
     try:
@@ -115,7 +105,7 @@ def train(
     check_at_least(1, total_timesteps=total_timesteps)
     check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
     hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
-    learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device)
+    learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device, **among(ranks))
     if start is not None:
         learner.start_from(start)
     num_episodes = preset.num_eval_episodes
@@ -123,8 +113,13 @@ def train(
         parallel = learner.episodes_per_adaptation
         num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = tasks.replace(":", "-").replace("/", "-")
+    directory = run_dir or Path("runs") / f"{agent}-{label}-seed{seed}"
+    if restarted() and (directory / "config.json").is_file():
+        begun = Run.open(directory)
+        if begun.config.get("command") == command:  # by this command, before a process failed
+            return resume(directory, ranks=ranks)
     run = Run.create(
-        run_dir or Path("runs") / f"{agent}-{label}-seed{seed}",
+        directory,
         {
             "agent": agent,
             "tasks": tasks,
@@ -140,6 +135,7 @@ def train(
             },
             **({} if start is None else {"start": str(start)}),
             **({"num_workers": num_workers} if num_workers else {}),
+            **({"processes": ranks.size} if ranks.size > 1 else {}),
             "command": command,
         },
     )
@@ -147,20 +143,30 @@ def train(
         return _train(run, learner)
 
 
-def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
+def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> list[Report]:
     """Continue a run from its newest checkpoint; it ends as if it had never stopped.
 
     Args:
         run_dir: The run directory.
         trust: The module of the run's family, where it may be imported; see
             :mod:`metarl.experiments.trust`.
+        ranks: As in :func:`train`.
 
     Raises:
         FileNotFoundError: If there is no such run.
-        ValueError: If the run is complete, or damaged, or its family is not trusted.
+        ValueError: If the run is complete, or damaged, or its family is not trusted, or it was
+            trained by another number of processes.
         BlockingIOError: If another process is training it.
     """
+    if not ranks.leads:
+        follow(ranks)
+        return []
     run = Run.open(run_dir)
+    if run.processes != ranks.size:
+        raise InvalidValueError(
+            f"{str(run_dir)!r} is trained by {run.processes} processes, and comes out otherwise "
+            f"with {ranks.size}: start as many"
+        )
     with run.exclusive():
         run.tidy()
         if run.agent.exists():
@@ -168,7 +174,7 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
                 f"{str(run_dir)!r} is complete; evaluate it with: "
                 f"metarl evaluate {shlex.quote(str(run_dir))}"
             )
-        learner = build_agent(run, trust)
+        learner = build_agent(run, trust, ranks)
         if run.checkpoint.exists():
             restore(run, learner, run.checkpoint)
         elif "start" in run.config:
@@ -188,13 +194,12 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
     if of_the_users and learner.num_timesteps == 0:
         _say_what_is_wrong(learner.tasks)
     try:
-        if run.config["total_timesteps"] > learner.num_timesteps:
-            _learn(run, learner)
+        learn(run, learner)
         say(f"evaluating on {settings['num_tasks']} held-out tasks")
         reports = evaluate_with_references(learner, split="held_out", **settings)
         _show(run, reports)
         _log_curve(run, learner, reports[0])
-        _save(run, learner, run.agent)
+        save(run, learner, run.agent)
         run.tidy()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
@@ -212,62 +217,6 @@ def _say_what_is_wrong(tasks: TaskDistribution) -> None:
         say(f"note: {tasks.name} fails a check, {failure.check}: {failure.message}", sys.stderr)
     if not check.passed:
         say("note: metarl.check_tasks(tasks) has it in full", sys.stderr)
-
-
-def _learn(run: Run, learner: MetaAgent[Any]) -> None:
-    """Train up to the run's number of env steps; save what was learned, however that ends."""
-    logger = run.logger(learner.num_timesteps)
-    learner.set_logger(logger)
-    checkpointer = _Checkpointer(run)
-    started = time.monotonic()
-    with _stopping(checkpointer), contextlib.closing(logger):
-        try:
-            learner.learn(
-                run.config["total_timesteps"] - learner.num_timesteps,
-                callback=checkpointer,
-                reset_num_timesteps=False,
-                progress_bar=True,
-            )
-        except Exception as error:
-            _save(run, learner, run.checkpoint)
-            saved = f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"
-            if isinstance(error, StorageError):
-                raise StorageError(f"{error}; {saved}") from None
-            advice = f"{saved}; continue with: {run.resume_command}"
-            if isinstance(error, DivergedError):
-                raise DivergedError(
-                    f"{error} in {run.directory / 'config.json'}; {advice}"
-                ) from None
-            say(f"\n{advice}", sys.stderr)
-            raise
-    _save(run, learner, run.checkpoint)
-    if checkpointer.stop:
-        raise Interrupted(
-            f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
-            f"{run.resume_command}"
-        )
-    seconds = time.monotonic() - started
-    say(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
-
-
-def _save(run: Run, learner: MetaAgent[Any], path: Path) -> None:
-    run.check_there()
-    learner.save(path)
-
-
-@contextlib.contextmanager
-def _stopping(checkpointer: _Checkpointer) -> Iterator[None]:
-    """Let the first Ctrl-C (or its like) stop training after the step, the second at once."""
-
-    def handle(signum: int, frame: Any) -> None:
-        if checkpointer.stop:
-            raise KeyboardInterrupt
-        checkpointer.stop = True
-        with contextlib.suppress(OSError):  # the terminal is gone
-            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
-
-    with handling(handle, "SIGINT", "SIGTERM", "SIGHUP"):
-        yield
 
 
 def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:

@@ -1,6 +1,7 @@
 """The agents of runs: built from what the configuration says, restored from what was saved."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS, MetaAgent
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.errors import InvalidValueError, check_names, found_in
 from metarl.experiments.runs import Run
 from metarl.experiments.terminal import say
@@ -15,23 +17,60 @@ from metarl.experiments.trust import check_trusted, remember
 from metarl.workers import with_workers
 
 
-def build_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
+def build_agent(run: Run, trust: str | None = None, ranks: Ranks = ALONE) -> MetaAgent[Any]:
     """Return the untrained agent of a run's configuration, and set its number of threads.
+
+    Args:
+        run: The run.
+        trust: The module of the run's family, where it may be imported.
+        ranks: The processes that are to train it together.
 
     Raises:
         ValueError: If the run's family is not trusted, or the configuration says something wrong.
     """
-    config = run.config
-    check_trusted(config["tasks"], run.directory, trust)
-    torch.set_num_threads(config["threads"])  # other thread counts round differently
+    check_trusted(run.config["tasks"], run.directory, trust)
     with found_in(repr(str(run.directory / "config.json"))):
-        check_names([config["agent"]], AGENTS, "agent")
-        family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
-        remember(config["tasks"])
-        agent_class = AGENTS[config["agent"]]
-        check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
-        return agent_class(
-            family, **config["hyperparameters"], seed=config["seed"], device=config["device"]
+        learner = agent_of(run.config, ranks)
+    remember(run.config["tasks"])
+    return learner
+
+
+def agent_of(config: Mapping[str, Any], ranks: Ranks = ALONE) -> MetaAgent[Any]:
+    """Return the untrained agent of a configuration, whose family is trusted; set the threads.
+
+    Raises:
+        ValueError: If the configuration says something wrong.
+    """
+    torch.set_num_threads(config["threads"])  # other thread counts round differently
+    check_names([config["agent"]], AGENTS, "agent")
+    check_divisible(config["agent"], ranks)
+    family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
+    agent_class = AGENTS[config["agent"]]
+    check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
+    return agent_class(
+        family,
+        **config["hyperparameters"],
+        seed=config["seed"],
+        device=config["device"],
+        **among(ranks),
+    )
+
+
+def among(ranks: Ranks) -> dict[str, Any]:
+    """Return the argument by which an agent is trained by several processes, if there are any."""
+    return {} if ranks is ALONE else {"ranks": ranks}
+
+
+def check_divisible(agent: str, ranks: Ranks) -> None:
+    """Raise unless several processes can train such an agent together.
+
+    Raises:
+        ValueError: If there are several, and the agent trains in one.
+    """
+    if ranks.size > 1 and not AGENTS[agent].divisible:
+        able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
+        raise InvalidValueError(
+            f"{agent} trains in one process, got {ranks.size}; in several train: {able}"
         )
 
 

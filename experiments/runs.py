@@ -28,6 +28,7 @@ from metarl.files import atomic_write, locked, remove_parts
 from metarl.report import Report, versions
 
 MAX_WORKERS = 1024
+MAX_PROCESSES = 4096
 MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
 
 _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
@@ -43,7 +44,11 @@ _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "evaluation.num_episodes": (lambda v: v is None or COUNT[0](v), f"{COUNT[1]} or null"),
     "evaluation.seed": integer(0),
 }
-_OPTIONAL = {"start": STRING, "num_workers": integer(1, MAX_WORKERS)}
+_OPTIONAL = {
+    "start": STRING,
+    "num_workers": integer(1, MAX_WORKERS),
+    "processes": integer(2, MAX_PROCESSES),
+}
 
 
 class Run:
@@ -134,6 +139,11 @@ class Run:
     def resume_command(self) -> str:
         """What to type to continue the run."""
         return f"metarl resume {shlex.quote(str(self.directory))}"
+
+    @property
+    def processes(self) -> int:
+        """How many processes train it together."""
+        return int(self.config.get("processes", 1))
 
     @property
     def checkpoint(self) -> Path:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from metarl import Report, envs, evaluate
 from metarl.agents import MAML, RL2, MetaAgent, reference
 from metarl.comparison import comparison_table
-from metarl.experiments import cli, commands, logs
+from metarl.experiments import cli, commands, learning, logs
 
 
 def make_small(put=setattr):
@@ -35,8 +35,8 @@ def make_small(put=setattr):
         return replace(find(agent, family), **few)
 
     put(commands, "find_preset", find_small)
-    put(commands, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
-    put(commands, "CHECKPOINT_SECONDS", 3)
+    put(learning, "time", types.SimpleNamespace(monotonic=itertools.count().__next__))
+    put(learning, "CHECKPOINT_SECONDS", 3)
     put(commands, "plot_reports", lambda reports, path: path.write_bytes(b""))
     put(Report, "plot", lambda self: empty_figure())
 

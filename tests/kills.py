@@ -19,7 +19,7 @@ from pathlib import Path
 import killed_runs
 from test_reproducibility import rows_of, scalars
 
-from metarl.experiments import cli, commands
+from metarl.experiments import cli, learning
 
 POLES = """
 from metarl import Uniform
@@ -110,7 +110,7 @@ def main(number, seed):
     rng = random.Random(seed)
     root = Path.cwd()
     killed_runs.make_small()
-    commands.time, commands.CHECKPOINT_SECONDS = time, 0
+    learning.time, learning.CHECKPOINT_SECONDS = time, 0
     killed_runs.warm_up()
     whole, seconds = {}, {}
     for name, words in TRAININGS.items():

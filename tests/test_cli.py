@@ -373,12 +373,12 @@ def test_what_would_fail_after_training_fails_before(run, capsys, monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, RuntimeError, ImportError])
 def test_a_bug_keeps_its_traceback(error, monkeypatch):
-    def broken(run, trust):
+    def broken(*_, **__):
         raise error("a bug")
 
-    monkeypatch.setattr(commands, "resume", broken)
+    monkeypatch.setattr(commands, "evaluate_run", broken)
     with pytest.raises(error, match="a bug"):
-        main(["resume", "run"])
+        main(["evaluate", "run"])
 
 
 @pytest.mark.parametrize("what", ["run", "other"])

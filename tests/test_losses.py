@@ -15,6 +15,7 @@ from metarl.agents.losses import (
     standardize,
 )
 from metarl.agents.normalization import Normalizer, RunningMoments
+from metarl.agents.ranks import Noise
 
 LENGTHS = [7, 1, 4, 6]
 RNG = np.random.default_rng(0)
@@ -118,7 +119,7 @@ def test_discrete_actions_follow_their_chances():
     head = action_head(spaces.Discrete(3, start=5))
     chances = torch.tensor([0.1, 0.0, 0.9])
     outputs = chances.log().expand(4000, 3)
-    actions = head.sample(outputs, None, torch.Generator().manual_seed(0))
+    actions = head.sample(outputs, None, Noise(torch.Generator().manual_seed(0)))
     shares = torch.bincount(actions, minlength=3) / 4000
     assert shares.tolist() == pytest.approx([0.1, 0.0, 0.9], abs=0.02)
     assert set(head.to_env(actions)) == {5, 7}
@@ -132,7 +133,9 @@ def test_box_actions_are_stretched_to_the_bounds_and_clipped_for_the_env_only():
     assert head.to_env(actions).tolist() == [[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]]
     torch.testing.assert_close(actions, outputs)
     draws = head.sample(
-        outputs[1].expand(4000, 2), torch.tensor([-1.0, 9.0]), torch.Generator().manual_seed(0)
+        outputs[1].expand(4000, 2),
+        torch.tensor([-1.0, 9.0]),
+        Noise(torch.Generator().manual_seed(0)),
     )
     assert draws.mean(0).tolist() == pytest.approx([0.5, -0.5], abs=0.5)
     expected = [math.exp(-1.0), math.exp(LOG_STD_MAX)]

@@ -16,7 +16,7 @@ from test_cli import SMALL, edit, refusal
 
 from metarl.agents import RL2, MetaAgent
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands, logs
+from metarl.experiments import commands, learning, logs
 from metarl.experiments.cli import main
 from metarl.experiments.runs import Run
 
@@ -26,7 +26,7 @@ TRAIN = [*("train", "rl2", "bandit-10x5", *SMALL), "--total-timesteps", "400", "
 @pytest.fixture(autouse=True)
 def _small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(learning, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(
         commands, "find_preset", lambda *names: replace(find_preset(*names), num_eval_tasks=4)
     )
@@ -248,10 +248,10 @@ def test_tensorboard_reads_a_resumed_run_without_a_word(
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(commands, "CHECKPOINT_SECONDS", 10**9)
+    monkeypatch.setattr(learning, "CHECKPOINT_SECONDS", 10**9)
     monkeypatch.setattr(MetaAgent, "_iterate", stopping)
     assert main(TRAIN) == 130
-    monkeypatch.setattr(commands, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(learning, "CHECKPOINT_SECONDS", 0)
     assert main(["resume", "run"]) == 130
     assert main(["resume", "run"]) == 130
     events = sorted(Path("run").glob("events*"))

@@ -14,6 +14,7 @@ from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
+from metarl.agents.ranks import Noise
 from metarl.batches import as_batch
 from metarl.errors import found_in
 from metarl.spaces import Values, flatten
@@ -33,7 +34,7 @@ class GradientAdaptation:
         observation_space: The observation space of the environments.
         num_tasks: The number of tasks, M.
         num_episodes: K, the episodes of a round.
-        generator: Draws the actions.
+        noise: Draws the actions.
         sequential: Whether each task has one environment, not K.
 
     Attributes:
@@ -49,7 +50,7 @@ class GradientAdaptation:
         observation_space: spaces.Space[Any],
         num_tasks: int,
         num_episodes: int,
-        generator: torch.Generator,
+        noise: Noise,
         sequential: bool = False,
     ):
         self._inner = inner
@@ -57,7 +58,7 @@ class GradientAdaptation:
         self._shape = (num_tasks, 1 if sequential else num_episodes)
         self._passes = num_episodes if sequential else 1
         self._passed: list[tuple[torch.Tensor, ...]] = []
-        self._generator = generator
+        self._noise = noise
         self.parameters = {n: p.detach() for n, p in inner.policy.stacked(num_tasks).items()}
         self.num_inner_steps = 0
         self._clear()
@@ -76,10 +77,10 @@ class GradientAdaptation:
         policy = self._inner.policy
         rows = torch.from_numpy(flatten(self._space, observations))
         # The program goes on while a GPU takes them; it must wait for the actions alone.
-        seen = rows.to(self._generator.device, non_blocking=True).reshape(*self._shape, -1)
+        seen = rows.to(self._noise.device, non_blocking=True).reshape(*self._shape, -1)
         with torch.no_grad():
             outputs = policy.outputs(seen, self.parameters)
-            actions = policy.sample(outputs, self.parameters, self._generator)
+            actions = policy.sample(outputs, self.parameters, self._noise)
         for steps, values in zip(self._acted, (seen, actions, outputs)):
             steps.append(values)
         return policy.head.to_env(actions.flatten(0, 1))
@@ -159,7 +160,7 @@ class GradientAdaptation:
         if self._ended.all():
             self._end_pass()
         own = {name: tensor[task : task + 1] for name, tensor in self.parameters.items()}
-        return AdaptedPolicy(self._inner.policy, self._space, own, self._generator)
+        return AdaptedPolicy(self._inner.policy, self._space, own, self._noise)
 
 
 def _take(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -204,7 +205,7 @@ class AdaptedPolicy:
         policy: The policy.
         observation_space: The observation space of the environments.
         parameters: The parameters of one task, stacked: each of shape (1, *shape).
-        generator: Draws the actions; None takes the most likely ones.
+        noise: Draws the actions; None takes the most likely ones.
     """
 
     def __init__(
@@ -212,12 +213,12 @@ class AdaptedPolicy:
         policy: StackedPolicy,
         observation_space: spaces.Space[Any],
         parameters: Stacked,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ):
         self._policy = policy
         self._space = observation_space
         self._parameters = parameters
-        self._generator = generator
+        self._noise = noise
 
     def predict(
         self,
@@ -246,7 +247,7 @@ class AdaptedPolicy:
         with torch.no_grad():
             seen = torch.from_numpy(rows).to(self._parameters["weight0"].device)[None]
             outputs = self._policy.outputs(seen, self._parameters)
-            generator = None if deterministic else self._generator
-            sampled = self._policy.sample(outputs, self._parameters, generator)[0]
+            noise = None if deterministic else self._noise
+            sampled = self._policy.sample(outputs, self._parameters, noise)[0]
         actions = self._policy.head.to_env(sampled)
         return (actions[0] if single else actions), state

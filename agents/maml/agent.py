@@ -14,6 +14,7 @@ from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, Rec
 from metarl.agents.maml.inner import InnerLoop, InnerOptions
 from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_step, trpo_step
 from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
+from metarl.agents.ranks import ALONE, Noise, Ranks
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed, stream_seed
@@ -136,6 +137,8 @@ class MAML(MetaAgent[Recorder]):
         device: Where to compute.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
+        ranks: The processes that train the agent together, each on its share of the tasks; see
+            :mod:`metarl.agents.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -143,6 +146,7 @@ class MAML(MetaAgent[Recorder]):
     """
 
     name = "MAML"
+    divisible = True
     config: MAMLConfig
     config_class = MAMLConfig
     step_sizes = ("inner_lr", "learning_rate")
@@ -155,18 +159,22 @@ class MAML(MetaAgent[Recorder]):
         device: torch.device | str = "auto",
         verbose: int = 0,
         tensorboard_log: str | None = None,
+        ranks: Ranks = ALONE,
         **hyperparameters: Any,
     ):
         config = MAMLConfig.build(hyperparameters)
         policy_config = PolicyConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
+        self.meta_batch = ranks.share(config.meta_batch_size, "meta_batch_size")
         super().__init__(
             tasks,
             config,
-            num_envs=config.meta_batch_size * config.episodes_per_adaptation,
+            num_envs=(self.meta_batch.stop - self.meta_batch.start)
+            * config.episodes_per_adaptation,
             seed=seed,
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
+            ranks=ranks,
         )
         self.episodes_per_adaptation = config.episodes_per_adaptation
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
@@ -182,29 +190,33 @@ class MAML(MetaAgent[Recorder]):
     # One iteration.
 
     def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Recorder]:
-        num_tasks, num_episodes = self.config.meta_batch_size, self.config.episodes_per_adaptation
-        sampled = self.tasks.sample("train", num_tasks, self._seed("tasks"))
-        env.set_tasks(sampled.repeat(num_episodes))
-        observations, _ = env.reset(seed=self._seed("envs"))
+        num_episodes = self.config.episodes_per_adaptation
+        sampled = self.tasks.sample("train", self.config.meta_batch_size, self._seed("tasks"))
+        own = sampled[self.meta_batch]
+        env.set_tasks(own.repeat(num_episodes))
+        # Environment i has this seed + i.
+        first = self.meta_batch.start * num_episodes
+        observations, _ = env.reset(seed=self._seed("envs") + first)
         recorder = Recorder(
             self.inner,
             self.observation_space,
-            num_tasks,
+            len(own),
             num_episodes,
-            self._generator("actions"),
+            Noise(self._generator("actions"), self.ranks),
         )
         num_rounds = self.config.inner_steps + 1
         return rollout(env, observations, recorder, num_rounds, on_step), recorder
 
     def _update(self, experience: Recorder) -> None:
         experience.take_batch()
-        for step, batch in enumerate(experience.batches):
-            mean = float(batch.returns.mean())
-            self.logger.record(f"rollout/return_after_{step}_steps", mean)
-        for step, norm in enumerate(experience.gradient_norms):
+        means = self.ranks.mean(*(batch.returns.mean() for batch in experience.batches))
+        for step, mean in enumerate(means):
+            self.logger.record(f"rollout/return_after_{step}_steps", float(mean))
+        norms = self.ranks.mean(*experience.gradient_norms)
+        for step, norm in enumerate(norms):
             self.logger.record(f"train/inner_grad_norm_{step + 1}", float(norm))
         *supports, query = experience.batches
-        problem = MetaProblem(self.inner, supports, query, self.config.exploration_coef)
+        problem = MetaProblem(self.inner, supports, query, self.config.exploration_coef, self.ranks)
         for name, value in self._outer_update(problem).items():
             self.logger.record(f"train/{name}", value)
         if self.policy.head.has_log_std:
@@ -265,10 +277,9 @@ class MAML(MetaAgent[Recorder]):
                 f"{self.name} adapts by a policy gradient, which needs sampled actions: use "
                 "deterministic=False, or adaptation(...).policy(task).predict(...) once adapted"
             )
-        generator = torch.Generator(self.device)
-        generator.manual_seed(stream_seed(seed, "actions"))
+        noise = self._action_noise(seed)
         return GradientAdaptation(
-            self.inner, self.observation_space, num_tasks, num_episodes, generator, sequential
+            self.inner, self.observation_space, num_tasks, num_episodes, noise, sequential
         )
 
     def predict(
@@ -286,6 +297,6 @@ class MAML(MetaAgent[Recorder]):
             self.policy,
             self.observation_space,
             self.policy.stacked(1),
-            self._prediction_generator(deterministic),
+            self._prediction_noise(deterministic),
         )
         return unadapted.predict(observation, state, episode_start, deterministic)

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, kl_divergence
 from metarl.agents.losses import task_mean
 from metarl.agents.maml.inner import Batch, InnerLoop
 from metarl.agents.maml.policy import Stacked
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.trust_region import (
     Product,
     conjugate_gradient,
@@ -32,12 +33,20 @@ class MetaProblem:
         supports: The episodes before each inner step.
         query: The episodes after the last.
         exploration_coef: The weight of E-MAML's term.
+        ranks: Who has the other tasks. Means over tasks are over this process's; those of all have
+            to be asked for.
     """
 
     inner: InnerLoop
     supports: Sequence[Batch]
     query: Batch
     exploration_coef: float = 0.0
+    ranks: Ranks = ALONE
+
+    def gradient(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        """Return the gradient by theta of the mean of all processes' losses."""
+        theta = self.inner.theta()
+        return self.ranks.mean(*torch.autograd.grad(loss, theta, materialize_grads=True))
 
     def adapt(self, *, differentiable: bool) -> Stacked:
         """Return every task's parameters after the inner steps."""
@@ -57,7 +66,7 @@ class MetaProblem:
             clip: How far the ratio may move from 1 (PPO).
 
         Returns:
-            A scalar, the mean over tasks.
+            A scalar, the mean over this process's tasks.
         """
         query, policy = self.query, self.inner.policy
         ratio = (after.log_prob(query.actions) - query.log_probs).exp()
@@ -68,7 +77,8 @@ class MetaProblem:
             # Episodes before the step are credited with the return after it (Stadie et al. 2018).
             first = self.supports[0]
             before = policy(first.observations, policy.stacked(len(query.returns)))
-            weight = (query.returns - query.returns.mean()) / (query.returns.std() + 1e-8)
+            every = self.ranks.gather(query.returns)
+            weight = (query.returns - every.mean()) / (every.std() + 1e-8)
             likelihood = task_mean(before.log_prob(first.actions), first.mask)
             loss = loss - self.exploration_coef * (weight * likelihood).mean()
         return loss
@@ -91,11 +101,10 @@ def trpo_step(
         cg_damping: Added to the Fisher matrix's diagonal.
         fisher_stride: The products take every ``fisher_stride``-th step of the episodes.
     """
-    theta = problem.inner.theta()
     adapted = problem.adapt(differentiable=True)
     after = problem.policies(adapted)
     loss = problem.loss(after)
-    gradient = flatten(torch.autograd.grad(loss, theta, materialize_grads=True))
+    gradient = flatten(problem.gradient(loss))
     product = fisher_of(problem, adapted, cg_damping, fisher_stride)
     direction, residual = conjugate_gradient(product, -gradient, cg_iterations)
     # direction' F direction without one more product: F direction = -gradient - residual.
@@ -106,7 +115,10 @@ def trpo_step(
 
 
 def fisher_of(problem: MetaProblem, adapted: Stacked, damping: float, stride: int) -> Product:
-    """Return the product with the Hessian, by theta, of the mean divergence after adaptation."""
+    """Return the product with the Hessian, by theta, of the mean divergence after adaptation.
+
+    The mean is over the tasks of all processes.
+    """
     inner, few = problem.inner, problem.query.thin(stride)
     leaves = {name: t.detach().clone().requires_grad_() for name, t in adapted.items()}
     after = inner.policy(few.observations, leaves)
@@ -115,9 +127,10 @@ def fisher_of(problem: MetaProblem, adapted: Stacked, damping: float, stride: in
     divergence = task_mean(kl_divergence(old, after), few.mask).mean()
     thinned = [batch.thin(stride) for batch in problem.supports]
     outputs = inner.adapt(thinned, len(few.returns), differentiable=True)
-    return fisher_product(
+    of_own = fisher_product(
         inner.theta(), list(outputs.values()), list(leaves.values()), divergence, damping
     )
+    return lambda vector: problem.ranks.mean(of_own(vector))[0]
 
 
 def ppo_steps(
@@ -146,8 +159,9 @@ def ppo_steps(
     for _ in range(n_epochs):
         after = problem.policies(problem.adapt(differentiable=True))
         old = after if old is None else old
-        optimizer.zero_grad()
-        problem.loss(after, clip_range).backward()  # type: ignore[no-untyped-call]
+        gradient = problem.gradient(problem.loss(after, clip_range))
+        for parameter, slope in zip(theta, gradient):
+            parameter.grad = slope
         optimizer.step()
     assert old is not None
     full_step = flatten(theta).detach() - start
@@ -188,10 +202,11 @@ def move_within_trust_region(
         with torch.no_grad():  # values are enough here: no graph through the inner steps
             after = problem.policies(adapted)
             divergence = task_mean(kl_divergence(old, after), problem.query.mask).mean()
-            return float(problem.loss(after)), float(divergence)
+            loss, divergence = problem.ranks.mean(problem.loss(after), divergence)
+            return float(loss), float(divergence)
 
     with torch.no_grad():
-        before = float(problem.loss(old))
+        before = float(problem.ranks.mean(problem.loss(old))[0])
     found = line_search(evaluate, full_step, before, max_kl, shrink=shrink)
     move(found.step)
     return {
@@ -213,7 +228,9 @@ def reptile_step(problem: MetaProblem, *, learning_rate: float) -> Measures:
     """
     inner, num_tasks = problem.inner, len(problem.query.returns)
     adapted = inner.adapt([*problem.supports, problem.query], num_tasks, differentiable=False)
+    names, parameters = zip(*inner.policy.named_parameters())
     with torch.no_grad():
-        for name, parameter in inner.policy.named_parameters():
-            parameter.lerp_(adapted[name].mean(0), learning_rate)
+        centers = problem.ranks.mean(*(adapted[name].mean(0) for name in names))
+        for parameter, center in zip(parameters, centers):
+            parameter.lerp_(center, learning_rate)
     return {}

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from metarl.agents.actions import action_head
 from metarl.agents.config import Config, Range, Width
+from metarl.agents.ranks import Noise
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
 """Parameters of M tasks: for each name a tensor of shape (M, *shape)."""
@@ -107,10 +108,10 @@ class StackedPolicy(nn.Module):
         self,
         outputs: torch.Tensor,
         parameters: Mapping[str, torch.Tensor],
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> torch.Tensor:
-        """Draw actions from them; the most likely ones without a generator."""
-        return self.head.sample(outputs, self._log_std(parameters), generator)
+        """Draw actions from them; the most likely ones without noise."""
+        return self.head.sample(outputs, self._log_std(parameters), noise)
 
     def _log_std(self, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         return parameters["log_std"].unsqueeze(1) if self.head.has_log_std else None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metarl.adaptation import Transition
 from metarl.agents.normalization import Normalizer
+from metarl.agents.ranks import Noise
 from metarl.agents.rl2.network import RecurrentActorCritic
 from metarl.spaces import Values
 from metarl.trial import TrialInput
@@ -38,7 +39,7 @@ class RecurrentPolicy:
         rows: torch.Tensor,
         pixels: torch.Tensor,
         memory: torch.Tensor,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose actions.
 
@@ -46,13 +47,13 @@ class RecurrentPolicy:
             rows: Input rows before normalisation, of shape (n, row_size).
             pixels: Their pixels, of shape (n, num_pixels).
             memory: The memory before, of shape (num_slots, n, hidden_size).
-            generator: Draws the actions; None takes the most likely ones.
+            noise: Draws the actions; None takes the most likely ones.
 
         Returns:
             Actions, the policy's outputs (n rows each), and the memory after.
         """
         outputs, after = self.network.act(self.normalize(rows)[None], pixels[None], memory)
-        return self.network.sample(outputs, generator)[0], outputs[0], after
+        return self.network.sample(outputs[0], noise), outputs[0], after
 
 
 class RL2Adaptation:
@@ -61,13 +62,13 @@ class RL2Adaptation:
     Args:
         policy: What acts; only read.
         num_tasks: The number of tasks.
-        generator: Draws the actions; None takes the most likely ones.
+        noise: Draws the actions; None takes the most likely ones.
     """
 
-    def __init__(self, policy: RecurrentPolicy, num_tasks: int, generator: torch.Generator | None):
+    def __init__(self, policy: RecurrentPolicy, num_tasks: int, noise: Noise | None):
         self._policy = policy
         self._memory = policy.network.initial_state(num_tasks).detach()
-        self._generator = generator
+        self._noise = noise
         self._last: Transition | None = None
 
     def act(self, observations: Values) -> Array:
@@ -86,7 +87,7 @@ class RL2Adaptation:
         rows, pixels = (
             torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
         )
-        actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._generator)
+        actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._noise)
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)
 
@@ -125,13 +126,11 @@ class TrialRecorder(RL2Adaptation):
         policy: What acts.
         num_tasks: The number of tasks.
         num_episodes: The episodes of a trial.
-        generator: Draws the actions.
+        noise: Draws the actions.
     """
 
-    def __init__(
-        self, policy: RecurrentPolicy, num_tasks: int, num_episodes: int, generator: torch.Generator
-    ):
-        super().__init__(policy, num_tasks, generator)
+    def __init__(self, policy: RecurrentPolicy, num_tasks: int, num_episodes: int, noise: Noise):
+        super().__init__(policy, num_tasks, noise)
         self._episodes_left = np.full(num_tasks, num_episodes)
         self._acted: tuple[list[torch.Tensor], ...] = ([], [], [], [])
         self._observed: tuple[list[Array], ...] = ([], [], [])

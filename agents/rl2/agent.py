@@ -12,6 +12,7 @@ from metarl.agents.base import MetaAgent
 from metarl.agents.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.losses import running_returns
 from metarl.agents.normalization import Normalizer, RunningMoments
+from metarl.agents.ranks import ALONE, Noise, Ranks
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder, Trials
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
 from metarl.agents.rl2.update import PPO, make_batch, ppo_update
@@ -107,6 +108,8 @@ class RL2(MetaAgent[TrialRecorder]):
         device: Where to compute.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
+        ranks: The processes that train the agent together, each on its share of the trials; see
+            :mod:`metarl.agents.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -114,6 +117,7 @@ class RL2(MetaAgent[TrialRecorder]):
     """
 
     name = "RL2"
+    divisible = True
     config: RL2Config
     config_class = RL2Config
 
@@ -125,18 +129,21 @@ class RL2(MetaAgent[TrialRecorder]):
         device: torch.device | str = "auto",
         verbose: int = 0,
         tensorboard_log: str | None = None,
+        ranks: Ranks = ALONE,
         **hyperparameters: Any,
     ):
         config = RL2Config.build(hyperparameters)
         network_config = NetworkConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
+        self.trials = ranks.share(config.trials_per_iteration, "trials_per_iteration")
         super().__init__(
             tasks,
             config,
-            num_envs=config.trials_per_iteration,
+            num_envs=self.trials.stop - self.trials.start,
             seed=seed,
             device=device,
             verbose=verbose,
             tensorboard_log=tensorboard_log,
+            ranks=ranks,
         )
         self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
         self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
@@ -168,11 +175,13 @@ class RL2(MetaAgent[TrialRecorder]):
     # One iteration.
 
     def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
-        env.set_tasks(self.tasks.sample("train", self.n_envs, self._seed("tasks")))
-        observations, _ = env.reset(seed=self._seed("envs"))
+        sampled = self.tasks.sample("train", self.config.trials_per_iteration, self._seed("tasks"))
+        env.set_tasks(sampled[self.trials])
+        # Environment i has this seed + i.
+        observations, _ = env.reset(seed=self._seed("envs") + self.trials.start)
         num_episodes = self._present_episodes_per_trial()
-        generator = self._generator("actions")
-        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, generator)
+        noise = Noise(self._generator("actions"), self.ranks)
+        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, noise)
         return rollout(env, observations, recorder, num_episodes, on_step), recorder
 
     def _update(self, experience: TrialRecorder) -> None:
@@ -187,12 +196,13 @@ class RL2(MetaAgent[TrialRecorder]):
             rewards,
             config.gamma,
             config.gae_lambda,
+            self.ranks,
         )
         remaining = 1.0 - self._progress() if config.anneal else 1.0
         options = PPO(
             learning_rate=config.learning_rate * remaining,
             n_epochs=config.n_epochs,
-            trials_per_minibatch=config.trials_per_minibatch or self.n_envs,
+            trials_per_minibatch=config.trials_per_minibatch or config.trials_per_iteration,
             clip_range=config.clip_range,
             ent_coef=config.ent_coef * remaining,
             vf_coef=config.vf_coef,
@@ -200,7 +210,7 @@ class RL2(MetaAgent[TrialRecorder]):
             target_kl=config.target_kl,
         )
         generator = self._generator("minibatches")
-        measured = ppo_update(self.network, self.optimizer, batch, options, generator)
+        measured = ppo_update(self.network, self.optimizer, batch, options, generator, self.ranks)
         # The moments change only between iterations: what was recorded under the old ones is
         # learned from under the old ones.
         self._update_moments(trials)
@@ -223,11 +233,12 @@ class RL2(MetaAgent[TrialRecorder]):
     def _update_moments(self, trials: Trials) -> None:
         real = trials.mask.bool()
         if self.config.normalize_observation:
-            self.observation_moments.update(trials.rows[..., self.trial_input.observation][real])
+            seen = trials.rows[..., self.trial_input.observation][real]
+            self.observation_moments.update(seen, self.ranks)
         if self.config.normalize_reward:
-            self.reward_moments.update(trials.rewards[real].unsqueeze(-1))
+            self.reward_moments.update(trials.rewards[real].unsqueeze(-1), self.ranks)
             returns = running_returns(trials.rewards, self.config.gamma)
-            self.return_moments.update(returns[real].unsqueeze(-1))
+            self.return_moments.update(returns[real].unsqueeze(-1), self.ranks)
 
     # Acting.
 
@@ -257,11 +268,8 @@ class RL2(MetaAgent[TrialRecorder]):
             deterministic: Whether to take the most likely action instead of sampling.
         """
         check_at_least(1, num_tasks=num_tasks)
-        generator = None
-        if not deterministic:
-            generator = torch.Generator(self.device)
-            generator.manual_seed(stream_seed(seed, "actions"))
-        return RL2Adaptation(self.policy(), num_tasks, generator)
+        noise = None if deterministic else self._action_noise(seed)
+        return RL2Adaptation(self.policy(), num_tasks, noise)
 
     def predict(
         self,
@@ -304,7 +312,7 @@ class RL2(MetaAgent[TrialRecorder]):
             memory = torch.as_tensor(state[0], device=self.device).clone()
         if episode_start is not None:
             memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
-        generator = self._prediction_generator(deterministic)
-        actions, _, memory = self.policy().act(rows, pixels, memory, generator)
+        noise = self._prediction_noise(deterministic)
+        actions, _, memory = self.policy().act(rows, pixels, memory, noise)
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.detach().cpu().numpy(),)

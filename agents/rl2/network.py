@@ -10,6 +10,7 @@ from torch import nn
 
 from metarl.agents.actions import action_head, orthogonal_
 from metarl.agents.config import Config, Range, Width
+from metarl.agents.ranks import Noise
 from metarl.agents.rl2.memory import MEMORIES, Memory, tanh_layers
 from metarl.agents.vision import Vision
 from metarl.errors import InvalidValueError
@@ -118,9 +119,9 @@ class RecurrentActorCritic(nn.Module):
         """Return the action distribution of the policy's outputs."""
         return self.action_head.distribution(outputs, self.log_std)
 
-    def sample(self, outputs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """Draw actions from the policy's outputs; the most likely ones without a generator."""
-        return self.action_head.sample(outputs, self.log_std, generator)
+    def sample(self, outputs: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+        """Draw actions from outputs of shape (n, num_outputs); the most likely without noise."""
+        return self.action_head.sample(outputs, self.log_std, noise)
 
     def forward(
         self, rows: torch.Tensor, pixels: torch.Tensor

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from metarl.agents.losses import generalized_advantages, masked_mean, ppo_surrogate, standardize
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.adaptation import Trials
 from metarl.agents.rl2.network import RecurrentActorCritic
 from metarl.agents.threads import one_thread, parallel_map
@@ -68,6 +69,7 @@ def make_batch(
     rewards: torch.Tensor,
     gamma: float,
     gae_lambda: float,
+    ranks: Ranks = ALONE,
 ) -> tuple[Batch, float]:
     """Compute advantages and targets across whole trials, not cut at episode ends.
 
@@ -81,6 +83,7 @@ def make_batch(
         rewards: The rewards as they are trained on.
         gamma: The discount factor.
         gae_lambda: The decay of generalised advantage estimation.
+        ranks: Who has the other trials.
 
     Returns:
         The batch, and the share of the targets' variance that the critic explains.
@@ -90,14 +93,17 @@ def make_batch(
     values = trial_values(network, rows, trials.pixels) * episodes_left
     advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
     targets = advantages + values * mask
-    residual = masked_mean((targets - values).square(), mask)
-    spread = masked_mean((targets - masked_mean(targets, mask)).square(), mask)
+    num_steps, total = ranks.total(mask.sum(), (targets * mask).sum())
+    residual, spread = ranks.total(
+        ((targets - values).square() * mask).sum(),
+        ((targets - total / num_steps).square() * mask).sum(),
+    )
     batch = Batch(
         rows=rows,
         pixels=trials.pixels,
         actions=trials.actions,
         log_probs=trials.log_probs,
-        advantages=standardize(advantages, mask),
+        advantages=standardize(advantages, mask, ranks=ranks),
         targets=targets,
         episodes_left=episodes_left,
         mask=mask,
@@ -133,6 +139,7 @@ def ppo_update(
     batch: Batch,
     options: PPO,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Make some epochs of gradient steps, each on a minibatch of whole trials.
 
@@ -142,6 +149,7 @@ def ppo_update(
         batch: What to learn from.
         options: How.
         generator: Draws the minibatches.
+        ranks: Who has the other trials of the minibatches.
 
     Returns:
         Means of ``MEASURES`` over the gradient steps, and the number of these.
@@ -149,12 +157,16 @@ def ppo_update(
     optimizer.param_groups[0]["lr"] = options.learning_rate
     parameters = list(network.parameters())
     history = []
+    lengths = ranks.gather(batch.mask.sum(0))  # of all trials, whoever has them
+    own = ranks.share(len(lengths), "trials")
     for _ in range(options.n_epochs):
-        num_trials = batch.mask.shape[1]
-        order = torch.randperm(num_trials, generator=generator, device=batch.mask.device)
+        order = torch.randperm(len(lengths), generator=generator, device=lengths.device)
         minibatches = torch.split(order, options.trials_per_minibatch)
-        for trials in minibatches:
-            gradients, measured = ppo_gradients(network, batch, trials, options)
+        for minibatch in minibatches:
+            num_steps = lengths[minibatch].sum()
+            trials = minibatch[(minibatch >= own.start) & (minibatch < own.stop)] - own.start
+            parts = ppo_gradients(network, batch, trials, num_steps, options)
+            *gradients, measured = ranks.total(*parts)
             for parameter, gradient in zip(parameters, gradients):
                 # Fused Adam walks through memory side by side: on a CPU it takes a convolution's
                 # gradient, whose channels are last, for that of other weights, without a word.
@@ -174,31 +186,39 @@ def ppo_update(
 
 
 def ppo_gradients(
-    network: RecurrentActorCritic, batch: Batch, trials: torch.Tensor, options: PPO
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Return the gradient of PPO's loss on a minibatch of trials.
+    network: RecurrentActorCritic,
+    batch: Batch,
+    trials: torch.Tensor,
+    num_steps: torch.Tensor,
+    options: PPO,
+) -> list[torch.Tensor]:
+    """Return what some trials add to the gradient of PPO's loss on a minibatch.
 
     Args:
         network: The network.
-        batch: All trials.
-        trials: Which of them the minibatch has.
+        batch: All trials of this process.
+        trials: Which of them the minibatch has; there may be none.
+        num_steps: How many real steps the minibatch has, with the trials of others.
         options: The loss's weights.
 
     Returns:
-        The gradient by each parameter; and policy loss, value loss, entropy and divergence.
+        The gradient by each parameter; then policy loss, value loss, entropy and divergence in one
+        tensor.
     """
-    num_steps = batch.mask[:, trials].sum()
+    parameters = list(network.parameters())
 
-    def of_piece(piece: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    def of_piece(piece: torch.Tensor) -> tuple[torch.Tensor, ...]:
         part = batch.select(piece)
         # Means over pieces of unequal numbers of real steps make the mean over the minibatch.
         share = part.mask.sum() / num_steps
         loss, measured = ppo_loss(network, part, options)
-        return torch.autograd.grad(share * loss, list(network.parameters())), share * measured
+        return *torch.autograd.grad(share * loss, parameters), share * measured
 
+    if not len(trials):
+        empty = [torch.zeros_like(parameter) for parameter in parameters]
+        return [*empty, batch.mask.new_zeros(len(MEASURES) - 1)]
     pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.rows)))
-    gradients: list[torch.Tensor] = [sum(parts) for parts in zip(*(each for each, _ in pieces))]
-    return gradients, sum(measured for _, measured in pieces)  # type: ignore[return-value]
+    return [sum(parts) for parts in zip(*pieces)]  # type: ignore[misc]
 
 
 def ppo_loss(

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
-from metarl.experiments.commands import Interrupted
+from metarl.experiments.learning import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import Job, Places, TrainingJob, jobs_of, perform
 from metarl.experiments.studies.study import Study

@@ -36,7 +36,7 @@ from metarl.errors import (
     check_at_least,
     check_at_most,
 )
-from metarl.experiments.commands import Interrupted
+from metarl.experiments.learning import Interrupted
 from metarl.experiments.runs import MAX_WORKERS
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import remember
