@@ -259,7 +259,7 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             raise RankError("another of the processes that train together has failed")
         if outcome == STOPPED:
             return False
-        self.last_rollout = rollout = self._of_all(rollout)
+        self.last_rollout = rollout = self.ranks.gather_rollout(rollout)
         self._callback.on_rollout_end()
         tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
         self._good_state = (tensors, self.iteration, self._saved_timesteps)
@@ -298,20 +298,11 @@ class MetaAgent(SavedAgent, Generic[Experience]):
 
     def _agree(self, outcome: int, before: int) -> int:
         """Return the worst outcome of all processes' collecting, and count the steps of all."""
-        taken = torch.tensor([[outcome, self.num_timesteps - before]])
-        outcomes, steps = self.ranks.gather(taken).T
+        outcomes, steps = self.ranks.gather(
+            torch.tensor([[outcome, self.num_timesteps - before]])
+        ).T
         self.num_timesteps = before + int(steps.sum())
         return int(outcomes.max())
-
-    def _of_all(self, rollout: Rollout) -> Rollout:
-        """Return the rollout in the environments of all processes."""
-        gather, successes = self.ranks.gather_array, rollout.successes
-        return Rollout(
-            gather(rollout.returns),
-            gather(rollout.lengths),
-            rollout.complete,
-            None if successes is None else gather(successes),
-        )
 
     def _follow_the_first(self) -> None:
         """Begin where the first process begins: with what it has restored, or its first weights."""

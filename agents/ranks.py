@@ -16,7 +16,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed.rendezvous import rendezvous
 
+from metarl.adaptation import Rollout
 from metarl.agents.trust_region import flatten, unflatten
 from metarl.errors import InvalidValueError, MetarlError
 
@@ -107,6 +109,16 @@ class Ranks:
         gathered = self.gather(torch.from_numpy(np.array(values, order="C").view(np.uint8)))
         return gathered.numpy().view(values.dtype)
 
+    def gather_rollout(self, rollout: Rollout) -> Rollout:
+        """Return what happened in the environments of all processes."""
+        gather, successes = self.gather_array, rollout.successes
+        return Rollout(
+            gather(rollout.returns),
+            gather(rollout.lengths),
+            rollout.complete,
+            None if successes is None else gather(successes),
+        )
+
     def tell(self, data: bytes) -> bytes:
         """Return what the first process has to say; the others may give anything."""
         if self.size == 1:
@@ -135,11 +147,11 @@ def joined() -> Iterator[Ranks]:
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     with _answering():
-        store = next(dist.rendezvous("env://"))[0]
+        store = next(rendezvous("env://"))[0]
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             # A restarted process must not find the addresses of those that are gone.
-            store=dist.PrefixStore(f"attempt {attempt}", store),
+            store=dist.PrefixStore(f"attempt {attempt}", store),  # type: ignore[attr-defined]
             rank=rank,
             world_size=size,
             timeout=TIMEOUT,

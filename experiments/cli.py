@@ -312,7 +312,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    # torchrun ends what is left of a training of which a process has failed; why is yet to be said.
+    if not isinstance(sys.exc_info()[1], RankError):
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
