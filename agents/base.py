@@ -251,7 +251,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         except DivergedError:  # parameters so large that actions are not finite
             outcome = DIVERGED
         finally:  # whatever happened, the other processes wait for this one
-            outcome = self._agree(outcome, before)
+            outcome, steps = self.ranks.agree(outcome, self.num_timesteps - before)
+            self.num_timesteps = before + steps
         if outcome == DIVERGED:
             self._return_to_good_state()
             raise self._diverged("actions must be finite, got NaN or infinity")
@@ -295,14 +296,6 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             self.logger.record("time/env_steps_per_second", round(rate))
             self.logger.dump(self.num_timesteps)
         return True
-
-    def _agree(self, outcome: int, before: int) -> int:
-        """Return the worst outcome of all processes' collecting, and count the steps of all."""
-        outcomes, steps = self.ranks.gather(
-            torch.tensor([[outcome, self.num_timesteps - before]])
-        ).T
-        self.num_timesteps = before + int(steps.sum())
-        return int(outcomes.max())
 
     def _follow_the_first(self) -> None:
         """Begin where the first process begins: with what it has restored, or its first weights."""

@@ -109,6 +109,11 @@ class Ranks:
         gathered = self.gather(torch.from_numpy(np.array(values, order="C").view(np.uint8)))
         return gathered.numpy().view(values.dtype)
 
+    def agree(self, outcome: int, steps: int) -> tuple[int, int]:
+        """Return the largest outcome and the sum of the steps of all processes."""
+        outcomes, taken = self.gather(torch.tensor([[outcome, steps]])).T
+        return int(outcomes.max()), int(taken.sum())
+
     def gather_rollout(self, rollout: Rollout) -> Rollout:
         """Return what happened in the environments of all processes."""
         gather, successes = self.gather_array, rollout.successes
