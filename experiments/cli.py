@@ -194,6 +194,7 @@ def study_command(
     budget: float = 1.0,
     dry_run: bool = False,
     results: Path | None = None,
+    ray: str | None = None,
 ) -> None:
     """Run what is missing of a study, or go on with it, then write its tables and figures.
 
@@ -203,11 +204,13 @@ def study_command(
         budget: A factor on the env steps of all trainings, for a rehearsal in a folder of its own.
         dry_run: Say only what is missing and what it would cost.
         results: Where records and agents are kept (default: experiments/results).
+        ray: The address of a Ray cluster to run the jobs on; auto, or local (default: this machine,
+            without Ray).
     """
     if name is None:
         say(list_studies())
         return
-    run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results)
+    run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results, ray=ray)
 
 
 def tune_command(

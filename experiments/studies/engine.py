@@ -11,10 +11,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import tyro
@@ -22,13 +22,11 @@ import tyro
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.experiments.learning import Interrupted
 from metarl.experiments.studies import find_study
-from metarl.experiments.studies.jobs import Job, Places, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, TrainingJob, jobs_of, perform
 from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import handling, say
 from metarl.tables import plain_table
 
-ELSEWHERE = 75
-"""The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
 NICENESS = 10
 LOOK_AGAIN_SECONDS = 15.0
 SAY_SECONDS = 60.0
@@ -37,12 +35,30 @@ _USUAL_RATE = 10_000.0  # env steps a second, where nothing is known of an agent
 _USUAL_JUDGING_SECONDS = 60.0
 
 
+class Handle(Protocol):
+    """What is to be done with a job under way, wherever it is; see :class:`subprocess.Popen`."""
+
+    returncode: Any
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the job is under way."""
+
+    def wait(self, timeout: float) -> Any:
+        """Wait for the job to end."""
+
+    def terminate(self) -> None:
+        """Let the job save what it has learned, and end."""
+
+    def kill(self) -> None:
+        """End the job."""
+
+
 @dataclass
 class Process:
     """A job under way."""
 
     job: Job
-    process: "subprocess.Popen[bytes]"
+    process: Handle
     log: Path
 
 
@@ -55,12 +71,14 @@ class Engine:
         study: The study.
         places: Where it reads and writes.
         processes: How many jobs are done at once.
+        start: Starts a job, whose output goes to a file; None starts a process of this machine.
     """
 
     name: str
     study: Study
     places: Places
     processes: int
+    start: Callable[[Job, Path], Handle] | None = None
     _running: list[Process] = field(default_factory=list)
     _failed: dict[str, Path] = field(default_factory=dict)
     _elsewhere: dict[str, float] = field(default_factory=dict)
@@ -138,11 +156,14 @@ class Engine:
     def _start(self, job: Job) -> Process:
         log = self.places.work / "logs" / f"{job.file_name}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
+        return Process(job, (self.start or self._start_here)(job, log), log)
+
+    def _start_here(self, job: Job, log: Path) -> Handle:
         command = [sys.executable, "-m", __spec__.name, self.name, job.key]
         command += ["--budget", str(self.study.budget)]
         command += ["--results", str(self.places.results), "--work", str(self.places.work)]
         with log.open("ab") as output:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -150,7 +171,6 @@ class Engine:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is the engine's to pass on
             )
-        return Process(job, process, log)
 
     def _stop(self) -> None:
         """Let trainings save what they have learned, and end."""
@@ -251,6 +271,7 @@ def run_study(
     budget: float = 1.0,
     dry_run: bool = False,
     results: Path | None = None,
+    ray: str | None = None,
 ) -> None:
     """Run what is missing of a study, then write its tables, figures and page.
 
@@ -262,27 +283,44 @@ def run_study(
         dry_run: Whether to say only what is missing and what it would cost.
         results: The folder of results; None takes ``experiments/results``, or with a part of the
             budget ``runs/studies/budget-B``.
+        ray: The address of a Ray cluster to run the jobs on, or ``local``; None runs them here.
 
     Raises:
+        ImportError: If Ray is asked for and not installed.
         Interrupted: If the user stops it.
         ValueError: If there is no such study, a number is out of its range, or jobs have failed.
     """
     from metarl.experiments.studies.results import write_results  # matplotlib takes its time
 
-    processes = processes or os.cpu_count() or 1
-    check_at_least(1, processes=processes)
+    if processes is not None:
+        check_at_least(1, processes=processes)
     check_at_least(0.0, budget=budget)
     check_at_most(1.0, budget=budget)
     places = places_for(budget, results)
-    engine = Engine(name, find_study(name).scaled(budget), places, processes)
+    engine = Engine(name, find_study(name).scaled(budget), places, processes or os.cpu_count() or 1)
     if dry_run:
         say(engine.plan())
         return
     missing = len(engine.missing())
     say(f"{engine.study.name}: {len(engine.jobs) - missing} of {len(engine.jobs)} jobs are done")
-    engine.run()
+    with _cluster(engine, ray, processes):
+        engine.run()
     for path in write_results(engine.study, places):
         say(f"written: {path}")
+
+
+@contextlib.contextmanager
+def _cluster(engine: Engine, address: str | None, processes: int | None) -> Iterator[None]:
+    """Let an engine start its jobs on a Ray cluster, as many at once as it has cores."""
+    if address is None or not engine.missing():
+        yield
+        return
+    from metarl.experiments.studies.on_ray import Cluster  # an extra
+
+    cluster = Cluster(address, engine.name, engine.study.budget, engine.places)
+    engine.start, engine.processes = cluster.start, processes or cluster.num_cores
+    with contextlib.closing(cluster):
+        yield
 
 
 def places_for(budget: float, results: Path | None) -> Places:

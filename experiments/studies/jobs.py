@@ -25,6 +25,8 @@ from metarl.experiments.studies.study import Judging, Learner, Study, Training
 from metarl.files import atomic_write, locked
 from metarl.report import versions
 
+ELSEWHERE = 75
+"""The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
 DECIMALS = 3
 """Of the returns in records: their files are kept in the repository."""
 
@@ -95,6 +97,11 @@ class TrainingJob(_Job):
     @property
     def done(self) -> bool:  # early records have no agent beside them
         return self.record.is_file() and self.places.agent(self.training).is_file()
+
+    @property
+    def leaves(self) -> list[Path]:
+        """The files that are kept of it."""
+        return [self.record, self.places.agent(self.training)]
 
     @property
     def run_directory(self) -> Path:
@@ -188,6 +195,11 @@ class JudgingJob(_Job):
     def record(self) -> Path:
         folder = self.places.results / self.study.name / self.judging.name
         return folder / f"{self.learner.slug(self.seed)}.json"
+
+    @property
+    def leaves(self) -> list[Path]:
+        """The files that are kept of it."""
+        return [self.record]
 
     @property
     def needs(self) -> list[TrainingJob]:

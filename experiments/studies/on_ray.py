@@ -1,0 +1,220 @@
+"""A study's jobs on a Ray cluster: each is a task, which Ray places, and repeats if it is killed.
+
+A machine that sees the study's folders, as on a shared file system, works in them: what is repeated
+goes on from its checkpoint. Any other gets the agents that a job needs and gives back what it
+leaves; there a job that is killed begins anew, unless it comes to the same machine again.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
+from metarl.experiments.learning import Interrupted
+from metarl.experiments.studies import find_study
+from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, jobs_of, perform
+from metarl.files import atomic_write
+
+Files = Mapping[str, bytes]
+"""Files by their paths below the folder of results."""
+RETRIES = 5
+"""How often a job is repeated whose process, or machine, was lost."""
+CANCELLED = 130
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker is told.
+
+    Attributes:
+        study: What leads to the study, as on the command line.
+        budget: The study's budget.
+        job: The key of the job.
+        folder: The engine's working directory.
+        places: Where the engine reads and writes.
+        token: A file of the engine's, by which a worker knows that it sees the same folders.
+        log: Where the job's output goes.
+        files: What the job needs.
+    """
+
+    study: str
+    budget: float
+    job: str
+    folder: Path
+    places: Places
+    token: Path
+    log: Path
+    files: Files
+
+
+class Cluster:
+    """A Ray cluster, as an engine needs it.
+
+    Args:
+        address: Of the cluster's head, as ``ray.init`` takes it; ``local`` starts one here.
+        study: What leads to the study, as on the command line.
+        budget: The study's budget.
+        places: Where the engine reads and writes.
+
+    Attributes:
+        num_cores: How many cores it has.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        ValueError: If nobody answers at the address.
+    """
+
+    def __init__(self, address: str, study: str, budget: float, places: Places):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise MissingPackageError(
+                "--ray needs Ray: pip install 'metarl-suite[ray]', here and on the cluster"
+            ) from None
+        self._ray = ray
+        where = {"include_dashboard": False} if address == "local" else {"address": address}
+        try:
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            if port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise InvalidValueError(
+                f"no Ray cluster answers at {address!r} ({reason}); start one with: ray start "
+                "--head, or give --ray local"
+            ) from None
+        self.num_cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        # A worker's death is Ray's to mend; what a job raises comes back as its status.
+        self._do = ray.remote(num_cpus=1, max_retries=RETRIES)(do)
+        self._study, self._budget, self._places = study, budget, places
+        self._token = places.work.resolve() / f"ray-{uuid.uuid4().hex}"
+        atomic_write(self._token, "")
+
+    def start(self, job: Job, log: Path) -> "Task":
+        """Hand a job to the cluster."""
+        needed = [self._places.agent(other.training) for other in job.needs]
+        results = self._places.results
+        errand = Errand(
+            study=self._study,
+            budget=self._budget,
+            job=job.key,
+            folder=Path.cwd(),
+            places=self._places,
+            token=self._token,
+            log=log.resolve(),
+            files={str(path.relative_to(results)): path.read_bytes() for path in needed},
+        )
+        return Task(self._ray, self._do.remote(errand), errand)
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._token.unlink(missing_ok=True)
+        self._ray.shutdown()
+
+
+class Task:
+    """A job under way on a cluster, with the methods of a process that an engine calls."""
+
+    def __init__(self, ray: Any, reference: Any, errand: Errand):
+        self._ray, self._reference, self._errand = ray, reference, errand
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the job is under way."""
+        if self.returncode is None and self._ray.wait([self._reference], timeout=0)[0]:
+            self.returncode = self._finish()
+        return self.returncode
+
+    def _finish(self) -> int:
+        try:
+            status, files, output = self._ray.get(self._reference)
+        except self._ray.exceptions.TaskCancelledError:
+            return CANCELLED
+        except self._ray.exceptions.RayError as error:
+            status, files, output = 1, {}, f"{error}\n".encode()
+        with self._errand.log.open("ab") as log:
+            log.write(output)
+        for name, data in files.items():
+            atomic_write(self._errand.places.results / name, data)
+        return int(status)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the job to end."""
+        self._ray.wait([self._reference], timeout=timeout)
+
+    def terminate(self) -> None:
+        """Let the job save what it has learned, and end."""
+        self._ray.cancel(self._reference, force=False)
+
+    def kill(self) -> None:
+        """End the job."""
+        self._ray.cancel(self._reference, force=True)
+
+
+def do(errand: Errand) -> tuple[int, Files, bytes]:
+    """Do a job, in a worker of the cluster.
+
+    Returns:
+        The exit status; and, if the engine does not see this machine's folders, the files that the
+        job leaves, and its output.
+    """
+    with contextlib.suppress(OSError):  # a machine's owner comes first
+        os.setpriority(os.PRIO_PROCESS, 0, 10)
+    if errand.token.exists():
+        os.chdir(errand.folder)
+        with errand.log.open("a") as log:
+            return _perform(errand, errand.places, log), {}, b""
+    # The same folder whenever a job of this engine comes here: it may have been here before.
+    root = Path(tempfile.gettempdir()) / f"metarl-{os.getuid()}-{errand.token.name}"
+    root.mkdir(exist_ok=True)
+    os.chdir(root)
+    places = errand.places
+    if places.results.is_absolute():
+        places = Places(Path("results"), Path("work"), Path("results"))
+    for name, data in errand.files.items():
+        atomic_write(places.results / name, data)
+    output = root / errand.log.name
+    with output.open("w") as log:
+        status = _perform(errand, places, log)
+    job = _find(errand, places)
+    left = [path for path in job.leaves if path.is_file()] if status == 0 else []
+    files = {str(path.relative_to(places.results)): path.read_bytes() for path in left}
+    if status == 0:
+        shutil.rmtree(places.work / "trainings" / job.file_name, ignore_errors=True)
+    return status, files, output.read_bytes()
+
+
+def _perform(errand: Errand, places: Places, log: Any) -> int:
+    with _printing_to(log):
+        try:
+            return 0 if perform(_find(errand, places)) else ELSEWHERE
+        except Interrupted as stop:
+            print(stop)
+            return CANCELLED
+        except MetarlError as error:
+            print(f"metarl: error: {error}")
+        except Exception:
+            traceback.print_exc()
+    return 1
+
+
+def _find(errand: Errand, places: Places) -> Job:
+    study = find_study(errand.study).scaled(errand.budget)
+    return next(job for job in jobs_of(study, places) if job.key == errand.job)
+
+
+@contextlib.contextmanager
+def _printing_to(log: Any) -> Iterator[None]:
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
