@@ -1,11 +1,14 @@
 """Several processes that train one agent: they find what one process finds, and fail together."""
 
+import contextlib
+import fcntl
 import json
 import os
 import random
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +23,7 @@ from toys import risk
 from metarl.agents import MAML, RL2
 from metarl.agents.ranks import Noise, Ranks
 
+SIOCGIFADDR = 0x8915  # of Linux
 HERE = Path(__file__).parent
 CASES = ["bandit-10x5", "glyphs-5way", "half-cheetah-dir", "maml-trpo", "maml-ratio", "e-maml"]
 LEARN = ["learn-rl2", "learn-maml"]
@@ -296,24 +300,35 @@ def children(process):
 
 @pytest.mark.slow
 def test_two_machines_train_together(poles, undisturbed):
-    # Two launchers with a process each, which meet at an address that is not the loopback's.
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # nothing is sent
-        address = probe.getsockname()[0]
+    # Two launchers with a process each, which meet and talk at an interface that is no loopback.
+    interface, address = next(each for each in interfaces() if not each[1].startswith("127."))
     with socket.socket() as free:
         free.bind((address, 0))
         port = free.getsockname()[1]
     machine = [
         *("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"),
         *("--rdzv-backend=c10d", f"--rdzv-endpoint={address}:{port}", f"--local-addr={address}"),
-        *("-m", "metarl", *TRAIN),
     ]
+    on_interface = {"GLOO_SOCKET_IFNAME": interface}
     with subprocess.Popen(
-        [sys.executable, *machine],
+        [sys.executable, *machine, "--rdzv-conf=is_host=1", "-m", "metarl", *TRAIN],
         cwd=poles,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(poles)},
-    ) as other:
-        done = python(poles, *machine)
-        assert other.wait(timeout=60) == 0
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(poles), **on_interface},
+    ) as first:
+        words = [*machine, "--rdzv-conf=is_host=0", "-m", "metarl", *TRAIN]
+        done = python(poles, *words, **on_interface)
+        assert first.wait(timeout=60) == 0
     assert done.returncode == 0, done.stderr
     check_same(poles / "run", undisturbed)
+
+
+def interfaces():
+    """Return the names and IPv4 addresses of this machine's network interfaces."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has none
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)
+                found.append((name, socket.inet_ntoa(answer[20:24])))
+    return found
