@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -22,8 +23,10 @@ from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import find_preset
 from metarl.agents.ranks import joined
+from metarl.experiments.commands import parse_overrides
 from metarl.experiments.restoring import among
 
+Overrides = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")]
 CASES = ("rl2:bandit-100x5", "rl2:half-cheetah-dir", "maml:half-cheetah-dir-rllab")
 
 
@@ -33,6 +36,7 @@ def main(
     rounds: int = 3,
     seconds: float = 10.0,
     one_core: bool = False,
+    overrides: Overrides = (),
 ) -> None:
     """Print rates and their ratio.
 
@@ -42,19 +46,22 @@ def main(
         rounds: How many times each is timed.
         seconds: How long it is timed.
         one_core: Keep the single process to one core, its simulations too.
+        overrides: A hyperparameter other than the preset's, as for ``metarl train``.
     """
     for case in cases:
         ratios = []
         for _ in range(rounds):
-            one = _measure(case, 1, seconds, one_core)
-            many = _measure(case, processes, seconds, False)
+            one = _measure(case, 1, seconds, one_core, overrides)
+            many = _measure(case, processes, seconds, False, overrides)
             ratios.append(many / one)
             print(f"  one process {one:,.0f}   {processes} together {many:,.0f}", flush=True)
         print(f"{case}: median ratio {np.median(ratios):.2f}", flush=True)
 
 
-def _measure(case: str, processes: int, seconds: float, one_core: bool) -> float:
-    words = ["-m", "metarl.experiments.benchmark_ranks", "measure", case, str(seconds)]
+def _measure(
+    case: str, processes: int, seconds: float, one_core: bool, overrides: Sequence[str]
+) -> float:
+    words = ["-m", "metarl.experiments.benchmark_ranks", "measure", case, str(seconds), *overrides]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone"]
         words = [*torchrun, f"--nproc-per-node={processes}", *words]
@@ -67,18 +74,20 @@ def _measure(case: str, processes: int, seconds: float, one_core: bool) -> float
     return float(done.stdout)
 
 
-def measure(case: str, seconds: float) -> None:
+def measure(case: str, seconds: float, overrides: Sequence[str]) -> None:
     """Train for some seconds, alone or among the processes started with this one; print the rate.
 
     Args:
         case: What to train.
         seconds: For how long at least.
+        overrides: Hyperparameters other than the preset's.
     """
     torch.set_num_threads(1)
     name, family = case.split(":")
     hyperparameters = dict(find_preset(name, family).hyperparameters)
     if name == "rl2":  # whole trials from the first iteration on, so that every iteration is alike
         hyperparameters["first_episodes_per_trial"] = None
+    hyperparameters |= parse_overrides(AGENTS[name], overrides)
     with joined() as ranks:
         agent = AGENTS[name](envs.make(family), **hyperparameters, seed=0, **among(ranks))
         agent.learn(1)
@@ -94,6 +103,6 @@ def measure(case: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
-        measure(sys.argv[2], float(sys.argv[3]))
+        measure(sys.argv[2], float(sys.argv[3]), sys.argv[4:])
     else:
         tyro.cli(main)
