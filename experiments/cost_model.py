@@ -13,6 +13,7 @@ Run: ``python -m metarl.experiments.cost_model``; it writes ``docs/images/cost.p
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -218,7 +219,17 @@ def _fit(points: list[tuple[float, float]]) -> tuple[float, float]:
 def _run(what: str, *words: str, torchrun: bool = False) -> dict[str, float]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *(launcher if torchrun else []), "-m", __spec__.name, what, *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    # A process with one core, its simulations too: so many share a machine with it.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if not torchrun:
+        environment["LOCAL_WORLD_SIZE"] = str(os.cpu_count() or 1)
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
