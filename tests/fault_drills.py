@@ -55,7 +55,7 @@ def family(num_workers, timeout, moods=("calm",)):
 
 def drill(mood, num_workers, seed, folder):
     """Let environments of that mood fail, and say what is wrong with how that ended."""
-    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    before = shared_memory()
     others = set(multiprocessing.active_children())
     path = folder / f"agent-{seed}.safetensors"
     agent = RL2(family(num_workers, 60.0), seed=seed, **SMALL).learn(1)
@@ -79,12 +79,10 @@ def drill(mood, num_workers, seed, folder):
         if failing._env is not None:
             failing._env.close()
     del failing
-    deadline = time.monotonic() + 10.0
-    while set(multiprocessing.active_children()) - others and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if set(multiprocessing.active_children()) - others:
+    if left_after(10.0, lambda: set(multiprocessing.active_children()) - others):
         wrong.append("processes are left")
-    if left := (set(os.listdir("/dev/shm")) - before if before else set()):
+    # Other programs of this machine have some for a while, too.
+    if left := left_after(60.0, lambda: shared_memory() - before):
         wrong.append(f"shared memory is left: {left}")
     if path.read_bytes() != saved:
         wrong.append("the saved agent has changed")
@@ -94,6 +92,19 @@ def drill(mood, num_workers, seed, folder):
     if further.iteration != 2:
         wrong.append("the saved agent does not go on")
     return wrong
+
+
+def shared_memory():
+    """Return the names of all shared memory of this machine, where it shows them."""
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+def left_after(seconds, what):
+    """Return what is left once so many seconds have passed; nothing as soon as nothing is."""
+    deadline = time.monotonic() + seconds
+    while (left := what()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def main(num_drills, seed=0):

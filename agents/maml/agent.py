@@ -164,11 +164,11 @@ class MAML(MetaAgent[Recorder]):
     ):
         config = MAMLConfig.build(hyperparameters)
         policy_config = PolicyConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
-        self.meta_batch = ranks.share(config.meta_batch_size, "meta_batch_size")
+        self._own_tasks = ranks.share(config.meta_batch_size, "meta_batch_size")
         super().__init__(
             tasks,
             config,
-            num_envs=(self.meta_batch.stop - self.meta_batch.start)
+            num_envs=(self._own_tasks.stop - self._own_tasks.start)
             * config.episodes_per_adaptation,
             seed=seed,
             device=device,
@@ -192,10 +192,10 @@ class MAML(MetaAgent[Recorder]):
     def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Recorder]:
         num_episodes = self.config.episodes_per_adaptation
         sampled = self.tasks.sample("train", self.config.meta_batch_size, self._seed("tasks"))
-        own = sampled[self.meta_batch]
+        own = sampled[self._own_tasks]
         env.set_tasks(own.repeat(num_episodes))
         # Environment i has this seed + i.
-        first = self.meta_batch.start * num_episodes
+        first = self._own_tasks.start * num_episodes
         observations, _ = env.reset(seed=self._seed("envs") + first)
         recorder = Recorder(
             self.inner,

@@ -134,11 +134,11 @@ class RL2(MetaAgent[TrialRecorder]):
     ):
         config = RL2Config.build(hyperparameters)
         network_config = NetworkConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
-        self.trials = ranks.share(config.trials_per_iteration, "trials_per_iteration")
+        self._own_trials = ranks.share(config.trials_per_iteration, "trials_per_iteration")
         super().__init__(
             tasks,
             config,
-            num_envs=self.trials.stop - self.trials.start,
+            num_envs=self._own_trials.stop - self._own_trials.start,
             seed=seed,
             device=device,
             verbose=verbose,
@@ -176,9 +176,9 @@ class RL2(MetaAgent[TrialRecorder]):
 
     def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
         sampled = self.tasks.sample("train", self.config.trials_per_iteration, self._seed("tasks"))
-        env.set_tasks(sampled[self.trials])
+        env.set_tasks(sampled[self._own_trials])
         # Environment i has this seed + i.
-        observations, _ = env.reset(seed=self._seed("envs") + self.trials.start)
+        observations, _ = env.reset(seed=self._seed("envs") + self._own_trials.start)
         num_episodes = self._present_episodes_per_trial()
         noise = Noise(self._generator("actions"), self.ranks)
         recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, noise)

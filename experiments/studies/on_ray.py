@@ -13,7 +13,7 @@ import socket
 import tempfile
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,14 +169,14 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
         The exit status; and, if the engine does not see this machine's folders, the files that the
         job leaves, and its output.
     """
-    with contextlib.suppress(OSError):  # a machine's owner comes first
+    with contextlib.suppress(OSError, AttributeError):  # a machine's owner comes first
         os.setpriority(os.PRIO_PROCESS, 0, 10)
     if errand.token.exists():
         os.chdir(errand.folder)
         with errand.log.open("a") as log:
             return _perform(errand, errand.places, log), {}, b""
     # The same folder whenever a job of this engine comes here: it may have been here before.
-    root = Path(tempfile.gettempdir()) / f"metarl-{os.getuid()}-{errand.token.name}"
+    root = Path(tempfile.gettempdir()) / f"metarl-{errand.token.name}"
     root.mkdir(exist_ok=True)
     os.chdir(root)
     places = errand.places
@@ -196,7 +196,7 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
 
 
 def _perform(errand: Errand, places: Places, log: Any) -> int:
-    with _printing_to(log):
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             return 0 if perform(_find(errand, places)) else ELSEWHERE
         except Interrupted as stop:
@@ -212,9 +212,3 @@ def _perform(errand: Errand, places: Places, log: Any) -> int:
 def _find(errand: Errand, places: Places) -> Job:
     study = find_study(errand.study).scaled(errand.budget)
     return next(job for job in jobs_of(study, places) if job.key == errand.job)
-
-
-@contextlib.contextmanager
-def _printing_to(log: Any) -> Iterator[None]:
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        yield
