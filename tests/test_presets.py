@@ -64,6 +64,7 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
     monkeypatch.setattr(cli.reporting, "report", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(search, "tune", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(cli, "started_by_torchrun", lambda: True)  # no other process is started
     assert main(list(words)) == 0
     if words[0] == "train":
         ((agent, tasks), options) = called[0]
