@@ -349,11 +349,11 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         generator.manual_seed(self._seed(*path))
         return generator
 
-    def _action_noise(self, seed: Seed) -> Noise:
+    def _action_noise(self, seed: Seed, ranks: Ranks) -> Noise:
         """Return what an adaptation draws its actions with."""
         generator = torch.Generator(self.device)
         generator.manual_seed(stream_seed(seed, "actions"))
-        return Noise(generator)
+        return Noise(generator, ranks)
 
     def _prediction_generator(self, deterministic: bool) -> torch.Generator | None:
         """Return what ``predict`` draws actions from; None takes the most likely ones."""

@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from metarl.adaptation import Rollout
 from metarl.agents.trust_region import flatten, unflatten
 from metarl.errors import InvalidValueError, MetarlError
+from metarl.seeding import stream_seed
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others."""
@@ -208,6 +209,14 @@ class Noise:
     def normal(self, shape: Sequence[int]) -> torch.Tensor:
         """Draw from N(0, 1); lanes are along the first dimension."""
         return self._draw(torch.randn, shape)
+
+    def restart(self) -> None:
+        """Begin anew, for the next episodes, with other numbers.
+
+        How many were drawn for the last ones depends on the lanes that this process has: on how
+        long the longest of their episodes was.
+        """
+        self._generator.manual_seed(stream_seed(self._generator.initial_seed(), "next"))
 
     def _draw(self, law: Callable[..., torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
         lanes = self._ranks.size * shape[0]

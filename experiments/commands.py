@@ -16,7 +16,7 @@ from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
-from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.ranks import ALONE, RankError, Ranks
 from metarl.comparison import comparison_table, plot_reports
 from metarl.envs.loading import locate
 from metarl.errors import (
@@ -194,9 +194,9 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
     if of_the_users and learner.num_timesteps == 0:
         _say_what_is_wrong(learner.tasks)
     try:
-        learn(run, learner)
+        ranks = learn(run, learner)
         say(f"evaluating on {settings['num_tasks']} held-out tasks")
-        reports = evaluate_with_references(learner, split="held_out", **settings)
+        reports = evaluate_with_references(learner, ranks=ranks, **settings)
         _show(run, reports)
         _log_curve(run, learner, reports[0])
         save(run, learner, run.agent)
@@ -207,6 +207,10 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
         raise StorageError(
             f"{error}; once that is mended, continue with: {run.resume_command}"
         ) from None
+    except RankError as error:
+        if learner.num_timesteps < run.config["total_timesteps"]:
+            raise
+        raise RankError(f"{error}; continue with: {run.resume_command}") from None
     return reports
 
 
@@ -233,9 +237,11 @@ def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> Non
         )
 
 
-def evaluate_with_references(learner: MetaAgent[Any], **settings: Any) -> list[Report]:
+def evaluate_with_references(
+    learner: MetaAgent[Any], ranks: Ranks = ALONE, **settings: Any
+) -> list[Report]:
     """Evaluate an agent, and on the same tasks what its family says to compare it with."""
-    reports = [evaluate(learner, learner.tasks, **settings)]
+    reports = [evaluate(learner, learner.tasks, ranks=ranks, **settings)]
     settings["num_episodes"] = reports[0].num_episodes
     for name in learner.tasks.references:
         other, view = reference(name, learner.tasks)
@@ -281,7 +287,7 @@ def evaluate_run(
     learner = load_agent(run, trust)
     default = run.config["evaluation"]
     wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
-    settings = {name: default[name] if v is None else v for name, v in wanted.items()}
+    settings: dict[str, Any] = {n: default[n] if v is None else v for n, v in wanted.items()}
     reports = evaluate_with_references(learner, split=split, **settings)
     # Another evaluation of the same split must not replace the run's own.
     name = None

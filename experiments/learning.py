@@ -11,8 +11,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from metarl import evaluate
 from metarl.agents import MetaAgent
-from metarl.agents.ranks import RankError, Ranks
+from metarl.agents.ranks import ALONE, RankError, Ranks
 from metarl.errors import DivergedError, StorageError
 from metarl.experiments.restoring import agent_of
 from metarl.experiments.runs import Run
@@ -48,8 +49,11 @@ class _Checkpointer(_Stopper):
             self._last = time.monotonic()
 
 
-def learn(run: Run, learner: MetaAgent[Any]) -> None:
+def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
     """Train up to the run's number of env steps; save what was learned, however that ends.
+
+    Returns:
+        The processes that now evaluate the agent together.
 
     Raises:
         Interrupted: If a signal stopped it.
@@ -60,7 +64,7 @@ def learn(run: Run, learner: MetaAgent[Any]) -> None:
     left = run.config["total_timesteps"] - learner.num_timesteps
     learner.ranks.tell(json.dumps(run.config if left > 0 else None).encode())
     if left <= 0:
-        return
+        return ALONE
     logger = run.logger(learner.num_timesteps)
     learner.set_logger(logger)
     checkpointer = _Checkpointer(run)
@@ -83,6 +87,7 @@ def learn(run: Run, learner: MetaAgent[Any]) -> None:
             say(f"\n{advice}", sys.stderr)
             raise
     save(run, learner, run.checkpoint)
+    learner.ranks.tell(json.dumps(None if checkpointer.stop else run.config["evaluation"]).encode())
     if checkpointer.stop:
         raise Interrupted(
             f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
@@ -90,10 +95,11 @@ def learn(run: Run, learner: MetaAgent[Any]) -> None:
         )
     seconds = time.monotonic() - started
     say(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
+    return learner.ranks
 
 
 def follow(ranks: Ranks) -> None:
-    """Train what the first process trains along with it; write and print nothing."""
+    """Train and evaluate what the first process does along with it; write and print nothing."""
     config = json.loads(ranks.tell(b""))
     if config is None:  # nothing is left to train
         return
@@ -102,6 +108,9 @@ def follow(ranks: Ranks) -> None:
     stopper = _Stopper()
     with _stopping(stopper):
         learner.learn(1, stopper, reset_num_timesteps=False)  # up to where the first one goes
+    settings = json.loads(ranks.tell(b""))
+    if settings is not None:  # it was not stopped
+        evaluate(learner, learner.tasks, **settings, ranks=ranks)
 
 
 def save(run: Run, learner: MetaAgent[Any], path: Path) -> None:

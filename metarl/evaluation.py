@@ -2,7 +2,7 @@
 
 import math
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,24 @@ MAX_RETURNS = 10**7
 """How many returns a report may hold, one for each episode of each task."""
 
 
+class Together(Protocol):
+    """What evaluation asks of processes that evaluate together: :class:`metarl.agents.ranks.Ranks`.
+
+    Attributes:
+        size: How many there are.
+    """
+
+    size: int
+
+    def share(self, total: int, what: str) -> slice:
+        """Return which of ``total`` things are this process's: equal shares."""
+        ...
+
+    def gather_rollout(self, rollout: Rollout) -> Rollout:
+        """Return what happened in the environments of all processes."""
+        ...
+
+
 def evaluate(
     agent: Agent,
     tasks: TaskDistribution,
@@ -37,6 +55,7 @@ def evaluate(
     seed: int = 0,
     deterministic: bool = False,
     given: Tasks | None = None,
+    ranks: Together | None = None,
 ) -> Report:
     """Let an agent adapt to tasks and measure the return of every adaptation episode.
 
@@ -64,6 +83,8 @@ def evaluate(
         deterministic: Whether the agent takes its most likely actions instead of sampling.
         given: Tasks to judge the agent on, instead of ``num_tasks`` drawn ones: those of a grid,
             for example. ``split`` is then what the report calls them, and must name no split.
+        ranks: The processes that evaluate together: all call this with the same arguments, each
+            plays its share of the tasks, and each gets the whole report. RL² and MAML can.
 
     Returns:
         The report, with raw returns of shape (num_tasks, num_episodes).
@@ -106,6 +127,7 @@ def evaluate(
         episodes_per_adaptation=episodes_per_adaptation,
         seed=stream(seed, "evaluation"),
         deterministic=deterministic,
+        ranks=ranks,
     )
     overlap = tasks.overlap(split) if given is None else None
     return Report(
@@ -147,12 +169,14 @@ def play(
     deterministic: bool = False,
     on_step: OnStep | None = None,
     max_envs: int = MAX_ENVS,
+    ranks: Together | None = None,
 ) -> Rollout:
     """Let a fresh adaptation of an agent play episodes of given tasks.
 
     The tasks are played in chunks of at most ``max_envs`` environments; each chunk has an
     adaptation of its own. Starts and randomness of a task's environments do not depend on the
-    chunk it is in.
+    chunk it is in, nor on the process. A chunk that several processes cannot share out equally is
+    played by each of them.
 
     Args:
         agent: The agent.
@@ -163,7 +187,8 @@ def play(
         seed: The seed of episodes and actions.
         deterministic: As in :func:`evaluate`.
         on_step: Sees every transition; rows are tasks, each ``episodes_per_adaptation`` times.
-        max_envs: The most environments at once.
+        max_envs: The most environments at once, in all processes.
+        ranks: As in :func:`evaluate`.
 
     Returns:
         Returns, lengths and successes, of shape (num_tasks, num_episodes), in the order in which
@@ -188,17 +213,29 @@ def play(
     successes = None
     for first in range(0, len(sampled), chunk):
         present = sampled[first : first + chunk]
+        rows = slice(first, first + len(present))
+        own = slice(0, len(present))
+        together = ranks if ranks and ranks.size > 1 and len(present) % ranks.size == 0 else None
+        if together:
+            own = together.share(len(present), "tasks")
+        present = present[own]
         with closing(tasks.make_vec(len(present) * parallel)) as env:
             _check_spaces(agent, tasks, env)
             env.set_tasks(present.repeat(parallel))
             # Sub-environment i has the seed + i, so a task's streams are the same in any chunk.
-            observations, _ = env.reset(seed=stream_seed(seed, "env") + first * parallel)
+            env_seed = stream_seed(seed, "env") + (first + own.start) * parallel
+            observations, _ = env.reset(seed=env_seed)
             path = ("agent",) if first == 0 else ("agent", first)
             adaptation = agent.adaptation(
-                len(present), seed=stream(seed, *path), deterministic=deterministic, **options
+                len(present),
+                seed=stream(seed, *path),
+                deterministic=deterministic,
+                **options,
+                **({"ranks": together} if together else {}),
             )
             played = rollout(env, observations, adaptation, num_episodes // parallel, on_step)
-        rows = slice(first, first + len(present))
+        if together:
+            played = together.gather_rollout(played)
         returns[rows] = _by_task(played.returns, parallel)
         lengths[rows] = _by_task(played.lengths, parallel)
         if played.successes is not None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from test_rl2_learning import trained
-from toys import aim, risk
+from toys import aim, risk, strolls
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
@@ -28,6 +29,13 @@ MAMLS = {
     "maml-trpo": {"inner_steps": 2},
     "maml-ratio": {"inner_objective": "ratio"},
     "e-maml": {"exploration_coef": 1.0},
+    # Episodes that end at different times, after which a round waits for the longest. More of them:
+    # the baseline would fit three to the bit, and the advantages would be their rounding.
+    "maml-strolls": {
+        "family": strolls(spaces.Discrete(3)),
+        "inner_steps": 2,
+        "episodes_per_adaptation": 20,
+    },
 }
 
 
@@ -46,7 +54,7 @@ def rl2(ranks, family, **options):
     return agent, watch(agent, found)
 
 
-def maml(ranks, **options):
+def maml(ranks, family=None, **options):
     """Return the same of an iteration of MAML, and a product with the Fisher matrix."""
     found = {}
     step = maml_agent.trpo_step
@@ -61,12 +69,10 @@ def maml(ranks, **options):
 
     maml_agent.trpo_step = watched
     agent = MAML(
-        envs.make("navigation-2d"),
+        family or envs.make("navigation-2d"),
         seed=0,
         ranks=ranks,
-        meta_batch_size=4,
-        episodes_per_adaptation=3,
-        **options,
+        **{"meta_batch_size": 4, "episodes_per_adaptation": 3, **options},
     )
     return agent, watch(agent, found)
 
@@ -92,6 +98,8 @@ def watch(agent, found):
         return rollout, experience
 
     agent._collect = watched
+    report = evaluate(agent, agent.tasks, num_tasks=8, ranks=agent.ranks)
+    found["judged"], found["judged lengths"] = report.returns, report.lengths
     agent.learn(1)
     found["returns"] = agent.last_rollout.returns
     found["steps"] = agent.num_timesteps

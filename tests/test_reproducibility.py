@@ -148,7 +148,7 @@ TRAIN = {
         *("--set", "normalize_reward=true", "--set", 'policy_kwargs={"hidden_size": 8}'),
     ],
     "maml": [
-        *("train", "maml", "navigation-2d", "--threads", "1", "--total-timesteps", "4800"),
+        *("train", "maml", "navigation-2d", "--threads", "1", "--total-timesteps", "4500"),
         *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
         *("--set", "outer=ppo", "--set", "learn_inner_lr=per_parameter"),
         *("--set", 'policy_kwargs={"hidden_sizes": [8]}'),

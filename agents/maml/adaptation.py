@@ -74,6 +74,7 @@ class GradientAdaptation:
         # The step is taken when the next round begins, for after the last round nobody needs it.
         if self._ended.all():
             self._end_pass()
+            self._noise.restart()
         policy = self._inner.policy
         rows = torch.from_numpy(flatten(self._space, observations))
         # The program goes on while a GPU takes them; it must wait for the actions alone.

@@ -254,6 +254,7 @@ class MAML(MetaAgent[Recorder]):
         deterministic: bool = False,
         episodes_per_adaptation: int | None = None,
         sequential: bool = False,
+        ranks: Ranks = ALONE,
     ) -> GradientAdaptation:
         """Return a fresh copy of the policy for each of ``num_tasks`` tasks.
 
@@ -264,6 +265,7 @@ class MAML(MetaAgent[Recorder]):
             episodes_per_adaptation: The episodes of a round; None takes those of training.
             sequential: Whether each task has a single environment, in which the episodes of a
                 round are played one after another, as a robot in the field would.
+            ranks: The processes that act together, in as many tasks each.
 
         Raises:
             ValueError: If a number is below 1 or ``deterministic`` is set.
@@ -277,7 +279,7 @@ class MAML(MetaAgent[Recorder]):
                 f"{self.name} adapts by a policy gradient, which needs sampled actions: use "
                 "deterministic=False, or adaptation(...).policy(task).predict(...) once adapted"
             )
-        noise = self._action_noise(seed)
+        noise = self._action_noise(seed, ranks)
         return GradientAdaptation(
             self.inner, self.observation_space, num_tasks, num_episodes, noise, sequential
         )

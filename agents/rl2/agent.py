@@ -258,7 +258,12 @@ class RL2(MetaAgent[TrialRecorder]):
         return RecurrentPolicy(self.network, self.trial_input, self.normalizer(), self.device)
 
     def adaptation(
-        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+        self,
+        num_tasks: int,
+        *,
+        seed: Seed = 0,
+        deterministic: bool = False,
+        ranks: Ranks = ALONE,
     ) -> RL2Adaptation:
         """Return fresh memories for ``num_tasks`` tasks.
 
@@ -266,9 +271,10 @@ class RL2(MetaAgent[TrialRecorder]):
             num_tasks: How many tasks to act in at once.
             seed: The seed of the actions.
             deterministic: Whether to take the most likely action instead of sampling.
+            ranks: The processes that act together, in as many tasks each.
         """
         check_at_least(1, num_tasks=num_tasks)
-        noise = None if deterministic else self._action_noise(seed)
+        noise = None if deterministic else self._action_noise(seed, ranks)
         return RL2Adaptation(self.policy(), num_tasks, noise)
 
     def predict(
