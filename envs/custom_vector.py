@@ -157,15 +157,17 @@ class GymTaskVectorEnv(TaskVectorEnv):
     @contextlib.contextmanager
     def _blaming(self, i: int, method: str) -> Iterator[None]:
         """Say in which task and step the user's environment failed; the traceback is its own."""
-        where = (
-            f"in {method} {self._elapsed[i] + (method == 'step')} of an episode of "
-            f"{self._present_tasks[i]}"
-        )
         try:
             yield
-        except SystemExit as error:  # would end the training as if all were well
-            raise RuntimeError(f"the environment called sys.exit({error.code}) {where}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            where = (
+                f"in {method} {self._elapsed[i] + (method == 'step')} of an episode of "
+                f"{self._present_tasks[i]}"
+            )
+            if isinstance(error, SystemExit):  # would end the training as if all were well
+                raise RuntimeError(
+                    f"the environment called sys.exit({error.code}) {where}"
+                ) from error
             if hasattr(error, "add_note"):  # since Python 3.11
                 error.add_note(where)
             raise
@@ -193,6 +195,8 @@ def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
 
 
 def _as_rewards(rewards: Sequence[Any]) -> NDArray[np.float64]:
+    if all(isinstance(reward, float) for reward in rewards):  # numpy's too
+        return np.array(rewards)
     for reward in rewards:
         if (np.ndim(reward) > 0 and np.size(reward) != 1) or not np.issubdtype(
             np.asarray(reward).dtype, np.number
