@@ -74,7 +74,8 @@ def test_meta_gradient_against_finite_differences(options):
             with torch.no_grad():
                 parameter.view(-1)[index] -= change
         slow.append((values[0] - values[1]) / 2e-5)
-    assert gradient == pytest.approx(np.array(slow), abs=1e-8)
+    # Finite differences are off by the third derivative, here by up to 3e-8 of the gradient.
+    assert gradient == pytest.approx(np.array(slow), rel=1e-7, abs=1e-8)
     assert gradient.abs().max() > 1e-3
 
 

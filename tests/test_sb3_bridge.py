@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, PPO
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from toys import BOX, aim, risk, strolls
 from toys import signposts as posts
@@ -105,6 +106,37 @@ def test_algorithms_of_sb3_train_unchanged_and_are_judged(algorithm):
     assert np.array_equal(reports[0].returns, reports[1].returns)
     assert not np.array_equal(reports[0].returns, reports[2].returns)
     assert reports[0].agent == algorithm.__name__
+
+
+def test_sac_learns_what_is_told():
+    family = aim().told()
+    venv = TaskVecEnv(family, 8)
+    net = {"net_arch": [16]}
+    model = SAC("MlpPolicy", venv, 5e-3, gamma=0.0, learning_starts=64, seed=0, policy_kwargs=net)
+    model.learn(3000)
+    report = evaluate(SB3Agent(model, family), family, num_tasks=100, num_episodes=2)
+    assert report.returns.mean() > 0.5  # whoever is not told, or does not listen, earns 0
+
+
+def test_a_recurrent_policy_of_sb3_learns_to_learn_from_trials():
+    family = risk(6)
+    model = RecurrentPPO(
+        "MlpLstmPolicy",
+        TaskVecEnv(family, 64, episodes_per_trial=6),
+        learning_rate=5e-3,
+        n_steps=6,
+        batch_size=384,
+        n_epochs=4,
+        gamma=1.0,
+        gae_lambda=1.0,
+        ent_coef=0.05,
+        seed=0,
+        policy_kwargs={"lstm_hidden_size": 16, "net_arch": []},
+    )
+    model.learn(80 * 384)
+    report = evaluate(SB3Agent(model, family, trials=True), family, num_tasks=400)
+    # As in test_rl2_learning.py: 3.3 without taking a risk, 4.4 at best.
+    assert report.trial_returns.mean() > 4.0
 
 
 class Remembers:

@@ -140,8 +140,8 @@ class GradientAdaptation:
         # A task's steps in one row: (M, time * K, ...).
         parts = {name: part.transpose(0, 1).flatten(1, 2) for name, part in parts.items()}
         real = parts["mask"]
-        longest = int(real.sum(1).max())
-        if longest < real.shape[1]:  # episodes ended early: move the padding to the end, cut it
+        shortest, longest = (int(count) for count in real.sum(1).aminmax())
+        if shortest < real.shape[1]:  # episodes ended early: move the padding to the end, cut it
             order = real.argsort(dim=1, descending=True, stable=True)[:, :longest]
             parts = {name: _take(part, order) for name, part in parts.items()}
         with torch.no_grad():
