@@ -289,7 +289,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The arguments; those of the process if None.
 
     Returns:
-        0 if all went well, 2 for bad input, 130 if the user stopped a training.
+        0 if all went well, 1 if nobody reads what is printed, 2 for bad input, 130 if the user
+        stopped a training.
     """
     try:
         with handling(_interrupt, "SIGTERM", "SIGHUP"):
@@ -299,10 +300,15 @@ def main(arguments: list[str] | None = None) -> int:
                 description="Meta-reinforcement learning: agents that learn to learn.",
                 args=arguments,
             )
+            sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt) as stop:
         if leads():
             print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 130
+    except BrokenPipeError:  # metarl study | head
+        # What is left to print when the interpreter ends would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
         if isinstance(error, (RankError, DivergedError)) and not leads():
             return 2  # the first process says so

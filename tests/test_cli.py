@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -577,3 +580,13 @@ def test_help_names_every_command(capsys):
     shown = capsys.readouterr().out
     for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
         assert re.search(rf"^\W*{command}\b", shown, re.M), command
+
+
+def test_nobody_who_reads_is_no_error():
+    """As in ``metarl study | head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "metarl", "study"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
