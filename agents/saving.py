@@ -184,8 +184,8 @@ class SavedAgent(ABC):
             path: What was given to ``save``.
 
         Returns:
-            In what the saved agent differs: for ``seed``, ``tasks`` and each hyperparameter that is
-            not the same, its value and this agent's.
+            For ``seed``, ``tasks`` and each hyperparameter in which the saved agent differs, its
+            value and this agent's.
 
         Raises:
             FileNotFoundError: If there is no such file.

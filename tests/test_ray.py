@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     yield tmp_path
     ray.shutdown()
-    sys.modules.pop("my_study", None)
+    sys.modules.pop("ray_study", None)
 
 
 def in_processes_of_ours(folder, monkeypatch):
@@ -44,7 +44,7 @@ def in_processes_of_ours(folder, monkeypatch):
     (folder / "apart").mkdir()
     monkeypatch.chdir(folder / "apart")
     places = places_for(1.0, None)
-    for job in jobs_of(find_study("my_study:study"), places):
+    for job in jobs_of(find_study("ray_study:study"), places):
         assert perform(job)
     found = records(places)
     monkeypatch.chdir(folder)
@@ -53,7 +53,7 @@ def in_processes_of_ours(folder, monkeypatch):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_study_on_ray_leaves_the_records_of_local_processes(shared, folder, monkeypatch):
-    (folder / "my_study.py").write_text(STUDY.format(seeds=2, steps=2000))
+    (folder / "ray_study.py").write_text(STUDY.format(seeds=2, steps=2000))
     expected = in_processes_of_ours(folder, monkeypatch)
     if not shared:  # what a worker of another machine sees
         start = on_ray.Cluster.start
@@ -63,7 +63,7 @@ def test_a_study_on_ray_leaves_the_records_of_local_processes(shared, folder, mo
             return start(self, job, log)
 
         monkeypatch.setattr(on_ray.Cluster, "start", elsewhere)
-    assert cli.main(["study", "my_study:study", "--ray", "local"]) == 0
+    assert cli.main(["study", "ray_study:study", "--ray", "local"]) == 0
     assert records(places_for(1.0, None)) == expected
     assert (Path("runs/studies/trainings").exists()) == shared
     logs = Path("runs/studies/logs/train-rl2-bandit-10x5-2000-seed0.txt")
@@ -73,8 +73,8 @@ def test_a_study_on_ray_leaves_the_records_of_local_processes(shared, folder, mo
 
 def test_what_a_job_raises_is_in_its_log(folder, capsys):
     text = STUDY.format(seeds=1, steps=2000).replace('"bandit-10x5", hyper', '"bandit-9", hyper')
-    (folder / "my_study.py").write_text(text)
-    assert cli.main(["study", "my_study:study", "--ray", "local"]) == 2
+    (folder / "ray_study.py").write_text(text)
+    assert cli.main(["study", "ray_study:study", "--ray", "local"]) == 2
     said = capsys.readouterr().err
     assert "1 jobs failed" in said
     (log,) = Path("runs/studies/logs").iterdir()
@@ -82,25 +82,25 @@ def test_what_a_job_raises_is_in_its_log(folder, capsys):
 
 
 def test_nobody_answers(folder, capsys):
-    (folder / "my_study.py").write_text(STUDY.format(seeds=1, steps=2000))
-    assert cli.main(["study", "my_study:study", "--ray", "auto"]) == 2
+    (folder / "ray_study.py").write_text(STUDY.format(seeds=1, steps=2000))
+    assert cli.main(["study", "ray_study:study", "--ray", "auto"]) == 2
     assert "no Ray cluster answers at 'auto'" in capsys.readouterr().err
 
 
 def test_without_ray(folder, monkeypatch, capsys):
-    (folder / "my_study.py").write_text(STUDY.format(seeds=1, steps=2000))
+    (folder / "ray_study.py").write_text(STUDY.format(seeds=1, steps=2000))
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert cli.main(["study", "my_study:study", "--ray", "local"]) == 2
+    assert cli.main(["study", "ray_study:study", "--ray", "local"]) == 2
     assert "pip install 'metarl-suite[ray]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_twenty_jobs_of_which_three_are_killed_leave_the_same_records(folder, monkeypatch):
-    (folder / "my_study.py").write_text(STUDY.format(seeds=10, steps=60_000))
+    (folder / "ray_study.py").write_text(STUDY.format(seeds=10, steps=60_000))
     expected = in_processes_of_ours(folder, monkeypatch)
     places = places_for(1.0, None)
-    cluster = on_ray.Cluster("local", "my_study:study", 1.0, places)
-    engine = Engine("my_study:study", find_study("my_study:study"), places, 2, cluster.start)
+    cluster = on_ray.Cluster("local", "ray_study:study", 1.0, places)
+    engine = Engine("ray_study:study", find_study("ray_study:study"), places, 2, cluster.start)
     assert len(engine.jobs) == 20
     victims = set()
     step = Engine._step
