@@ -1,5 +1,7 @@
 """Families for Stable-Baselines3's algorithms, its policies for ``evaluate``, rivals on its PPO."""
 
+import copy
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from toys import BOX, aim, risk, strolls
 from toys import signposts as posts
@@ -195,6 +198,46 @@ def test_multi_task_learns_what_is_alike_in_all_tasks_and_nothing_else():
         scores[family.name] = evaluate(agent, family, num_tasks=100, seed=1).returns.mean()
     assert scores["aim-told"] > 0.7
     assert abs(scores["aim"]) < 0.1
+
+
+def test_multi_task_learns_what_sb3s_own_ppo_learns():
+    """PPO.learn on the same environments, with the same streams, ends in the same bits."""
+    agent = MultiTask(strolls(), seed=4, **FAST)
+    start = copy.deepcopy(agent.policy.state_dict())
+    agent.learn(6000)
+
+    class Streams(BaseCallback):
+        """Seeds what SB3 draws from as the agent does."""
+
+        iteration = 0
+
+        def seed_with(self, name):
+            np.random.seed(stream_seed(4, name, self.iteration) % 2**32)  # noqa: NPY002
+            torch.manual_seed(stream_seed(4, name, self.iteration))
+
+        def _on_training_start(self):  # SB3 has reset the environments once
+            self.training_env.obs_rms = copy.deepcopy(moments)
+
+        def _on_rollout_start(self):
+            self.training_env.seed(stream_seed(4, "tasks", self.iteration))
+            self.model._last_obs = self.training_env.reset()
+            self.seed_with("actions")
+
+        def _on_rollout_end(self):
+            self.seed_with("minibatches")
+            self.iteration += 1
+
+        def _on_step(self):
+            return True
+
+    venv = VecNormalize(FlatVecEnv(TaskVecEnv(strolls(), 32)))
+    moments = copy.deepcopy(venv.obs_rms)
+    with global_streams(0):
+        ppo = PPO("MlpPolicy", venv, learning_rate=3e-3, n_steps=64, batch_size=256)
+        ppo.policy.load_state_dict(start)
+        ppo.learn(6000, callback=Streams())
+    for name, tensor in agent.policy.state_dict().items():
+        assert torch.equal(tensor, ppo.policy.state_dict()[name]), name
 
 
 def test_a_killed_training_goes_on_in_the_same_bits(tmp_path):
