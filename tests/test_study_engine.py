@@ -15,11 +15,13 @@ import pytest
 
 from metarl import envs, evaluate
 from metarl.agents import MultiTask
+from metarl.agents.baselines import RandomActions
 from metarl.agents.sb3.fine_tune import FineTune
 from metarl.experiments import cli
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine, places_for
 from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.results import figure_over_learners
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import locked
 
@@ -137,6 +139,22 @@ def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, ca
     assert cli.main(command) == 0
     assert "3 of 3 jobs are done" in capsys.readouterr().out
     assert records(places) == before
+
+
+def test_what_learners_differ_in_is_the_axis_of_a_figure():
+    (judging,) = toy().judgings
+    family = envs.make("bandit-10x5")
+    played = [evaluate(RandomActions(family), family, num_tasks=9, seed=seed) for seed in range(3)]
+    reports = {
+        Learner("1 training task", "rl2"): [(0, played[0]), (1, played[1])],
+        Learner("all tasks", "rl2"): [(0, played[2])],
+    }
+    (axes,) = figure_over_learners(judging, "training tasks", reports).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "all"]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    for label, episode in (("first episode", 0), ("last episode", -1)):
+        means = [report.returns[:, episode].mean() for report in played]
+        assert lines[label] == pytest.approx([(means[0] + means[1]) / 2, means[2]])
 
 
 def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():

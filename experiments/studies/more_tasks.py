@@ -30,4 +30,5 @@ STUDY = Study(
         Judging("half-cheetah-vel", "half-cheetah-vel", num_tasks=200, num_episodes=4),
         Judging("bandit-10x5", "bandit-10x5", num_tasks=1000, num_episodes=10),
     ],
+    axis="training tasks",
 )

@@ -44,6 +44,9 @@ def write_results(study: Study, places: Places) -> list[Path]:
         for parameter in judging.values:
             figure = figure_over_values(judging, parameter, reports)
             drawn.append(_save(figure, page, judging.name, parameter))
+        if study.axis:
+            figure = figure_over_learners(judging, study.axis, reports)
+            drawn.append(_save(figure, page, judging.name, study.axis.replace(" ", "_")))
         sections.append(_section(judging, reports, drawn))
         figures += drawn
     atomic_write(page, _page(study, sections, places))
@@ -112,7 +115,7 @@ def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str
         where = f"{where}: {'; '.join(grids)}"
     lines = [f"## {judging.name}", "", f"{where}.", ""]
     for figure in figures:
-        what = figure.stem.rpartition("-")[2]
+        what = figure.stem.rpartition("-")[2].replace("_", " ")
         lines += [f"![Return against {what}, for each learner]({figure.name})", ""]
     for name in _groups(judging):
         if judging.groups:
@@ -225,6 +228,34 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
         _tidy(axes)
     panels[0].set_ylabel("return of an episode (mean)")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def figure_over_learners(judging: Judging, axis: str, reports: Reports) -> Figure:
+    """Draw the first and the last episode against the number that the learners differ in.
+
+    Dots are seeds, with their intervals over tasks; lines are the means over seeds.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(reports))
+    for index, (label, end) in enumerate((("first episode", 0), ("last episode", -1))):
+        ends = [
+            [part.summary(part.groups(part.num_episodes)) for _, part in found]
+            for found in reports.values()
+        ]
+        means = [np.mean([curve.center[end] for curve in curves]) for curves in ends]
+        axes.plot(places, means, label=label, color=COLORS[index], linestyle=STYLES[index])
+        for place, curves in zip(places, ends):
+            for curve in curves:
+                center = curve.center[end]
+                arms = [[center - curve.low[end]], [curve.high[end] - center]]
+                axes.errorbar(place, center, arms, fmt="o", markersize=4, color=COLORS[index])
+    axes.set_xticks(places, [learner.label.split()[0] for learner in reports])
+    axes.set(xlabel=axis, ylabel="return of an episode on new tasks")
+    axes.set_title(judging.family, loc="left", fontsize="medium")
+    _tidy(axes)
+    axes.legend(frameon=False)
     return figure
 
 

@@ -154,6 +154,8 @@ class Study:
         total_timesteps: Env steps of each training; None takes each preset's.
         answer: What the results say, written when they were seen (Markdown).
         caveats: What the results are not, a sentence each.
+        axis: What the learners differ in, where that is a number, which their labels begin with:
+            the axis of one more figure.
         budget: A factor on all env steps of training, for a rehearsal.
     """
 
@@ -165,6 +167,7 @@ class Study:
     total_timesteps: int | None = None
     answer: str = ""
     caveats: Sequence[str] = ()
+    axis: str = ""
     budget: float = 1.0
 
     def scaled(self, budget: float) -> "Study":
