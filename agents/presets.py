@@ -51,8 +51,9 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
-# A beginning: one seed, tabular-mdp-10, 2.7M env steps. A memory that recalls what was earned in
-# like states had 136 in a trial by then; an LSTM of 128 units 106 after 5M, and greedy play 149.
+# A beginning: one seed, tabular-mdp-10. A memory that recalls what was earned in like states had
+# 136 in a trial after 2.7M env steps of training, and 138 on new tasks after all 12M; an LSTM of
+# 128 units 106 after 5M, and greedy play 149.
 # Acting for the next reward alone earns 99 % of the optimum, so a short horizon loses little.
 _TABULAR_MDPS = {
     "trials_per_iteration": 128,

@@ -41,11 +41,15 @@ def _of(runs: Sequence[Mapping[str, Any]], agent: str, family: str) -> list[Repo
     ]
 
 
+def _counts(num_seeds: int, num_tasks: int) -> str:
+    return f"{num_seeds} seed{'s' if num_seeds > 1 else ''}, {num_tasks} tasks"
+
+
 def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for family, figure in (published.RL2_BANDITS | published.RL2_MDPS).items():
         if reports := _of(runs, "rl2", family):
             here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
-            counts = f"{len(reports)} seeds, {reports[0].num_tasks} tasks"
+            counts = _counts(len(reports), reports[0].num_tasks)
             command = f"`metarl train rl2 {family}`"
             table = "Duan et al. 2016, best of 5 seeds"
             yield table, f"`{family}`", "RL²", f"{figure}", here, counts, command
@@ -54,7 +58,7 @@ def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     if reports := _of(runs, "rl2", "gridnavi"):
         here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
-        counts = f"{len(reports)} seeds, {reports[0].num_tasks} tasks"
+        counts = _counts(len(reports), reports[0].num_tasks)
         yield (
             "exact, for the grid of Zintgraf et al. 2020",
             "`gridnavi`",
@@ -117,6 +121,6 @@ def _maml(results: Path) -> Iterator[Row]:
                 f"{learner}, after {steps} steps" if steps == 0 else f"{learner}, after 1 step",
                 str(figures[steps]),
                 ", ".join(here),
-                f"{len(paths)} seeds, {len(returns)} tasks",
+                _counts(len(paths), len(returns)),
                 f"`python -m metarl.experiments.study_maml {family}`",
             )
