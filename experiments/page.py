@@ -148,9 +148,10 @@ def _split_section(
             f"{drawn}</div></figure>"
         )
 
+    title = ", ".join(dict.fromkeys((first.family, split)))  # a study may name both alike
     parts = [
         f'<section id="{identifier}" class=split aria-labelledby="{identifier}-title">',
-        f'<h2 id="{identifier}-title">{_text(f"{first.family}, {split}")}</h2>',
+        f'<h2 id="{identifier}-title">{_text(title)}</h2>',
         f"<p>{first.num_tasks:,} tasks, the same for all agents.</p>",
         figure(
             "episodes",
