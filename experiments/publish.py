@@ -6,7 +6,7 @@ all figures of papers in ``published.md``.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,10 @@ PAGES = (
     Path("docs/results/maml.md"),
     Path("docs/results/published.md"),
 )
+
+# A task of more numbers than this, as the tables of an MDP, is left out of a record, which would be
+# little else: the split and the seed draw it again.
+_LARGEST_TASK = 100
 
 # What the README shows: agent and family, what is found out, what stands beside it.
 HIGHLIGHTS = (
@@ -72,6 +76,9 @@ def publish(run: Run, path: Path | None = None) -> Path:
         "training_seconds": round(sum(float(row["time/seconds"]) for row in rows), 1),
         "report": json.loads(evaluation.read_text()),
     }
+    parameters = result["report"]["tasks"]["parameters"]
+    if sum(np.size(column[0]) for column in parameters.values()) > _LARGEST_TASK:
+        parameters.clear()
     if path is None:
         name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
         path = RESULTS / f"{name.replace(':', '-')}.json"
@@ -176,25 +183,37 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     """
     for directory in runs:
         print(publish(Run.open(directory)))
+    results = load_results()
     for page in PAGES:
         if page.is_file():
-            atomic_write(page, with_tables(page.read_text()))
+            atomic_write(page, with_tables(page.read_text(), results))
 
 
-def with_tables(text: str) -> str:
-    """Return a page with the present tables between its markers."""
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    tables = {"results": table(results), "highlights": highlights(results)}
-    if "<!-- published: begin -->" in text:
-        tables["published"] = published_table(RESULTS.parent, results)
-    for path in sorted(RESULTS.parent.glob("maml-*/table.md")):
-        tables[path.parent.name] = path.read_text().strip()
-    for name, lines in tables.items():
+def load_results() -> list[dict[str, Any]]:
+    """Return the records of all published runs."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:
+    """Return a page with the present tables between its markers.
+
+    Args:
+        text: The page.
+        results: The records of published runs.
+    """
+    makers: dict[str, Callable[[], str]] = {
+        "results": lambda: table(results),
+        "highlights": lambda: highlights(results),
+        "published": lambda: published_table(RESULTS.parent, results),
+    }
+    for path in RESULTS.parent.glob("maml-*/table.md"):
+        makers[path.parent.name] = path.read_text().strip
+    for name, make in makers.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if begin in text:
             before, rest = text.split(begin)
             _, after = rest.split(end)
-            text = f"{before}{begin}\n{lines}\n{end}{after}"
+            text = f"{before}{begin}\n{make()}\n{end}{after}"
     return text
 
 
