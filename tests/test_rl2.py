@@ -23,6 +23,7 @@ NETWORKS = {
     "separate": {"separate_critic": True, "encoder": [5]},
     "lstm-separate": {"memory": "lstm", "separate_critic": True},
     "episodic": {"memory": "episodic"},
+    "episodic-pairs": {"memory": "episodic", "recall_encoder": [5]},
 }
 SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
@@ -148,10 +149,11 @@ def test_memory_begins_at_zero_and_outlives_episodes(network):
     assert all((memory == 0).all() for _, memory, _ in learning)
 
 
-def test_episodic_memory_recalls_what_followed_the_like(monkeypatch):
+@pytest.mark.parametrize("recall_encoder", [(), (6,)])
+def test_episodic_memory_recalls_what_followed_the_like(monkeypatch, recall_encoder):
     monkeypatch.setattr(Episodic, "CAPACITY", 6)
     torch.manual_seed(0)
-    memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0))
+    memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
     inputs = torch.randn(15, 2, 7)
     given = []
     memory.cell.register_forward_pre_hook(lambda _, args: given.append(args[0].detach()))
@@ -161,7 +163,11 @@ def test_episodic_memory_recalls_what_followed_the_like(monkeypatch):
     for n in range(2):
         keys = memory.key(inputs[:, n])
         keys = keys / keys.norm(dim=1, keepdim=True)
-        values = memory.value(inputs[:, n, :3])
+        rows = inputs[:, n, :3]
+        if recall_encoder:
+            first = memory.recall_encoder[0]
+            rows = torch.tanh(rows @ first.weight.T + first.bias)
+        values = memory.value(rows)
         for t in range(1, 15):
             weights, parts = [], []
             for s in range(max(0, t - 6), t):  # the step s, and the row that came after it
@@ -169,6 +175,25 @@ def test_episodic_memory_recalls_what_followed_the_like(monkeypatch):
                 parts.append(values[s + 1])
             expected = sum(w * v for w, v in zip(weights, parts)) / (1.0 + sum(weights))
             assert torch.allclose(recalled[t, n], expected, atol=1e-5)
+
+
+def test_pairs_are_told_apart_only_after_a_recall_encoder():
+    # In the same state two actions were taken, and one of them paid: which? The rows after them,
+    # (action 0, action 1, reward), have the same mean either way.
+    state = torch.ones(1, 4)
+    stories = [[[1.0, 0, 1], [0, 1.0, 0]], [[1.0, 0, 0], [0, 1.0, 1]]]
+    for recall_encoder, told_apart in [((), False), ((6,), True)]:
+        memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
+        with torch.no_grad():
+            memory.key.weight[:, :3] = 0.0  # the state alone is compared
+        given = []
+        memory.cell.register_forward_pre_hook(lambda _, args, given=given: given.append(args[0]))
+        for story in stories:
+            rows = torch.tensor([[0.0, 0, 0], *story]).unsqueeze(1)
+            inputs = torch.cat([rows, state.expand(3, 1, 4)], dim=-1)
+            memory(inputs, memory.initial_state(1))
+        one, other = (parts[2, 0, 7:] for parts in given)
+        assert bool((one - other).abs().max() > 1e-3) == told_apart
 
 
 def test_episodic_memory_goes_on_from_any_state():

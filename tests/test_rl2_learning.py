@@ -103,6 +103,11 @@ def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():
             ValueError,
             "unknown memory 'gro'; did you mean 'gru'",
         ),
+        (
+            {"policy_kwargs": {"recall_encoder": [8]}},
+            ValueError,
+            r"recall_encoder=\[8\] needs memory='episodic', which recalls; got memory='gru'",
+        ),
         ({"policy_kwargs": 64}, TypeError, "policy_kwargs must be a dictionary or None, got 64"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"seed": 1.5}, TypeError, "seed must be an integer"),

@@ -137,6 +137,9 @@ class Episodic(Memory):
     picture, one step late, is thus found by the picture's look (after Santoro et al. 2016, section
     3, and Ritter et al. 2018, "Been there, done that: meta-learning with episodic recall").
 
+    Values of several steps are recalled as one mean. The layers ``recall_encoder`` before them let
+    it tell what a mean of rows does not: which reward followed which action.
+
     The slots of the state are the unit's, the last key, then all keys and all values, oldest
     first: two more after each step, up to ``CAPACITY`` pairs. A key of zeros is that of no step.
     """
@@ -154,11 +157,13 @@ class Episodic(Memory):
         hidden_size: int,
         encoder: Sequence[int],
         generator: torch.Generator,
+        recall_encoder: Sequence[int] = (),
     ):
         super().__init__(row_size, num_features, hidden_size, encoder, generator)
         self.row_size = row_size
         self.key = nn.Linear(self.encoded_size, hidden_size)
-        self.value = nn.Linear(row_size, hidden_size)
+        self.recall_encoder = tanh_layers(row_size, recall_encoder, generator)
+        self.value = nn.Linear(recall_encoder[-1] if recall_encoder else row_size, hidden_size)
         for layer in (self.key, self.value):
             orthogonal_(layer, 1.0, generator)
         self.sharpness = nn.Parameter(torch.tensor(8.0))
@@ -175,7 +180,8 @@ class Episodic(Memory):
         encoded = self.encoder(inputs)
         present = nn.functional.normalize(self.key(encoded), dim=-1)
         keys = torch.cat([old_keys, last, present[:-1]])
-        values = torch.cat([old_values, self.value(inputs[..., : self.row_size])])
+        rows = inputs[..., : self.row_size]
+        values = torch.cat([old_values, self.value(self.recall_encoder(rows))])
         # (n, time, pairs): at each step, the pair that it completes is the last to be known.
         likeness = torch.einsum("tnd,snd->nts", present, keys) - self.least
         times, places = (torch.arange(len(part), device=keys.device) for part in (present, keys))

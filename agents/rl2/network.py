@@ -27,6 +27,9 @@ class NetworkConfig(Config):
     """The recurrent cell; ``episodic`` is a GRU that also recalls earlier steps by their look."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
+    recall_encoder: Sequence[Width] = ()
+    """The sizes of tanh layers that a step goes through before an ``episodic`` memory keeps it:
+    needed where it is a pair that counts, as "this action brought that reward"."""
     head: Sequence[Width] = ()
     """The sizes of tanh layers after the memory, which see the present input as well: there, what
     was found out meets what is seen now, as in "the treasure is red" and "red is left"."""
@@ -43,6 +46,11 @@ class NetworkConfig(Config):
         super().__post_init__()
         if not self.channels:
             raise InvalidValueError("channels must name at least one convolution, got []")
+        if self.recall_encoder and self.memory != "episodic":
+            raise InvalidValueError(
+                f"recall_encoder={self.recall_encoder!r} needs memory='episodic', which recalls; "
+                f"got memory={self.memory!r}"
+            )
 
 
 class RecurrentActorCritic(nn.Module):
@@ -65,8 +73,7 @@ class RecurrentActorCritic(nn.Module):
         config: NetworkConfig,
     ):
         super().__init__()
-        memory = MEMORIES[config.memory]
-        size, encoder = config.hidden_size, config.encoder
+        size = config.hidden_size
         self.action_head = action_head(action_space)
         num_features = 0
         self.vision = None
@@ -75,9 +82,16 @@ class RecurrentActorCritic(nn.Module):
                 trial_input.image_shapes, config.channels, config.image_features, generator
             )
             num_features = self.vision.num_features
-        sizes = (trial_input.size, num_features, size)
-        self.actor = memory(*sizes, encoder, generator)
-        self.critic = memory(*sizes, encoder, generator) if config.separate_critic else None
+
+        def memory() -> Memory:
+            own: dict[str, Any] = {}
+            if config.memory == "episodic":
+                own["recall_encoder"] = config.recall_encoder
+            sizes = (trial_input.size, num_features, size, config.encoder)
+            return MEMORIES[config.memory](*sizes, generator, **own)
+
+        self.actor = memory()
+        self.critic = memory() if config.separate_critic else None
         joined = size + trial_input.size + num_features
         self.policy_layers = tanh_layers(joined, config.head, generator)
         self.value_layers = tanh_layers(joined, config.head, generator)
