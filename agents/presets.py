@@ -51,21 +51,27 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
-# A beginning: one seed, tabular-mdp-10. A memory that recalls what was earned in like states had
-# 136 in a trial after 2.7M env steps of training, and 138 on new tasks after all 12M; an LSTM of
-# 128 units 106 after 5M, and greedy play 149.
-# Acting for the next reward alone earns 99 % of the optimum, so a short horizon loses little.
+# The memory recalls what was earned in like states, and a head makes the choice of it: on
+# tabular-mdp-10, 2M env steps of training earned 135 without the head, 146 with it; and 106 was what
+# an LSTM of 128 units earned after 5M. Acting for the next reward alone earns 99 % of the optimum,
+# so a short horizon loses little and spares noise: 151 after 2M, with 0.9 instead of 0.5 140.
 _TABULAR_MDPS = {
     "trials_per_iteration": 128,
     "trials_per_minibatch": 16,
     "n_epochs": 2,
     "learning_rate": 2e-3,
     "anneal": True,
-    "gamma": 0.8,
+    "gamma": 0.5,
     "gae_lambda": 0.5,
     "ent_coef": 0.01,
     "normalize_reward": True,
-    "policy_kwargs": {"hidden_size": 64, "memory": "episodic", "separate_critic": True},
+    "policy_kwargs": {
+        "hidden_size": 64,
+        "memory": "episodic",
+        "recall_encoder": [64],
+        "head": [64],
+        "separate_critic": True,
+    },
 }
 
 # The policy goes on learning from few episodes: small steps, and a round of five episodes each.
@@ -190,7 +196,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "gridnavi*", 3_000_000, _SEARCH, num_eval_tasks=420),
     Preset("rl2", "navigation-sparse", 10_000_000, _SPARSE_SEARCH, num_eval_tasks=400),
-    Preset("rl2", "tabular-mdp-*", 12_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
+    Preset("rl2", "tabular-mdp-*", 6_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code
     # has 0.5. A divergence of 0.02 instead of 0.01 needs half as many iterations, and the inner
