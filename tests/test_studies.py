@@ -84,6 +84,18 @@ def test_a_published_run_is_evaluated_by_its_name(capsys):
     assert "is not a run directory" in capsys.readouterr().err
 
 
+def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
+    train("rl2", "tabular-mdp-2", "--run-dir", "run")
+    record = json.loads(publish.publish(Run.open("run")).read_text())
+    assert record["report"]["tasks"] == {"family": "tabular-mdp-2", "parameters": {}}
+    assert np.shape(record["report"]["returns"]) == (3, 2)
+    assert cli.main(["report", "rl2-tabular-mdp-2-seed0", "--output", "page.html"]) == 0
+    assert "tabular-mdp-2" in Path("page.html").read_text()
+    assert cli.main(["evaluate", "rl2-tabular-mdp-2-seed0"]) == 0
+    again = json.loads(Path("runs/rl2-tabular-mdp-2-seed0/evaluation/held_out.json").read_text())
+    assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
+
+
 def test_an_incomplete_run_is_not_published():
     train("rl2", "bandit-10x5", "--run-dir", "run")
     run = Run.open("run")
