@@ -147,14 +147,14 @@ _SEARCH = {
 }
 
 # Of the first episodes in navigation-sparse, 0.05% meet the reward with the usual noise, 1% with
-# this much.
+# this much. With half the entropy bonus, one of three seeds left out a part of the semicircle.
 _SPARSE_SEARCH = {
     **_SEARCH,
     "trials_per_iteration": 512,
     "trials_per_minibatch": 64,
     "first_episodes_per_trial": 2,
     "gamma": 0.99,
-    "ent_coef": 0.01,
+    "ent_coef": 0.02,
     "policy_kwargs": {
         "hidden_size": 64,
         "memory": "lstm",
