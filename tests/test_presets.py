@@ -25,7 +25,7 @@ def test_presets_are_of_known_agents_with_known_hyperparameters(preset, tmp_path
     assert set(preset.hyperparameters) <= set(agent.hyperparameter_names())
     earlier = [other for other in PRESETS[: PRESETS.index(preset)] if other.agent == preset.agent]
     names = [*envs.names(), "bandit-3x2", f"image-folder:{folder_of_pictures(tmp_path)}"]
-    names += ["my_module:tasks", "ml1-reach", "ml10"]
+    names += ["tabular-mdp-5", "my_module:tasks", "ml1-reach", "ml10"]
     matched = [name for name in names if fnmatch.fnmatchcase(name, preset.pattern)]
     left = [n for n in matched if not any(fnmatch.fnmatchcase(n, o.pattern) for o in earlier)]
     assert left, "no family meets this preset, or earlier ones take them all"
