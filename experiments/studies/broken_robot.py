@@ -35,17 +35,17 @@ STUDY = Study(
     ],
     total_timesteps=12_000_000,
     answer="""
-On `half-cheetah-motors` nothing needs to be made good. One policy without a memory, trained on robots
-with weak and dead motors, runs in a new one as well (604 and 606 in the first episode, two seeds) as
-RL² (611 and 578), and forty episodes make neither better; nor does fine-tuning. An oracle that is told
-the motors runs no faster (583 and 565). So there is one gait for all of these bodies, and nothing to
-find out. MAML gains 35 and 36 points by one gradient step on 20 episodes, but starts far below (250
-and 262). With the front foot's motor dead, which no training had, it is the same again; only the
-oracle loses ground to those who are not told, for it is told something that it has never met.
+On `half-cheetah-motors` nothing needs to be made good. One policy without a memory, trained on
+robots with weak and dead motors, runs in a new one as well (604 and 606 in the first episode, two
+seeds) as RL² (611 and 578), and forty episodes make neither better; nor does fine-tuning. An oracle
+that is told the motors runs no faster (583 and 565). So there is one gait for all of these bodies,
+and nothing to find out. MAML gains 35 and 36 points by one gradient step on 20 episodes, but starts
+far below (250 and 262). With the front foot's motor dead, which no training had, it is the same
+again; only the oracle falls behind, for it is told something that it has never met.
 
 On `walker2d-params`, where masses, inertias, dampings and frictions differ by factors, there is
 something to find out. RL² gains 27 and 31 points, all of them after a single episode, and an oracle
-that is told the body (one seed) runs no better for it than RL² does by then. The rivals have not yet
-been trained on it.
+that is told the body (one seed) runs no better for it than RL² does by then. The rivals have not
+yet been trained on it.
 """,
 )
