@@ -63,6 +63,8 @@ class SavedAgent(ABC):
     """
 
     config_class: ClassVar[type[Config]]
+    policy_config_class: ClassVar[type[Config] | None] = None
+    """What ``policy_kwargs`` may hold; None where that is SB3's policy's own business."""
     config: Config
     tasks: TaskDistribution
     seed: int

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
-from metarl.agents.config import describe
+from metarl.agents.config import Config, describe
 from metarl.envs.suites import SUITES
 from metarl.errors import check_names
 
@@ -65,12 +65,23 @@ def _show_names(
 
 
 def _show_agent(console: Console, name: str) -> None:
+    agent_class = AGENTS[name]
+    console.print(_options(f"hyperparameters of {name}", agent_class.config_class))
+    if agent_class.policy_config_class is not None:
+        console.print()
+        console.print(_options(f"policy_kwargs of {name}", agent_class.policy_config_class))
+    console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
+    if agent_class.policy_config_class is not None:
+        console.print("policy_kwargs go together: --set 'policy_kwargs={\"NAME\": VALUE}'")
+
+
+def _options(title: str, config_class: type[Config]) -> Table:
+    """Return a table of what a configuration holds."""
     rows = [
         (field.name, field.type, json.dumps(field.default), _plain(field.doc))
-        for field in describe(AGENTS[name].config_class)
+        for field in describe(config_class)
     ]
-    console.print(_table(f"hyperparameters of {name}", ("name", "type", "default", ""), rows))
-    console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
+    return _table(title, ("name", "type", "default", ""), rows)
 
 
 def _plain(doc: str) -> str:

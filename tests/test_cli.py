@@ -123,15 +123,19 @@ def test_list_of_what_there_is_not(capsys):
 def test_list_explains_the_hyperparameters_of_an_agent(agent, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", agent]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    starts = [i for i, line in enumerate(lines) if re.match(r" \S", line)]
-    described = describe(AGENTS[agent].config_class)
-    for field, start, end in zip(described, starts[1:], [*starts[2:], -2], strict=True):
-        assert lines[start].split()[0] == field.name
-        assert f" {json.dumps(field.default)} " in lines[start]
-        column = lines[start].index(field.doc.split()[0])
-        shown = " ".join(line[column:].strip() for line in lines[start:end])
-        assert shown.startswith(re.split("`|:class:", field.doc)[0].strip())
+    first, *second = re.split(f"policy_kwargs of {agent} *\n", capsys.readouterr().out)
+    policy = AGENTS[agent].policy_config_class
+    assert len(second) == (policy is not None)
+    for text, config_class in zip([first, *second], [AGENTS[agent].config_class, policy]):
+        lines = text.split("\n\n")[0].splitlines()
+        starts = [i for i, line in enumerate(lines) if re.match(r" \S", line)]
+        described = describe(config_class)
+        for field, start, end in zip(described, starts[1:], [*starts[2:], None], strict=True):
+            assert lines[start].split()[0] == field.name
+            assert f" {json.dumps(field.default)} " in lines[start]
+            column = lines[start].index(field.doc.split()[0])
+            shown = " ".join(line[column:].strip() for line in lines[start:end])
+            assert shown.startswith(re.split("`|:class:", field.doc)[0].strip())
 
 
 def test_train_leaves_all_that_is_needed(trained, capsys):

@@ -149,6 +149,7 @@ class MAML(MetaAgent[Recorder]):
     divisible = True
     config: MAMLConfig
     config_class = MAMLConfig
+    policy_config_class = PolicyConfig
     step_sizes = ("inner_lr", "learning_rate")
 
     def __init__(

@@ -68,8 +68,8 @@ class RL2Config(Config):
     """Whether to scale the rewards that are trained on by the running deviation of discounted
     returns, and those that are fed back to the network by their own."""
     policy_kwargs: dict[str, Any] | None = None
-    """Arguments of the network: ``hidden_size``, ``memory``, ``encoder``, ``separate_critic``,
-    ``log_std_init``; see :class:`metarl.agents.rl2.network.NetworkConfig`."""
+    """Arguments of the network, those of :class:`metarl.agents.rl2.network.NetworkConfig`:
+    ``hidden_size``, ``memory``, ``head``, ``separate_critic`` and more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,6 +120,7 @@ class RL2(MetaAgent[TrialRecorder]):
     divisible = True
     config: RL2Config
     config_class = RL2Config
+    policy_config_class = NetworkConfig
 
     def __init__(
         self,
