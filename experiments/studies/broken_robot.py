@@ -48,7 +48,7 @@ something to find out: RL² gains 27 and 31 points, all of them after a single e
 its step, and fine-tuning 18 over forty episodes (one seed each). But that is little beside what
 running itself is worth: the policy without a memory starts at 524 (one seed), above where RL²
 ends (430 and 474), and fine-tuned it ends highest of all (543). An oracle that is told the body
-(439, one seed) falls behind it too. So it is not the unknown body that holds RL² back: the same
-12M env steps make a better runner of a policy without a memory.
+(439 and 434 at first, 442 and 439 at the end) falls behind it too. So it is not the unknown body
+that holds RL² back: the same 12M env steps make a better runner of a policy without a memory.
 """,
 )
