@@ -88,7 +88,7 @@ class Witness:
         batch, explained_variance = make_batch(network, trials, *arguments)
         self.recorded.append(trials)
         self.batches.append(batch)
-        self.values.append(trial_values(network, batch.rows, batch.pixels) * trials.episodes_left)
+        self.values.append(trial_values(network, batch.rows, batch.pixels) * batch.value_scale)
         for check in self.checks:
             check(batch)
         return batch, explained_variance
@@ -215,7 +215,7 @@ def test_without_a_discount_the_critic_predicts_the_next_reward():
     witness = Witness(gamma=0.0).learn()
     (batch,), (trials,) = witness.batches, witness.recorded
     values = trial_values(witness.agent.network, batch.rows, batch.pixels)
-    assert (batch.episodes_left == 1).all()
+    assert (batch.value_scale == 1).all()
     assert torch.allclose(batch.targets, trials.rewards * batch.mask)
     assert values.shape == trials.rewards.shape
 
@@ -256,7 +256,7 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
             distribution, values = witness.agent.network(batch.rows, batch.pixels)
         log_probs = distribution.log_prob(batch.actions)
         torch.testing.assert_close(log_probs[real], batch.log_probs[real], atol=1e-5, rtol=0.0)
-        values = values * batch.episodes_left
+        values = values * batch.value_scale
         expected = witness.values[-1]
         torch.testing.assert_close(values[real], expected[real], atol=1e-5, rtol=0.0)
         seen.append(len(real))
@@ -333,13 +333,33 @@ def test_the_critic_predicts_the_return_of_each_episode_left():
     # A critic of the whole trial would be recorded with a constant here.
     witness = Witness().learn()
     (trials,), (batch,) = witness.recorded, witness.batches
-    left = batch.episodes_left
+    left = batch.value_scale
     ends = trials.rows[..., witness.agent.trial_input.episode_end].squeeze(-1)
     real = batch.mask.bool()
     expected = witness.agent.episodes_per_trial - ends.cumsum(0)
     assert torch.equal(left[real], expected[real])
     assert left[real].min() == 1
     assert (left[0] == witness.agent.episodes_per_trial).all()
+
+
+def test_an_endless_critic_leaves_out_what_the_end_of_the_trial_takes_away():
+    gamma = 0.9
+    witness = Witness(gamma=gamma, endless_critic=True).learn()
+    (trials,), (batch,) = witness.recorded, witness.batches
+    agent, horizon = witness.agent, witness.env.horizon
+    ends = trials.rows[..., agent.trial_input.episode_end].squeeze(-1)
+    for ended, scale, length in zip(ends.T, batch.value_scale.T, batch.mask.sum(0).int()):
+        left, elapsed = agent.episodes_per_trial, 0
+        for t in range(length):
+            if ended[t]:  # the row after an episode's last step
+                left, elapsed = left - 1, 0
+            # What a reward of 1 - gamma in every step that there may still be is worth.
+            worth = sum((1 - gamma) * gamma**k for k in range(left * horizon - elapsed))
+            assert abs(float(scale[t]) - worth) < 1e-6
+            elapsed += 1
+    assert batch.value_scale[0].min() > batch.value_scale[batch.mask.bool()].min()
+    with pytest.raises(ValueError, match="gamma must be below 1 with endless_critic"):
+        RL2(strolls(SPACES["box"]), gamma=1.0, endless_critic=True)
 
 
 def test_the_gradient_ignores_padding():

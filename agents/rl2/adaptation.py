@@ -106,6 +106,7 @@ class Trials:
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         episodes_left: How many episodes of the trial have not ended, the present one included.
+        steps_left: How many steps the trial still has at most, the present one included.
         rewards: The rewards.
         mask: 1 where a step is real and 0 in the padding.
     """
@@ -115,6 +116,7 @@ class Trials:
     actions: torch.Tensor
     log_probs: torch.Tensor
     episodes_left: torch.Tensor
+    steps_left: torch.Tensor
     rewards: torch.Tensor
     mask: torch.Tensor
 
@@ -126,14 +128,24 @@ class TrialRecorder(RL2Adaptation):
         policy: What acts.
         num_tasks: The number of tasks.
         num_episodes: The episodes of a trial.
+        horizon: The most steps of an episode.
         noise: Draws the actions.
     """
 
-    def __init__(self, policy: RecurrentPolicy, num_tasks: int, num_episodes: int, noise: Noise):
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        num_tasks: int,
+        num_episodes: int,
+        horizon: int,
+        noise: Noise,
+    ):
         super().__init__(policy, num_tasks, noise)
+        self._horizon = horizon
         self._episodes_left = np.full(num_tasks, num_episodes)
+        self._elapsed = np.zeros(num_tasks, dtype=np.int64)  # steps of the present episode
         self._acted: tuple[list[torch.Tensor], ...] = ([], [], [], [])
-        self._observed: tuple[list[Array], ...] = ([], [], [])
+        self._observed: tuple[list[Array], ...] = ([], [], [], [])
 
     def act(self, observations: Values) -> Array:
         chosen, acted = self._act(observations)
@@ -143,17 +155,19 @@ class TrialRecorder(RL2Adaptation):
 
     def observe(self, transition: Transition) -> None:
         super().observe(transition)
-        observed = (self._episodes_left, transition.rewards, transition.active)
+        steps_left = self._episodes_left * self._horizon - self._elapsed
+        observed = (self._episodes_left, steps_left, transition.rewards, transition.active)
         for steps, values in zip(self._observed, observed):
             steps.append(np.array(values, dtype=np.float32))  # an environment may reuse its own
         self._episodes_left = self._episodes_left - transition.episode_end
+        self._elapsed = np.where(transition.episode_end, 0, self._elapsed + 1)
 
     def trials(self) -> Trials:
         """Return everything recorded."""
         rows, pixels, actions, outputs = (torch.stack(steps) for steps in self._acted)
-        episodes_left, rewards, mask = (
+        episodes_left, steps_left, rewards, mask = (
             torch.as_tensor(np.stack(steps), device=rows.device) for steps in self._observed
         )
         with torch.no_grad():
             log_probs = self._policy.network.distribution(outputs).log_prob(actions)
-        return Trials(rows, pixels, actions, log_probs, episodes_left, rewards, mask)
+        return Trials(rows, pixels, actions, log_probs, episodes_left, steps_left, rewards, mask)

@@ -54,6 +54,10 @@ class RL2Config(Config):
     """The decay of generalised advantage estimation."""
     clip_range: Positive = 0.2
     """PPO's clipping range."""
+    endless_critic: bool = False
+    """Whether the critic predicts what would be earned if the trial never ended, of which the end
+    leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
+    left. For discounts that see more than an episode but less than a trial."""
     ent_coef: NotNegative = 0.0
     """The weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
@@ -73,6 +77,11 @@ class RL2Config(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.endless_critic and self.gamma == 1.0:
+            raise InvalidValueError(
+                "gamma must be below 1 with endless_critic, got 1.0: without a discount, what an "
+                "endless trial earns has no bound; lower gamma or leave endless_critic out"
+            )
         if (self.trials_per_minibatch or 0) > self.trials_per_iteration:
             raise InvalidValueError(
                 f"trials_per_minibatch ({self.trials_per_minibatch}) must not exceed "
@@ -100,7 +109,7 @@ class RL2(MetaAgent[TrialRecorder]):
     terminal, in the bootstrap and in training alike: the objective is the return of the trial.
     The critic predicts the return of each episode left in the trial, not of all together: that
     varies far less over a trial, so the little that an exploring step is worth is not lost in
-    the trend.
+    the trend. ``endless_critic`` does the same for a discount that sees no whole trial.
 
     Args:
         tasks: The family to train on.
@@ -182,7 +191,7 @@ class RL2(MetaAgent[TrialRecorder]):
         observations, _ = env.reset(seed=self._seed("envs") + self._own_trials.start)
         num_episodes = self._present_episodes_per_trial()
         noise = Noise(self._generator("actions"), self.ranks)
-        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, noise)
+        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, env.horizon, noise)
         return rollout(env, observations, recorder, num_episodes, on_step), recorder
 
     def _update(self, experience: TrialRecorder) -> None:
@@ -197,6 +206,7 @@ class RL2(MetaAgent[TrialRecorder]):
             rewards,
             config.gamma,
             config.gae_lambda,
+            config.endless_critic,
             self.ranks,
         )
         remaining = 1.0 - self._progress() if config.anneal else 1.0

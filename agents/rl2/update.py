@@ -29,8 +29,8 @@ class Batch:
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         advantages: Standardised over all real steps, zero in the padding.
-        targets: What the critic should predict, times the episodes left.
-        episodes_left: As in :class:`~metarl.agents.rl2.adaptation.Trials`.
+        targets: The values that the critic should give.
+        value_scale: What the critic's output is multiplied by to be a value.
         mask: 1 where a step is real and 0 in the padding.
     """
 
@@ -40,7 +40,7 @@ class Batch:
     log_probs: torch.Tensor
     advantages: torch.Tensor
     targets: torch.Tensor
-    episodes_left: torch.Tensor
+    value_scale: torch.Tensor
     mask: torch.Tensor
 
     def select(self, trials: torch.Tensor) -> "Batch":
@@ -69,12 +69,10 @@ def make_batch(
     rewards: torch.Tensor,
     gamma: float,
     gae_lambda: float,
+    endless_critic: bool,
     ranks: Ranks = ALONE,
 ) -> tuple[Batch, float]:
     """Compute advantages and targets across whole trials, not cut at episode ends.
-
-    The critic predicts the return of each episode left, so its value of a step is that times the
-    number of episodes left. With a discount of zero it predicts the next reward.
 
     Args:
         network: The network.
@@ -83,14 +81,15 @@ def make_batch(
         rewards: The rewards as they are trained on.
         gamma: The discount factor.
         gae_lambda: The decay of generalised advantage estimation.
+        endless_critic: What the critic predicts; see :func:`value_scale`.
         ranks: Who has the other trials.
 
     Returns:
         The batch, and the share of the targets' variance that the critic explains.
     """
     mask = trials.mask
-    episodes_left = trials.episodes_left if gamma else torch.ones_like(mask)
-    values = trial_values(network, rows, trials.pixels) * episodes_left
+    scale = value_scale(trials, gamma, endless_critic)
+    values = trial_values(network, rows, trials.pixels) * scale
     advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
     targets = advantages + values * mask
     num_steps, total = ranks.total(mask.sum(), (targets * mask).sum())
@@ -105,10 +104,29 @@ def make_batch(
         log_probs=trials.log_probs,
         advantages=standardize(advantages, mask, ranks=ranks),
         targets=targets,
-        episodes_left=episodes_left,
+        value_scale=scale,
         mask=mask,
     )
     return batch, 1.0 - (residual / spread).item()
+
+
+def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Tensor:
+    """Return what the critic's output is multiplied by to be the value of a step.
+
+    Args:
+        trials: What was recorded.
+        gamma: The discount factor.
+        endless_critic: False if the critic predicts the return of each episode left; with a
+            discount of zero it predicts the next reward. True if it predicts the value that there
+            would be if the trial never ended. Were all rewards alike, the end would leave the share
+            ``1 - gamma ** steps_left`` of it.
+
+    Returns:
+        A tensor of shape (time, num_trials).
+    """
+    if endless_critic:
+        return 1.0 - gamma**trials.steps_left
+    return trials.episodes_left if gamma else torch.ones_like(trials.mask)
 
 
 def trial_values(
@@ -238,7 +256,7 @@ def ppo_loss(
     distribution, values = network(batch.rows, batch.pixels)
     log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
     surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
-    value_loss = 0.5 * masked_mean((values * batch.episodes_left - batch.targets).square(), mask)
+    value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
     entropy = masked_mean(distribution.entropy(), mask)
     loss = -surrogate + options.vf_coef * value_loss - options.ent_coef * entropy
     with torch.no_grad():  # the estimator of Schulman's note, never negative
