@@ -44,11 +44,12 @@ far below (250 and 262). With the front foot's motor dead, which no training had
 again; only the oracle falls behind, for it is told something that it has never met.
 
 On `walker2d-params`, where masses, inertias, dampings and frictions differ by factors, there is
-something to find out: RL² gains 27 and 31 points, all of them after a single episode, MAML 11 by
-its step, and fine-tuning 18 over forty episodes (one seed each). But that is little beside what
-running itself is worth: the policy without a memory starts at 524 (one seed), above where RL²
-ends (430 and 474), and fine-tuned it ends highest of all (543). An oracle that is told the body
-(439 and 434 at first, 442 and 439 at the end) falls behind it too. So it is not the unknown body
-that holds RL² back: the same 12M env steps make a better runner of a policy without a memory.
+something to find out: RL² gains 27 and 31 points, all of them after a single episode, MAML 11 and
+13 by its step, and fine-tuning 18 and 14 over forty episodes. But that is little beside what
+running itself is worth: the policies without a memory start at 524 and 578, above where RL²
+ends (430 and 474), and fine-tuned they end highest of all (543 and 607). An oracle that is told
+the body (439 and 434 at first, 442 and 439 at the end) falls behind them too. So it is not the
+unknown body that holds RL² back: the same 12M env steps make a better runner of a policy without
+a memory.
 """,
 )
