@@ -56,7 +56,8 @@ def publish(run: Run, path: Path | None = None) -> Path:
     Args:
         run: The run.
         path: Where to write the record; the agent is written beside it. None takes
-            ``AGENT-TASKS-seedN.json`` in the folder of results.
+            ``AGENT-TASKS-seedN.json`` in the folder of results, ``AGENT-TASKS-started-seedN.json``
+            for a run that started from another's agent.
 
     Returns:
         Where the record is.
@@ -80,7 +81,8 @@ def publish(run: Run, path: Path | None = None) -> Path:
     if sum(np.size(column[0]) for column in parameters.values()) > _LARGEST_TASK:
         parameters.clear()
     if path is None:
-        name = f"{run.config['agent']}-{run.config['tasks']}-seed{run.config['seed']}"
+        started = "-started" if run.config.get("start") else ""
+        name = f"{run.config['agent']}-{run.config['tasks']}{started}-seed{run.config['seed']}"
         path = RESULTS / f"{name.replace(':', '-')}.json"
     load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
     atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
@@ -132,10 +134,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         totals = report.trial_returns
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
+        start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
         published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
         lines.append(
             f"| {report.family} | {report.agent} | {config['seed']} "
-            f"| {result['env_steps'] / 1e6:.1f}M | {result['training_seconds'] / 60:.1f} min, "
+            f"| {result['env_steps'] / 1e6:.1f}M{start} "
+            f"| {result['training_seconds'] / 60:.1f} min, "
             f"{threads} thread{'s' if threads > 1 else ''} "
             f"| {_interval(*(part[0] for part in parts))} "
             f"| {_interval(*(part[1] for part in parts))} | {_interval(*report.improvement())} "
@@ -156,6 +160,7 @@ def highlights(results: Sequence[dict[str, Any]]) -> str:
             Report.from_json(result["report"])
             for result in results
             if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
+            and not result["config"].get("start")
         ]
         if not reports:
             continue

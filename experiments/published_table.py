@@ -47,12 +47,18 @@ def _counts(num_seeds: int, num_tasks: int) -> str:
 
 def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for family, figure in (published.RL2_BANDITS | published.RL2_MDPS).items():
-        if reports := _of(runs, "rl2", family):
+        for started in (False, True):
+            chosen = [run for run in runs if bool(run["config"].get("start")) == started]
+            if not (reports := _of(chosen, "rl2", family)):
+                continue
             here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
             counts = _counts(len(reports), reports[0].num_tasks)
-            command = f"`metarl train rl2 {family}`"
+            command, who = f"`metarl train rl2 {family}`", "RL²"
+            if started:
+                command = f"{command}, started as in [the list of runs](runs.md)"
+                who = "RL², started from another's agent"
             table = "Duan et al. 2016, best of 5 seeds"
-            yield table, f"`{family}`", "RL²", f"{figure}", here, counts, command
+            yield table, f"`{family}`", who, f"{figure}", here, counts, command
 
 
 def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from metarl.experiments import (
     commands,
     publish,
     published,
+    published_table,
     study_classical,
     study_classical_mdps,
     study_maml,
@@ -94,6 +95,22 @@ def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
     assert cli.main(["evaluate", "rl2-tabular-mdp-2-seed0"]) == 0
     again = json.loads(Path("runs/rl2-tabular-mdp-2-seed0/evaluation/held_out.json").read_text())
     assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
+
+
+def test_a_run_that_started_from_another_is_told_apart():
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    first = publish.publish(Run.open("run"))
+    agent = str(first.with_suffix(".safetensors"))
+    train("rl2", "bandit-10x5", "--run-dir", "on", "--start", agent)
+    path = publish.publish(Run.open("on"))
+    assert path.name == "rl2-bandit-10x5-started-seed0.json"
+    records = [json.loads(each.read_text()) for each in (first, path)]
+    plain, started = publish.table(records).splitlines()[2:]
+    assert "started" not in plain
+    assert "M, started from `rl2-bandit-10x5-seed0` |" in started
+    plain, started = published_table._rl2(records)
+    assert (plain[2], plain[5]) == ("RL²", "1 seed, 3 tasks")
+    assert (started[2], started[5]) == ("RL², started from another's agent", plain[5])
 
 
 def test_an_incomplete_run_is_not_published():
