@@ -76,6 +76,17 @@ _TABULAR_MDPS = {
 # 25 of them (410, 420 and 417, three seeds) as one that was trained on 25 (415, one seed).
 _LONG_TABULAR_MDPS = {**_TABULAR_MDPS, "first_episodes_per_trial": 10}
 
+# In 25 episodes, what is found out pays for longer than acting for the next reward alone values it.
+_TABULAR_MDPS_OF_25_EPISODES = {
+    **_LONG_TABULAR_MDPS,
+    "trials_per_iteration": 192,
+    "trials_per_minibatch": 24,
+    "gamma": 0.9,
+    "gae_lambda": 0.3,
+    "endless_critic": True,
+    "ent_coef": 0.02,
+}
+
 # The policy goes on learning from few episodes: small steps, and a round of five episodes each.
 _RIVALS = {
     "num_envs": 128,
@@ -200,6 +211,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "navigation-sparse", 10_000_000, _SPARSE_SEARCH, num_eval_tasks=400),
     Preset("rl2", "tabular-mdp-10", 6_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
     Preset("rl2", "tabular-mdp-?", 6_000_000, _TABULAR_MDPS, num_eval_tasks=1000),
+    Preset("rl2", "tabular-mdp-25", 18_000_000, _TABULAR_MDPS_OF_25_EPISODES, num_eval_tasks=1000),
     Preset("rl2", "tabular-mdp-*", 9_000_000, _LONG_TABULAR_MDPS, num_eval_tasks=1000),
     # Finn et al. 2017 and the authors' code: 20 tasks of 20 episodes, policy 100-100 ReLU, actions
     # stretched from [-1, 1] to the bounds. The inner step size is that of the text, 0.1; the code

@@ -179,21 +179,30 @@ class Episodic(Memory):
         old_keys, old_values = state[2:].chunk(2)
         encoded = self.encoder(inputs)
         present = nn.functional.normalize(self.key(encoded), dim=-1)
-        keys = torch.cat([old_keys, last, present[:-1]])
         rows = inputs[..., : self.row_size]
-        values = torch.cat([old_values, self.value(self.recall_encoder(rows))])
+        new_keys = torch.cat([last, present[:-1]])
+        new_values = self.value(self.recall_encoder(rows))
+        # Old and new meet in the scores only: in acting, each copy of the old takes as long as all
+        # that is computed with it.
+        parts = (old_keys, new_keys)
+        likeness = torch.cat([torch.einsum("tnd,snd->nts", present, keys) for keys in parts], -1)
+        real = torch.cat([keys.norm(dim=-1) for keys in parts]) > 0.0
         # (n, time, pairs): at each step, the pair that it completes is the last to be known.
-        likeness = torch.einsum("tnd,snd->nts", present, keys) - self.least
-        times, places = (torch.arange(len(part), device=keys.device) for part in (present, keys))
+        times, places = (torch.arange(len(part), device=real.device) for part in (present, real))
         age = times[:, None] + len(old_keys) - places
-        known = (age >= 0) & (age < self.CAPACITY) & keys.any(-1).T[:, None]
-        scores = (self.sharpness * likeness).masked_fill(~known, -torch.inf)
+        known = (age >= 0) & (age < self.CAPACITY) & real.T[:, None]
+        scores = (self.sharpness * (likeness - self.least)).masked_fill(~known, -torch.inf)
         # One score of zero besides those of the pairs is that of recalling nothing.
         weights = nn.functional.pad(scores, (0, 1)).softmax(-1)[..., :-1]
-        recalled = torch.einsum("nts,snd->tnd", weights, values)
+        of_old, of_new = weights.tensor_split([len(old_keys)], -1)
+        recalled = torch.einsum("nts,snd->tnd", of_old, old_values)
+        recalled = recalled + torch.einsum("nts,snd->tnd", of_new, new_values)
         features, hidden = self.cell(torch.cat([encoded, recalled], -1), hidden)
-        kept = slice(-self.CAPACITY, None)
-        return features, torch.cat([hidden, present[-1:], keys[kept], values[kept]])
+        gone = max(len(real) - self.CAPACITY, 0)
+        kept = (slice(gone, None), slice(max(gone - len(old_keys), 0), None))
+        keys = [part[slots] for part, slots in zip((old_keys, new_keys), kept)]
+        values = [part[slots] for part, slots in zip((old_values, new_values), kept)]
+        return features, torch.cat([hidden, present[-1:], *keys, *values])
 
 
 MEMORIES: dict[str, type[GRU | LSTM | Episodic]] = {
