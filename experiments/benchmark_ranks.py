@@ -23,7 +23,7 @@ from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import find_preset
 from metarl.agents.ranks import joined
-from metarl.experiments.commands import parse_overrides
+from metarl.experiments.overrides import parse_overrides
 from metarl.experiments.restoring import among
 
 Overrides = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")]

@@ -1,7 +1,6 @@
 """What the command line does: train, resume, evaluate and film runs."""
 
 import contextlib
-import json
 import math
 import shlex
 import sys
@@ -28,6 +27,7 @@ from metarl.errors import (
 )
 from metarl.evaluation import check_size
 from metarl.experiments.learning import Interrupted, follow, learn, save
+from metarl.experiments.overrides import parse_overrides
 from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import (
     among,
@@ -322,24 +322,3 @@ def watch(
     )
     say(f"video: {path}")
     return path
-
-
-def parse_overrides(agent_class: type[MetaAgent[Any]], overrides: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` pairs; values are JSON, and bare words are strings.
-
-    Raises:
-        ValueError: If a pair lacks ``=`` or names an unknown hyperparameter.
-    """
-    values: dict[str, Any] = {}
-    for pair in overrides:
-        name, equals, text = pair.partition("=")
-        name = name.replace("-", "_")
-        if not equals:
-            raise InvalidValueError(f"expected name=value, got {pair!r}")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    known = agent_class.hyperparameter_names()
-    check_names(values, known, f"hyperparameter of {agent_class.__name__}:")
-    return values

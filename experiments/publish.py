@@ -16,6 +16,7 @@ import tyro
 from metarl import Report
 from metarl.agents.checkpoint import load_checkpoint
 from metarl.errors import InvalidValueError
+from metarl.experiments.overrides import has_earlier_preset
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.published_table import published_table
 from metarl.experiments.restoring import load_agent
@@ -135,10 +136,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
+        earlier = ", earlier preset" if has_earlier_preset(config) else ""
         published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
         lines.append(
             f"| {report.family} | {report.agent} | {config['seed']} "
-            f"| {result['env_steps'] / 1e6:.1f}M{start} "
+            f"| {result['env_steps'] / 1e6:.1f}M{start}{earlier} "
             f"| {result['training_seconds'] / 60:.1f} min, "
             f"{threads} thread{'s' if threads > 1 else ''} "
             f"| {_interval(*(part[0] for part in parts))} "

@@ -67,9 +67,11 @@ def runs_page(
     ]
     first = runs[0].config
     check_trusted(first["tasks"], runs[0].directory, trust)
-    who = _enumerated({each.label for each in results})
+    labels = {each.label for each in results}
+    adapt = "adapt" if len(labels) > 1 else "adapts"
+    family = results[0].report.family.removesuffix("-told")
     return Page(
-        title=f"{results[0].report.family.removesuffix('-told')}: how {who} adapt",
+        title=f"{family}: how {_enumerated(labels)} {adapt}",
         results=results,
         question="Return on tasks that are new, against episodes of experience in them.",
         pictures=_pictures(runs, splits[0], trust) if pictures else (),

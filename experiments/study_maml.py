@@ -21,8 +21,9 @@ from metarl import envs, evaluate
 from metarl.agents import AGENTS, MAML
 from metarl.agents.presets import find_preset
 from metarl.experiments import published
-from metarl.experiments.commands import parse_overrides, resume, train
+from metarl.experiments.commands import resume, train
 from metarl.experiments.figures import draw_adaptation
+from metarl.experiments.overrides import parse_overrides
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run, git_commit
 from metarl.files import atomic_write

@@ -19,6 +19,7 @@ from metarl.agents.presets import find_preset
 from metarl.errors import InvalidValueError
 from metarl.experiments import commands, comparing
 from metarl.experiments.cli import main
+from metarl.experiments.overrides import parse_overrides
 from metarl.experiments.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -570,7 +571,7 @@ def test_values_of_set_are_json_and_bare_words_are_strings():
         "normalize-reward=true",
         'policy_kwargs={"memory": "lstm"}',
     ]
-    assert commands.parse_overrides(RL2, pairs) == {
+    assert parse_overrides(RL2, pairs) == {
         "gamma": 1,
         "target_kl": None,
         "normalize_reward": True,

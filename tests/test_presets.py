@@ -14,6 +14,7 @@ from metarl.agents.presets import PRESETS, find_preset
 from metarl.errors import MissingPackageError
 from metarl.experiments import cli, commands, comparing
 from metarl.experiments.cli import main
+from metarl.experiments.overrides import has_earlier_preset, parse_overrides
 from metarl.experiments.tuning import search
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,23 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
     if words[0] == "train":
         ((agent, tasks), options) = called[0]
         preset = find_preset(agent, tasks)
-        commands.parse_overrides(AGENTS[agent], options["overrides"])
+        parse_overrides(AGENTS[agent], options["overrides"])
         if ":" not in tasks:
             assert envs.make(tasks).name
         assert preset.total_timesteps > 0
+
+
+def test_that_a_preset_has_changed_since_a_run_is_noticed():
+    preset = dict(find_preset("rl2", "bandit-10x5").hyperparameters)
+    config = {
+        "agent": "rl2",
+        "tasks": "bandit-10x5",
+        "command": "metarl train rl2 bandit-10x5 --seed 3 --set gamma=0.5 --set 'ent_coef=0.1'",
+        "hyperparameters": {**preset, "gamma": 0.5, "ent_coef": 0.1},
+    }
+    assert not has_earlier_preset(config)
+    for other in ({"gae_lambda": 0.9}, {"gamma": 0.6}, {"policy_kwargs": {}}):
+        hyperparameters = {**config["hyperparameters"], **other}
+        assert has_earlier_preset({**config, "hyperparameters": hyperparameters})
+    del config["hyperparameters"]["anneal"]
+    assert has_earlier_preset(config)

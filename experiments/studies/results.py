@@ -11,6 +11,7 @@ from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from metarl import Report, envs
+from metarl.experiments.overrides import has_earlier_preset
 from metarl.experiments.studies.jobs import JudgingJob, Places, command_of, jobs_of, load_reports
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import atomic_write
@@ -64,6 +65,8 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"
             commit = (record["config"]["git_commit"] or "")[:9]
+            if has_earlier_preset(record["config"]):
+                commit += ", earlier preset"
             cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
         else:
             cells = (f"`{command_of(job.training)}`", "", "not yet trained", "")

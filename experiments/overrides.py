@@ -1,0 +1,45 @@
+"""Hyperparameters other than the preset's, as the command line takes them."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from metarl.agents import AGENTS, MetaAgent
+from metarl.agents.presets import find_preset
+from metarl.errors import InvalidValueError, check_names
+
+
+def parse_overrides(agent_class: type[MetaAgent[Any]], overrides: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs; values are JSON, and bare words are strings.
+
+    Raises:
+        ValueError: If a pair lacks ``=`` or names an unknown hyperparameter.
+    """
+    values: dict[str, Any] = {}
+    for pair in overrides:
+        name, equals, text = pair.partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            raise InvalidValueError(f"expected name=value, got {pair!r}")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    known = agent_class.hyperparameter_names()
+    check_names(values, known, f"hyperparameter of {agent_class.__name__}:")
+    return values
+
+
+def has_earlier_preset(config: Mapping[str, Any]) -> bool:
+    """Return whether a run's command would train with other hyperparameters today.
+
+    Args:
+        config: The run's configuration.
+    """
+    words = shlex.split(config["command"])
+    overrides = [value for option, value in pairwise(words) if option == "--set"]
+    preset = find_preset(config["agent"], config["tasks"]).hyperparameters
+    today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
+    return bool(json.loads(json.dumps(today)) != config["hyperparameters"])
