@@ -358,8 +358,12 @@ def test_an_endless_critic_leaves_out_what_the_end_of_the_trial_takes_away():
             assert abs(float(scale[t]) - worth) < 1e-6
             elapsed += 1
     assert batch.value_scale[0].min() > batch.value_scale[batch.mask.bool()].min()
-    with pytest.raises(ValueError, match="gamma must be below 1 with endless_critic"):
-        RL2(strolls(SPACES["box"]), gamma=1.0, endless_critic=True)
+
+
+def test_without_a_discount_an_endless_critic_changes_nothing():
+    plain, endless = (Witness(gamma=1.0, endless_critic=value).learn() for value in (False, True))
+    assert torch.equal(plain.batches[0].value_scale, endless.batches[0].value_scale)
+    assert plain.batches[0].value_scale.max() == plain.agent.episodes_per_trial
 
 
 def test_the_gradient_ignores_padding():

@@ -57,7 +57,8 @@ class RL2Config(Config):
     endless_critic: bool = False
     """Whether the critic predicts what would be earned if the trial never ended, of which the end
     leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
-    left. For discounts that see more than an episode but less than a trial."""
+    left. For rewards that go on through long episodes, and discounts that see less than a trial.
+    Without a discount (``gamma=1``) such a trial earns without end, and this changes nothing."""
     ent_coef: NotNegative = 0.0
     """The weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
@@ -77,11 +78,6 @@ class RL2Config(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.endless_critic and self.gamma == 1.0:
-            raise InvalidValueError(
-                "gamma must be below 1 with endless_critic, got 1.0: without a discount, what an "
-                "endless trial earns has no bound; lower gamma or leave endless_critic out"
-            )
         if (self.trials_per_minibatch or 0) > self.trials_per_iteration:
             raise InvalidValueError(
                 f"trials_per_minibatch ({self.trials_per_minibatch}) must not exceed "

@@ -119,12 +119,13 @@ def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Ten
         endless_critic: False if the critic predicts the return of each episode left; with a
             discount of zero it predicts the next reward. True if it predicts the value that there
             would be if the trial never ended. Were all rewards alike, the end would leave the share
-            ``1 - gamma ** steps_left`` of it.
+            ``1 - gamma ** steps_left`` of it. With a discount of one there is no such value, and
+            it predicts as if this were False.
 
     Returns:
         A tensor of shape (time, num_trials).
     """
-    if endless_critic:
+    if endless_critic and gamma < 1.0:
         return 1.0 - gamma**trials.steps_left
     return trials.episodes_left if gamma else torch.ones_like(trials.mask)
 
