@@ -55,7 +55,7 @@ def write_results(study: Study, places: Places) -> list[Path]:
 
 
 def _page(study: Study, sections: Sequence[str], places: Places) -> str:
-    trainings, judged = [], []
+    trainings, judged, outdated = [], [], False
     for job in jobs_of(study, places):
         if isinstance(job, JudgingJob):
             judged.append(job.done)
@@ -65,8 +65,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"
             commit = (record["config"]["git_commit"] or "")[:9]
-            if has_earlier_preset(record["config"]):
+            if earlier := has_earlier_preset(record["config"]):
                 commit += ", earlier preset"
+            outdated |= earlier
             cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
         else:
             cells = (f"`{command_of(job.training)}`", "", "not yet trained", "")
@@ -77,6 +78,11 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
         if learner.note
     ]
     caveats = [*study.caveats, *dict.fromkeys(notes)]
+    if outdated:
+        caveats.append(
+            "Trainings of an earlier preset, marked below, had other hyperparameters than their "
+            "commands give today ([what that is worth](runs.md))."
+        )
     if not all(judged):
         caveats.append(f"Unfinished: {sum(judged)} of {len(judged)} judgings are in.")
     return "\n".join(
