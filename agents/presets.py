@@ -131,14 +131,13 @@ _CONTROL = {
     "policy_kwargs": _LSTM,
 }
 
-# Found on half-cheetah-slope, in 3M env steps: one epoch in minibatches of 16 learned half as much
-# from them; without a head it was a little less; and with a critic of each episode's return, less
-# at first. The discount sees half an episode.
+# Found on half-cheetah-slope, by what was learned in 3M env steps (docs/results/runs.md). Few
+# trials before each update count most; then the critic, for the discount sees half an episode.
 _ROBOT_RL2 = {
     **_CONTROL,
-    "trials_per_iteration": 64,
-    "trials_per_minibatch": 8,
-    "n_epochs": 5,
+    "trials_per_iteration": 32,
+    "trials_per_minibatch": 4,
+    "n_epochs": 3,
     "learning_rate": 1e-3,
     "endless_critic": True,
     "policy_kwargs": {**_LSTM, "head": [64, 64]},
