@@ -295,8 +295,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "ml10", 4_000_000, _META_WORLD_RL2, num_eval_tasks=250),
     Preset("rl2", "glyphs-*", 1_000_000, _FEW_SHOT, num_eval_tasks=1000),
     Preset("rl2", "image-folder:*", 1_000_000, _FEW_SHOT, num_eval_tasks=400),
-    # What a new family starts from. On the README's poles, twice as many trials before each update
-    # learn less from as many env steps.
+    # What a new family starts from. On the README's poles, twice as many trials before each update,
+    # with larger minibatches and steps and more epochs, learned less from as many env steps.
     Preset(
         "rl2",
         "*",
