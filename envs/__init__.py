@@ -81,7 +81,8 @@ def make(name: str) -> TaskDistribution:
             of your own as ``image-folder:PATH``, or a family of your own as
             ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
             to the observation, which is what an oracle trains on; ``-4tasks`` leaves 4 tasks to
-            train on, or any other number.
+            train on, or any other number; ``-on-steep`` trains on the split ``steep``, or any
+            other. Suffixes may follow each other.
 
     Raises:
         TypeError: If what the name leads to is not a family.
@@ -94,6 +95,8 @@ def make(name: str) -> TaskDistribution:
         return make(name.removesuffix("-told")).told()
     if match := re.fullmatch(r"(.+)-([1-9]\d{0,8})tasks?", name):
         return make(match[1]).limited(int(match[2]))
+    if match := re.fullmatch(r"(.+)-on-(\w+)", name):
+        return make(match[1]).trained_on(match[2])
     for parse in _PATTERNS:
         tasks = parse(name)
         if tasks is not None:

@@ -74,8 +74,8 @@ def locate(name: str) -> str | None:
     Nothing is imported.
 
     Args:
-        name: For example ``my_package.my_module:tasks``, or the same with ``-told`` or
-            ``-4tasks``.
+        name: For example ``my_package.my_module:tasks``, or the same with ``-told``, ``-4tasks``
+            or ``-on-steep``.
 
     Returns:
         The file of the outermost package or module, here of ``my_package``.
@@ -83,7 +83,8 @@ def locate(name: str) -> str | None:
     Raises:
         ValueError: If the name is malformed or there is no such package.
     """
-    module_name, colon, attribute = re.sub(r"(-told|-\d+tasks?)+$", "", name).partition(":")
+    plain = re.sub(r"(-told|-\d+tasks?|-on-\w+)+$", "", name)
+    module_name, colon, attribute = plain.partition(":")
     if not colon or name.startswith(PREFIX):
         return None
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):

@@ -46,7 +46,7 @@ def slope(
     slope, height above it, pitch relative to it.
 
     Splits: ``train`` and ``held_out`` U(-train, train), ``uphill`` U(train, shifted),
-    ``downhill`` U(-shifted, -train), ``steep`` U(shifted, steep).
+    ``downhill`` U(-shifted, -train), ``steep`` U(shifted, steep), ``any`` U(-steep, steep).
 
     Args:
         name: The name of the robot.
@@ -152,7 +152,8 @@ def climb(
     wrong way loses what it would win.
 
     Splits: ``train`` and ``held_out`` are slopes of U(1, train) degrees, ``uphill``
-    U(train, shifted), ``steep`` U(shifted, steep); up is ahead or behind, equally likely.
+    U(train, shifted), ``steep`` U(shifted, steep), ``any`` U(1, steep); up is ahead or behind,
+    equally likely.
 
     Args:
         name: The name of the robot.
@@ -166,7 +167,11 @@ def climb(
         f"{name}-climb",
         body,
         EitherSide(1.0, train),
-        {"uphill": EitherSide(train, shifted), "steep": EitherSide(shifted, steep)},
+        {
+            "uphill": EitherSide(train, shifted),
+            "steep": EitherSide(shifted, steep),
+            "any": EitherSide(1.0, steep),
+        },
         progress=upwards,
         horizon=horizon,
         description=f"{name}: run up a slope of up to {train:g} degrees, ahead or behind",
@@ -211,6 +216,7 @@ class EitherSide(Parameter):
 def _steeper(train: float, shifted: float, steep: float) -> dict[str, Parameter]:
     """Return the law of each split with slopes that training does not have."""
     return {
+        "any": Uniform(-steep, steep, nominal=0.0),
         "uphill": Uniform(train, shifted),
         "downhill": Uniform(-shifted, -train),
         "steep": Uniform(shifted, steep),

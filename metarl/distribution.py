@@ -221,6 +221,20 @@ class TaskDistribution:
             splits={**self.splits, "train": TaskSet(chosen.columns)},
         )
 
+    def trained_on(self, split: str) -> "TaskDistribution":
+        """Return the same family with the tasks of another split to train on: for a specialist.
+
+        What a specialist earns on its own split is the ceiling for those who never trained there.
+
+        Args:
+            split: The name of the split.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        splits = {**self.splits, "train": self.law(split)}
+        return replace(self, name=f"{self.name}-on-{split}", splits=splits)
+
     def told(self) -> "TaskDistribution":
         """Return the same family with the task appended to the observation: the oracle's view."""
         # No closure: worker processes get factories by pickle.

@@ -37,6 +37,7 @@ def my_family(tmp_path, monkeypatch):
 def test_a_family_is_loaded_from_a_module():
     assert make("my_package.poles:tasks").name == "pole"
     assert make("my_package.poles:tasks-told").told_from == "pole"
+    assert make("my_package.poles:tasks-on-held_out-4tasks").name == "pole-on-held_out-4tasks"
     assert make("my_package.poles:build").make_vec(2).num_envs == 2
 
 

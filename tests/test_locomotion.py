@@ -286,7 +286,8 @@ def test_climbing_is_paid_for_going_up_on_either_side(degrees):
 
 def test_climbs_lie_on_both_sides_and_shifted_ones_are_steeper():
     tasks = envs.make("half-cheetah-climb")
-    for split, low, high in (("held_out", 1, 10), ("uphill", 10, 15), ("steep", 15, 20)):
+    bounds = {"held_out": (1, 10), "uphill": (10, 15), "steep": (15, 20), "any": (1, 20)}
+    for split, (low, high) in bounds.items():
         degrees = tasks.sample(split, 1000, 0).columns["degrees"]
         assert np.abs(degrees).min() >= low
         assert np.abs(degrees).max() <= high

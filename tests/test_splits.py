@@ -156,6 +156,23 @@ def test_a_million_tasks_take_little_memory():
     assert peak < 200e6
 
 
+def test_a_family_can_be_trained_on_another_split():
+    splits = {"fast": {"speed": Uniform(1.0, 2.0)}}
+    tasks = TaskDistribution("family", {"speed": Uniform(0.0, 1.0)}, lambda n: None, splits)
+    specialist = tasks.trained_on("fast")
+    assert specialist.name == "family-on-fast"
+    assert specialist.sample("train", 100, 0).columns["speed"].min() >= 1.0
+    assert specialist.overlap("fast") is None  # of a continuum both draw other tasks
+    train, judged = (specialist.sample(split, 100, 0) for split in ("train", "fast"))
+    assert not set(train.columns["speed"]) & set(judged.columns["speed"])
+    # All else is the family's: what is judged, and how an oracle is told.
+    held_out = specialist.sample("held_out", 10, 0).columns["speed"]
+    np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
+    np.testing.assert_array_equal(specialist.encode(judged), tasks.encode(judged))
+    with pytest.raises(ValueError, match="unknown split of 'family': 'slow'"):
+        tasks.trained_on("slow")
+
+
 def test_a_family_can_be_limited_to_a_few_training_tasks():
     tasks = TaskDistribution("family", {"speed": Uniform(0.0, 1.0)}, env_factory=lambda n: None)
     few, more = tasks.limited(3), tasks.limited(5)

@@ -9,6 +9,16 @@ ANGLES = tuple(float(angle) for angle in range(-20, 21, 2))
 CLIMBS = tuple(angle for angle in ANGLES if angle)  # on level ground nothing is up
 
 
+def _ceiling(family: str) -> Learner:
+    return Learner(
+        "oracle of all slopes",
+        "rl2",
+        f"{family}-on-any-told",
+        note="told the slope, and trained on all that are judged: the ceiling for those who "
+        "trained up to 10 degrees only, as far as 12M env steps reach it.",
+    )
+
+
 def _slope_learners(body: str) -> list[Learner]:
     slope, flat = f"{body}-slope", f"{body}-flat-varied"
     multi_task = Learner("multi-task, slopes", "multi-task", slope)
@@ -22,6 +32,7 @@ def _slope_learners(body: str) -> list[Learner]:
         Learner("fine-tune, flat", "fine-tune", flat, trained_as="multi-task"),
         Learner("from scratch", "from-scratch"),
         Learner("oracle, told the slope", "rl2", f"{slope}-told"),
+        _ceiling(slope),
         Learner("random actions", "random"),
     ]
 
@@ -35,6 +46,7 @@ def _climb_learners(body: str) -> list[Learner]:
         Learner("fine-tune", "fine-tune", climb, trained_as="multi-task"),
         Learner("from scratch", "from-scratch"),
         Learner("oracle, told the slope", "rl2", f"{climb}-told"),
+        _ceiling(climb),
         Learner("random actions", "random"),
     ]
 
