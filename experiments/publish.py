@@ -1,8 +1,8 @@
 """Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
 
 Run: ``python -m metarl.experiments.publish RUN ...``; without runs it only renews the tables: a few
-runs in the README, all of them in ``docs/results/runs.md``, those of MAML in ``maml.md`` there, and
-all figures of papers in ``published.md``.
+runs in the README, all of them in ``docs/results/runs.md``, and all figures of papers in
+``published.md``.
 """
 
 import json
@@ -28,7 +28,6 @@ RESULTS = Path("experiments/results/runs")
 PAGES = (
     Path("README.md"),
     Path("docs/results/runs.md"),
-    Path("docs/results/maml.md"),
     Path("docs/results/published.md"),
 )
 
@@ -213,8 +212,6 @@ def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:
         "highlights": lambda: highlights(results),
         "published": lambda: published_table(RESULTS.parent, results),
     }
-    for path in RESULTS.parent.glob("maml-*/table.md"):
-        makers[path.parent.name] = path.read_text().strip
     for name, make in makers.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         if begin in text:

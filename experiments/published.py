@@ -68,20 +68,20 @@ CLASSICAL_MDPS = {
 # Finn et al. 2017: for each family and learner the return after 0, 1, 2, ... inner steps.
 MAML: dict[str, dict[str, tuple[float, ...]]] = {
     "navigation-2d": {
-        "maml": (-40.4, -11.7, -3.3, -3.2),
+        "MAML": (-40.4, -11.7, -3.3, -3.2),
         "random": (-82.7, -58.0, -53.8, -46.8),
         "oracle": (-2.3,),
     },
     "half-cheetah-vel-rllab": {
-        "maml": (-129.5, -78.6, -66.6, -60.8),
+        "MAML": (-129.5, -78.6, -66.6, -60.8),
         "pretrained": (-158.0, -135.4, -128.5, -133.6),
         "oracle": (-54.5,),
     },
     "half-cheetah-dir-rllab": {
-        "maml": (-50.7, 293.2, 313.5, 315.7),
+        "MAML": (-50.7, 293.2, 313.5, 315.7),
         "pretrained": (-43.0, -24.8, -12.9, 19.6),
         "oracle": (442.7,),
     },
-    "ant-vel-rllab": {"maml": (30.6, 96.7, 100.1, 101.4), "oracle": (107.9,)},
-    "ant-dir-rllab": {"maml": (8.7, 499.2, 500.7, 499.1), "oracle": (524.8,)},
+    "ant-vel-rllab": {"MAML": (30.6, 96.7, 100.1, 101.4), "oracle": (107.9,)},
+    "ant-dir-rllab": {"MAML": (8.7, 499.2, 500.7, 499.1), "oracle": (524.8,)},
 }

@@ -113,20 +113,22 @@ def _classical(
 def _maml(results: Path) -> Iterator[Row]:
     for family, learners in published.MAML.items():
         for learner, figures in learners.items():
-            paths = sorted((results / f"maml-{family}").glob(f"{learner}-seed*.json"))
+            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-seed*.json"))
             if not paths:
                 continue
             steps = min(1, len(figures) - 1)
-            here = []
-            for path in paths:
-                returns = np.array(json.loads(path.read_text())["evaluation"]["returns"])
-                here.append(f"{returns[:, steps].mean():.1f}")
+            reports = [Report.from_json(json.loads(path.read_text())["report"]) for path in paths]
+            rounds = [report.groups(report.num_episodes)[steps] for report in reports]
+            here = [
+                f"{report.returns[:, start:stop].mean():.1f}"
+                for report, (start, stop) in zip(reports, rounds)
+            ]
             yield (
                 "Finn et al. 2017",
                 f"`{family}`",
                 f"{learner}, after {steps} steps" if steps == 0 else f"{learner}, after 1 step",
                 str(figures[steps]),
                 ", ".join(here),
-                _counts(len(paths), len(returns)),
-                f"`python -m metarl.experiments.study_maml {family}`",
+                _counts(len(paths), reports[0].num_tasks),
+                "`metarl study maml`",
             )

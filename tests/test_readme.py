@@ -95,7 +95,7 @@ def test_tables_equal_the_stored_results(monkeypatch):
             spoilt = spoilt.replace(begin, f"{begin}spoilt")
         assert publish.with_tables(spoilt, results) == page
         found |= set(names)
-    assert found >= {"results", "highlights", "maml-navigation-2d"}
+    assert found == {"results", "highlights", "published"}
 
 
 def test_links_lead_somewhere():

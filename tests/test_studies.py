@@ -1,7 +1,6 @@
 """Studies and publishing, at toy size: what they write, and that they never do a thing twice."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +20,11 @@ from metarl.experiments import (
     published_table,
     study_classical,
     study_classical_mdps,
-    study_maml,
 )
 from metarl.experiments.figures import draw_adaptation
 from metarl.experiments.runs import Run
 
 ROOT = Path(__file__).parents[1]
-MAML = [
-    *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
-    *("--set", 'policy_kwargs={"hidden_sizes": [8]}'),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -166,43 +160,6 @@ def test_study_classical_mdps(tmp_path, capsys):
         study_classical_mdps.main(options)
     with pytest.raises(ValueError, match="num_tasks must be at least 2, got 1"):
         study_classical_mdps.main(study_classical_mdps.Options(num_tasks=1, out=tmp_path / "one"))
-
-
-def test_study_maml(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study_maml, "NUM_TASKS", 3)
-    monkeypatch.setattr(study_maml, "TEST_EPISODES", {"navigation-2d": 6})
-    arguments = ["navigation-2d", "--seeds", "0", "--total-timesteps", "1", *MAML]
-    monkeypatch.setattr(sys, "argv", ["study_maml", *arguments])
-    study_maml.main()
-    results = tmp_path / "experiments" / "results" / "maml-navigation-2d"
-    records = {path: path.read_bytes() for path in sorted(results.glob("*.json"))}
-    assert [path.stem for path in records] == [
-        f"{learner}-seed0" for learner in ("maml", "oracle", "pretrained", "random")
-    ]
-    for path, data in records.items():
-        record = json.loads(data)
-        assert np.shape(record["evaluation"]["returns"]) == (3, 4, 6), path
-        assert record["hyperparameters"]["episodes_per_adaptation"] == 2
-        adapts = 1 if record["learner"] in ("maml", "random") else 0
-        assert record["hyperparameters"]["inner_steps"] == adapts
-        assert (record["env_steps"] > 0) == (record["learner"] != "random")
-    assert Run.open("runs/study-maml/navigation-2d/oracle-seed0").config["tasks"].endswith("-told")
-    table = (results / "table.md").read_text()
-    assert table in capsys.readouterr().out
-    mean = np.mean(
-        json.loads(records[results / "maml-seed0.json"])["evaluation"]["returns"], (0, 2)
-    )
-    assert f"| maml | 0 | {mean[0]:.2f} | {mean[1]:.2f} |" in table
-    assert "| maml, published | | -40.4 |" in table
-    for name in ("returns.png", "paths.png"):
-        assert (results / name).read_bytes().startswith(b"\x89PNG"), name
-
-    def never(*_, **__):
-        raise AssertionError("it was done already")
-
-    monkeypatch.setattr(study_maml, "trained", never)
-    study_maml.main()
-    assert records == {path: path.read_bytes() for path in results.glob("*.json")}
 
 
 class Straight:

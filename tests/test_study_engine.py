@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from metarl import envs, evaluate
-from metarl.agents import MultiTask
+from metarl.agents import MAML, MultiTask
 from metarl.agents.baselines import RandomActions
 from metarl.agents.sb3.fine_tune import FineTune
 from metarl.experiments import cli
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine, places_for
 from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform
-from metarl.experiments.studies.results import figure_over_learners
+from metarl.experiments.studies.results import figure_over_learners, write_results
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import locked
 
@@ -172,6 +172,31 @@ def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
         agent = agent_class.load(places.trained / training, tasks, **settings)
         own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, seed=2)
         assert record["report"]["returns"] == own.returns.tolist()
+
+
+def test_inner_steps_are_judged_beside_a_papers():
+    small = {"meta_batch_size": 2, "policy_kwargs": {"hidden_sizes": [8]}}
+    learners = (
+        Learner("MAML", "maml", "bandit-10x5", hyperparameters=small),
+        Learner("untrained", "maml"),
+    )
+    options = {"statistic": "iqm", "published": {"MAML": (2.5, 3.5)}}
+    study = toy(*learners, seeds=(0, 1), episodes_per_adaptation=1, **options)
+    places = run_in_this_process(study)
+    judged = [job for job in jobs_of(study, places) if isinstance(job, JudgingJob)]
+    expected = [("MAML", 0), ("untrained", 0), ("MAML", 1), ("untrained", 1)]
+    assert [(job.learner.label, job.seed) for job in judged] == expected
+    reports = [json.loads(job.record.read_text())["report"] for job in judged]
+    tasks = envs.make("bandit-10x5")
+    agent = MAML.load(places.agent(judged[0].needs[0].training), tasks)
+    assert agent.episodes_per_adaptation > 1
+    own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, episodes_per_adaptation=1, seed=2)
+    assert reports[0]["returns"] == own.returns.tolist()
+    assert reports[0]["statistic"] == "iqm" != own.statistic
+    assert reports[1]["returns"] != reports[3]["returns"]
+    page = write_results(study, places)[0].read_text()
+    assert "| MAML, published | | 2.5 | 3.5 | 3.5 | | |" in page
+    assert "interquartile mean over tasks" in page
 
 
 def test_a_training_can_start_from_anothers_agent():

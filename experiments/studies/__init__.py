@@ -17,6 +17,7 @@ STUDIES = {
     "new-games": "new_games",
     "few-shot": "few_shot",
     "more-tasks": "more_tasks",
+    "maml": "maml",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

@@ -203,9 +203,10 @@ class Engine:
         """Estimate how long jobs will take: by records of the like, where there are any."""
         rates = _rates(self.places)
         judgings = [
-            json.loads(job.record.read_text())["seconds"]
+            seconds
             for job in self.jobs
             if not isinstance(job, TrainingJob) and job.done
+            if (seconds := json.loads(job.record.read_text()).get("seconds"))
         ]
         judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
         seconds = []

@@ -15,7 +15,7 @@ def _ceiling(family: str) -> Learner:
         "rl2",
         f"{family}-on-any-told",
         note="told the slope, and trained on all that are judged: the ceiling for those who "
-        "trained up to 10 degrees only, as far as 12M env steps reach it.",
+        "trained up to 10 degrees only, as far as 12M env steps reach it",
     )
 
 

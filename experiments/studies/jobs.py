@@ -241,6 +241,7 @@ class JudgingJob(_Job):
             split=self.judging.name,
             given=self.judging.tasks(family),
             num_episodes=self.num_episodes,
+            episodes_per_adaptation=self.judging.episodes_per_adaptation,
             seed=self.judging.seed,
         )
         training = self.learner.training(self.seed, self.study)
@@ -255,6 +256,7 @@ class JudgingJob(_Job):
             "report": {
                 **report.to_json(),
                 "agent": self.learner.label,
+                "statistic": self.judging.statistic or report.statistic,
                 "returns": report.returns.round(DECIMALS).tolist(),
             },
         }
@@ -296,8 +298,8 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
 
 
 def seeds_of(learner: Learner, study: Study) -> Sequence[int]:
-    """Return the seeds a learner is judged with: without a training there is nothing to repeat."""
-    return study.seeds[:1] if learner.family is None else study.seeds
+    """Return the seeds a learner is judged with; random actions are not worth a repetition."""
+    return study.seeds[:1] if learner.agent == "random" else study.seeds
 
 
 def perform(job: Job) -> bool:

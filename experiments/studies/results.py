@@ -55,10 +55,12 @@ def write_results(study: Study, places: Places) -> list[Path]:
 
 
 def _page(study: Study, sections: Sequence[str], places: Places) -> str:
-    trainings, judged, outdated = [], [], False
-    for job in jobs_of(study, places):
+    trainings, outdated = [], False
+    jobs = jobs_of(study, places)
+    judgings = [job for job in jobs if isinstance(job, JudgingJob)]
+    used = {other.key for job in judgings if job.done for other in job.needs}
+    for job in jobs:
         if isinstance(job, JudgingJob):
-            judged.append(job.done)
             continue
         if job.done:
             record = json.loads(job.record.read_text())
@@ -70,7 +72,8 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             outdated |= earlier
             cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
         else:
-            cells = (f"`{command_of(job.training)}`", "", "not yet trained", "")
+            why = "agent not kept" if job.key in used else "not yet trained"
+            cells = (f"`{command_of(job.training)}`", "", why, "")
         trainings.append(f"| {' | '.join(cells)} |")
     notes = [
         f"{learner.label}: {learner.note}"
@@ -83,8 +86,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "Trainings of an earlier preset, marked below, had other hyperparameters than their "
             "commands give today ([what that is worth](runs.md))."
         )
-    if not all(judged):
-        caveats.append(f"Unfinished: {sum(judged)} of {len(judged)} judgings are in.")
+    done = sum(job.done for job in judgings)
+    if done < len(judgings):
+        caveats.append(f"Unfinished: {done} of {len(judgings)} judgings are in.")
     return "\n".join(
         [
             f"# {study.name}",
@@ -159,6 +163,9 @@ def _table(judging: Judging, group: str, reports: Reports) -> list[str]:
                 f"| {learner.label} | {seed} | {' | '.join(cells)} | {part.num_episodes} "
                 f"| {number(gain)} ({interval(low, high)}) |"
             )
+    for label, figures in judging.published.items():
+        cells = [number(figures[min(i, len(figures) - 1)]) for i in (0, 1, -1)]
+        lines.append(f"| {label}, published | | {' | '.join(cells)} | | |")
     return lines
 
 
@@ -192,9 +199,16 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
             high = np.max([curve.high for curve in curves], axis=0)
             axes.plot(before, center, label=learner.label, marker="o", markersize=3, **style)
             axes.fill_between(before, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            if learner.label in judging.published:
+                level = judging.published[learner.label]
+                per_round = parts[0].episodes_per_adaptation
+                places = [max(0.5, index * per_round) for index in range(len(level))]
+                label = f"{learner.label}, published"
+                axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
         axes.set_xscale("log")
         limits = axes.get_xlim()  # ticks would widen them
-        axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0", "1", "2", "5", "10", "20"], minor=False)
+        ticks = (1, 2, 5, 10, 20, 50, 100, 200)
+        axes.set_xticks([0.5, *ticks], ["0", *map(str, ticks)], minor=False)
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
         title = judging.family if name == "all" else f"{judging.family}: {name}"

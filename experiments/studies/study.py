@@ -114,6 +114,11 @@ class Judging:
         seed: The seed of everything.
         groups: The parts of the tasks that tables and figures show side by side: a name for each,
             and which tasks are in it, as a function of their columns. None are all.
+        episodes_per_adaptation: How many episodes an agent sees before each adaptation, where all
+            learners let one choose, as MAML does; None takes each agent's.
+        statistic: ``"iqm"`` or ``"mean"``, over tasks; None takes the family's.
+        published: Curves of a paper to show beside the learners': for each label the return after
+            0, 1, 2, ... adaptations.
     """
 
     name: str
@@ -124,6 +129,9 @@ class Judging:
     num_episodes: int = 2
     seed: int = 2
     groups: Mapping[str, Callable[[Columns], NDArray[np.bool_]]] = field(default_factory=dict)
+    episodes_per_adaptation: int | None = None
+    statistic: str | None = None
+    published: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def total_tasks(self) -> int:
