@@ -197,11 +197,18 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
             center = np.mean([curve.center for curve in curves], axis=0)
             low = np.min([curve.low for curve in curves], axis=0)
             high = np.max([curve.high for curve in curves], axis=0)
-            axes.plot(before, center, label=learner.label, marker="o", markersize=3, **style)
-            axes.fill_between(before, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            per_round = parts[0].episodes_per_adaptation
+            if per_round > 1:  # what it learns from a round shows after the last of its episodes
+                style["drawstyle"] = "steps-post"
+                before.append(curves[0].groups[-1][1])
+                center, low, high = (np.append(part, part[-1]) for part in (center, low, high))
+            step = "post" if per_round > 1 else None
+            band = {"color": style["color"], "alpha": 0.12, "linewidth": 0}
+            dots = {"marker": "o", "markersize": 3, "markevery": range(len(curves[0].groups))}
+            axes.plot(before, center, label=learner.label, **dots, **style)
+            axes.fill_between(before, low, high, step=step, **band)
             if learner.label in judging.published:
                 level = judging.published[learner.label]
-                per_round = parts[0].episodes_per_adaptation
                 places = [max(0.5, index * per_round) for index in range(len(level))]
                 label = f"{learner.label}, published"
                 axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
