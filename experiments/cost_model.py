@@ -315,6 +315,7 @@ def draw(costs: list[Cost], latency: float, path: Path) -> None:
                 label = name if grow else None
                 axes.plot(fits, shares, style, color=color, label=label)
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(title=cost.case, xlabel="processes", ylim=(0, 1.05))
         axes.grid(alpha=0.3)
     axes.plot([], [], "--", color="gray", label="the same work shared out")

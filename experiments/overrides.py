@@ -41,5 +41,8 @@ def has_earlier_preset(config: Mapping[str, Any]) -> bool:
     words = shlex.split(config["command"])
     overrides = [value for option, value in pairwise(words) if option == "--set"]
     preset = find_preset(config["agent"], config["tasks"]).hyperparameters
-    today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
+    try:
+        today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
+    except InvalidValueError:  # a hyperparameter that there was
+        return True
     return bool(json.loads(json.dumps(today)) != config["hyperparameters"])

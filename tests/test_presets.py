@@ -90,3 +90,5 @@ def test_that_a_preset_has_changed_since_a_run_is_noticed():
         assert has_earlier_preset({**config, "hyperparameters": hyperparameters})
     del config["hyperparameters"]["anneal"]
     assert has_earlier_preset(config)
+    config["command"] += " --set forgotten=1"
+    assert has_earlier_preset(config)
