@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+# Failing asserts in helpers show what they compare, as those in tests do.
+pytest.register_assert_rewrite("command_line", "saved_agents")
+
 # Toy networks gain nothing from threads, and two test runs side by side lose much.
 torch.set_num_threads(1)
 

@@ -1,41 +1,27 @@
-"""The command line: what it does, what it keeps, and what it refuses."""
+"""The command line: what its commands do, and what they keep."""
 
 import importlib.metadata
 import json
-import os
 import re
-import subprocess
-import sys
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import SMALL, contents, edit, small_evaluations, train_two, write_family
 
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
 from metarl.agents.presets import find_preset
-from metarl.errors import InvalidValueError
 from metarl.experiments import commands, comparing
 from metarl.experiments.cli import main
 from metarl.experiments.overrides import parse_overrides
-from metarl.experiments.runs import Run
-
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    *("--threads", "1", "--total-timesteps", "160", "--set", "trials_per_iteration=8"),
-    *("--set", "trials_per_minibatch=4", "--set", "n_epochs=1"),
-    *("--set", 'policy_kwargs={"hidden_size": 8}'),
-]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_evaluations():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            commands, "find_preset", lambda *names: replace(find_preset(*names), num_eval_tasks=8)
-        )
+    with small_evaluations():
         yield
 
 
@@ -46,44 +32,21 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two runs, with what the first one printed."""
-    root = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for seed in ("0", "1"):
-            assert main(["train", "rl2", "bandit-10x5", *SMALL, "--seed", seed]) == 0
-    return root / "runs" / "rl2-bandit-10x5-seed0", root / "runs" / "rl2-bandit-10x5-seed1"
+    return train_two(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def run(trained, tmp_path):
     """A copy of a run that a test may spoil."""
-    import shutil
-
     return Path(shutil.copytree(trained[0], tmp_path / "run"))
 
 
-def edit(run, change):
-    """Change a run's config.json."""
-    config = json.loads((run / "config.json").read_text())
-    change(config)
-    (run / "config.json").write_text(json.dumps(config))
-
-
-def contents(directory):
-    return {path: path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()}
-
-
-def refusal(arguments, capsys):
-    """Run a command that must fail; return its one sentence."""
-    assert main(arguments) == 2
-    shown = capsys.readouterr().err.strip().splitlines()
-    assert len(shown) == 1
-    assert shown[0].startswith("metarl: error: ")
-    return shown[0]
-
-
-# What it does.
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
+        assert re.search(rf"^\W*{command}\b", shown, re.M), command
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
@@ -113,11 +76,6 @@ def test_list_shows_one_family(capsys):
     shown = capsys.readouterr().out.split()
     assert {"navigation-sparse", "held_out", "5", "semicircle,"} <= set(shown)
     assert "navigation-2d" not in shown
-
-
-def test_list_of_what_there_is_not(capsys):
-    assert refusal(["list", "terain"], capsys).endswith("'terain'; did you mean 'terrain'?")
-    assert refusal(["list", "rl3"], capsys).endswith("'rl3'; did you mean 'rl2'?")
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -214,15 +172,6 @@ def test_maml_trains_and_adapts_by_whole_rounds_of_episodes(capsys):
     # The preset's 80 episodes are no whole number of rounds.
     assert json.loads(Path("here/config.json").read_text())["evaluation"]["num_episodes"] == 81
     assert Report.load("here/evaluation/held_out.json").returns.shape == (8, 81)
-
-
-def write_family(name, family, *, references=()):
-    """Write a module ``mine`` with a bandit-like family whose rewards are not 0 or 1."""
-    Path(f"{name}.py").write_text(
-        "from dataclasses import replace\n"
-        "import toys\n"
-        f"tasks = replace(toys.risk(), name={family!r}, references={tuple(references)!r})\n"
-    )
 
 
 def test_a_familys_name_says_nothing_about_its_rewards(capsys):
@@ -322,246 +271,11 @@ def test_seeds_differ_and_the_same_seed_repeats_itself(trained, capsys):
     assert same.read_bytes() != other.read_bytes()
 
 
-def test_the_console_script_is_this():
-    (script,) = importlib.metadata.entry_points(group="console_scripts", name="metarl")
-    assert script.load() is main
-
-
-# What it refuses: one sentence, before any compute, and nothing is touched.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "rl3", "bandit-10x5"], "unknown agent 'rl3'; did you mean 'rl2'?"),
-        (["train", "rl2", "bandit10x5"], "unknown family 'bandit10x5'; did you mean 'bandit-10x5'"),
-        (["train", "rl2", "bandit-0x5"], "num_pulls must be at least 1, got 0"),
-        (["train", "rl2", "nowhere:tasks"], "there is no module 'nowhere'"),
-        (["train", "rl2", "metarl.envs:taks"], "metarl.envs has no 'taks'"),
-        (["train", "rl2", "./my/tasks.py:t"], "for example 'my.tasks:t'"),
-        ([*SMALL, "--total-timesteps", "0"], "total_timesteps must be at least 1, got 0"),
-        ([*SMALL, "--total-timesteps", "-5"], "total_timesteps must be at least 1, got -5"),
-        ([*SMALL, "--threads", "0"], "threads must be at least 1, got 0"),
-        ([*SMALL, "--seed", "-1"], "seed must be at least 0, got -1"),
-        (
-            [*SMALL, "--set", "learning_rat=1"],
-            "unknown hyperparameter of RL2: 'learning_rat'; did you mean",
-        ),
-        ([*SMALL, "--set", "learning_rate"], "expected name=value, got 'learning_rate'"),
-        ([*SMALL, "--set", "learning_rate=fast"], "learning_rate must be a number, got 'fast'"),
-        (
-            [*SMALL, "--set", "learning_rate=-1"],
-            "learning_rate must be above 0, got -1",
-        ),
-        ([*SMALL, "--set", "n_epochs=1.5"], "n_epochs must be an integer, got 1.5"),
-        ([*SMALL, "--set", 'policy_kwargs={"memry": "gru"}'], "'memry'; did you mean 'memory'"),
-        ([*SMALL, "--set", "trials_per_minibatch=9"], "(9) must not exceed trials_per_iteration"),
-    ],
-)
-def test_train_refuses(arguments, message, capsys):
-    if arguments[0] != "train":
-        arguments = ["train", "rl2", "bandit-10x5", *arguments]
-    assert message in refusal(arguments, capsys)
-    assert contents(".") == {}
-
-
-def test_what_would_fail_after_training_fails_before(run, capsys, monkeypatch):
-    def never(*args, **settings):
-        raise AssertionError("it trains")
-
-    monkeypatch.setattr(RL2, "learn", never)
-    write_family("told", "risk", references=["known-best-arm"])
-    message = refusal(["train", "rl2", "told:tasks", *SMALL, "--run-dir", "here"], capsys)
-    assert "one task feature for each action" in message
-    (run / "agent.safetensors").unlink()
-    monkeypatch.setattr(RL2, "episodes_per_adaptation", 4)
-    edit(run, lambda config: config["evaluation"].update(num_episodes=10))
-    assert "num_episodes must be a multiple of 4, got 10" in refusal(["resume", str(run)], capsys)
-
-
-@pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, RuntimeError, ImportError])
-def test_a_bug_keeps_its_traceback(error, monkeypatch):
-    def broken(*_, **__):
-        raise error("a bug")
-
-    monkeypatch.setattr(commands, "evaluate_run", broken)
-    with pytest.raises(error, match="a bug"):
-        main(["evaluate", "run"])
-
-
-@pytest.mark.parametrize("what", ["run", "other"])
-def test_what_exists_is_left_as_it_is(run, what, capsys):
-    directory = run
-    if what == "other":
-        directory = Path("mine")
-        directory.mkdir()
-        (directory / "thesis.tex").write_text("all my work")
-    before = contents(directory)
-    command = ["train", "rl2", "bandit-10x5", *SMALL, "--run-dir", str(directory)]
-    assert "exists already and is left as it is" in refusal(command, capsys)
-    assert contents(directory) == before
-
-
-def test_without_a_preset_an_agent_needs_a_number_of_steps(capsys, monkeypatch):
-    def none(agent, tasks):
-        raise InvalidValueError("there is no preset; pass --total-timesteps")
-
-    monkeypatch.setattr(commands, "find_preset", none)
-    command = ["train", "rl2", "bandit-2x2", "--run-dir", "mine", "--threads", "1"]
-    assert "pass --total-timesteps" in refusal(command, capsys)
-    assert not Path("mine").exists()
-    assert main([*command, *SMALL]) == 0
-
-
 def test_a_folder_of_nothing_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".config.json.x1").touch()  # of a run that was killed as it began
     assert main(["train", "rl2", "bandit-10x2", *SMALL, "--run-dir", "empty"]) == 0
     assert not list((tmp_path / "empty").glob(".config.json.*"))
-
-
-def test_a_complete_run_is_not_resumed(run, capsys):
-    before = contents(run)
-    message = refusal(["resume", str(run)], capsys)
-    assert f"is complete; evaluate it with: metarl evaluate {run}" in message
-    assert contents(run) == before
-
-
-def test_a_run_that_is_being_trained_is_not_resumed(run, capsys):
-    (run / "agent.safetensors").unlink()
-    before = contents(run)
-    with Run.open(run).exclusive():
-        assert "is being trained by another process" in refusal(["resume", str(run)], capsys)
-        assert contents(run) == before
-    assert main(["resume", str(run)]) == 0
-
-
-@pytest.mark.parametrize("command", ["resume", "evaluate", "compare", "watch"])
-def test_what_is_not_a_run_directory(command, run, capsys):
-    message = refusal([command, "nothing"], capsys)
-    assert "'nothing' is not a run directory: it has no config.json; runs there: run" in message
-    assert not Path("nothing").exists()
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
-@pytest.mark.parametrize("command", ["resume", "evaluate", "compare", "watch"])
-def test_a_damaged_configuration(run, text, command, capsys):
-    (run / "config.json").write_bytes(text.encode("latin1"))
-    assert "config.json' is damaged: " in refusal([command, str(run)], capsys)
-
-
-@pytest.mark.parametrize(
-    ("entry", "value", "expected"),
-    [
-        ("agent", 1, "a printable string, got 1"),
-        ("tasks", None, "a printable string, got None"),
-        ("seed", -1, "an integer of at least 0, got -1"),
-        ("device", ..., "a printable string, it is missing"),
-        ("threads", ..., "an integer from 1 to 1024, it is missing"),
-        ("threads", True, "an integer from 1 to 1024, got True"),
-        ("total_timesteps", 1.5, "an integer from 1 to 1e+15, got 1.5"),
-        ("hyperparameters", [], "an object, got []"),
-        ("evaluation", ..., "an object, it is missing"),
-        ("evaluation.num_tasks", 0, "an integer of at least 1, got 0"),
-        ("evaluation.num_episodes", ..., "an integer of at least 1 or null, it is missing"),
-        ("evaluation.seed", "0", "an integer of at least 0, got '0'"),
-    ],
-)
-def test_a_configuration_with_a_damaged_entry(run, entry, value, expected, capsys):
-    *path, name = entry.split(".")
-
-    def damage(config):
-        for part in path:
-            config = config[part]
-        if value is ...:
-            del config[name]
-        else:
-            config[name] = value
-
-    edit(run, damage)
-    before = contents(run)
-    message = f"config.json' is damaged: {entry!r} must be {expected}"
-    assert message in refusal(["evaluate", str(run)], capsys)
-    assert contents(run) == before
-
-
-def test_a_run_without_a_checkpoint_is_not_evaluated(run, capsys):
-    (run / "agent.safetensors").unlink()
-    message = refusal(["evaluate", str(run)], capsys)
-    assert f"has no checkpoint yet; train it with: metarl resume {run}" in message
-
-
-def test_a_damaged_agent_is_not_evaluated(run, capsys):
-    data = (run / "agent.safetensors").read_bytes()
-    (run / "agent.safetensors").write_bytes(data[:-9])
-    before = contents(run)
-    assert "is not a metarl checkpoint" in refusal(["evaluate", str(run)], capsys)
-    assert contents(run) == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--num-tasks", "0"], "num_tasks must be at least 1, got 0"),
-        (["--num-episodes", "0"], "num_episodes must be at least 1, got 0"),
-        (["--split", "heldout"], "'heldout'; did you mean 'held_out'"),
-        (["--seed", "-1"], "seed must be at least 0"),
-    ],
-)
-def test_evaluate_refuses(run, options, message, capsys):
-    before = contents(run)
-    assert message in refusal(["evaluate", str(run), *options], capsys)
-    assert contents(run) == before
-
-
-def test_compare_refuses_what_was_not_evaluated_alike(run, trained, capsys):
-    other = run.with_name("other")
-    assert main(["train", "rl2", "bandit-10x3", *SMALL, "--run-dir", str(other)]) == 0
-    capsys.readouterr()
-    message = refusal(["compare", str(run), str(other)], capsys)
-    assert "different families and have no tasks in common: bandit-10x3, bandit-10x5" in message
-    message = refusal(["compare", str(run), str(run), "--split", "trian"], capsys)
-    assert "unknown split of 'bandit-10x5': 'trian'; did you mean 'train'?" in message
-    (run / "evaluation" / "held_out.json").write_text("{")
-    assert "held_out.json' is not a report" in refusal(["compare", str(run)], capsys)
-    assert not Path("comparison.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"returns": ...}, "'returns' must be a list of rows, it is missing"),
-        ({"returns": [[1, 2], [3]]}, "'returns' must be rows of equally many numbers"),
-        ({"returns": [["1"] * 10] * 8}, "'returns' must be rows of equally many numbers"),
-        ({"returns": [[float("nan")] * 10] * 8}, "'returns' must be finite numbers"),
-        ({"returns": [[1.0] * 10] * 7}, "one value for each row of returns"),
-        ({"lengths": [[1] * 9] * 8}, "'lengths' must be integers of at least 1, as 'returns'"),
-        ({"lengths": 0}, "'lengths' must be a list of rows, or an integer of at least 1, got 0"),
-        ({"statistic": "median"}, "'statistic' must be 'iqm' or 'mean', got 'median'"),
-        ({"agent": 7}, "'agent' must be a printable string, got 7"),
-        ({"seed": None}, "'seed' must be an integer of at least 0, got None"),
-        ({"notes": "a note"}, "'notes' must be a list of strings, got 'a note'"),
-        ({"episodes_per_adaptation": 3}, "'episodes_per_adaptation' must divide the number"),
-        ({"tasks": {"family": "x"}}, "'tasks.parameters' must be an object of lists"),
-        ({"tasks": {"family": "x", "parameters": {"a": 1}}}, "must be an object of lists, got"),
-        ({"tasks": {"family": "x", "parameters": {"a": [{}] * 8}}}, "one value for each row"),
-    ],
-)
-def test_a_damaged_report(run, change, message, capsys):
-    path = run / "evaluation" / "held_out.json"
-    data = {**json.loads(path.read_text()), **change}
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not ...}))
-    shown = refusal(["compare", str(run)], capsys)
-    assert "held_out.json' is not a report: " in shown
-    assert message in shown
-
-
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["list", "--colour"]])
-def test_the_parser_refuses(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err
 
 
 def test_values_of_set_are_json_and_bare_words_are_strings():
@@ -579,19 +293,6 @@ def test_values_of_set_are_json_and_bare_words_are_strings():
     }
 
 
-def test_help_names_every_command(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    shown = capsys.readouterr().out
-    for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
-        assert re.search(rf"^\W*{command}\b", shown, re.M), command
-
-
-def test_nobody_who_reads_is_no_error():
-    """As in ``metarl study | head -1``."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "metarl", "study"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+def test_the_console_script_is_this():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="metarl")
+    assert script.load() is main

@@ -1,101 +1,18 @@
-"""RL²: what the agent sees, what it is trained on, and that it learns to explore."""
+"""RL²: what the agent sees, what it is trained on, and how its updates are made."""
 
-import itertools
 import math
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from toys import BOX, StrollVectorEnv, risk, spaces, strolls
+from toys import risk, strolls
+from witness import NORMAL, SMALL, SPACES, Witness
 
-import metarl.agents.rl2.agent
-from metarl import TaskDistribution, envs, evaluate, rollout
+from metarl import evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2.memory import GRU, Episodic
-from metarl.agents.rl2.update import PPO, make_batch, ppo_update, trial_values
-
-SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
-NETWORKS = {
-    "gru": {},
-    "lstm": {"memory": "lstm"},
-    "separate": {"separate_critic": True, "encoder": [5]},
-    "lstm-separate": {"memory": "lstm", "separate_critic": True},
-    "episodic": {"memory": "episodic"},
-    "episodic-pairs": {"memory": "episodic", "recall_encoder": [5]},
-}
-SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
-NORMAL = {"normalize_observation": True, "normalize_reward": True}
-
-
-class Spy(StrollVectorEnv):
-    """Writes down all that happens in it."""
-
-    def set_tasks(self, tasks):
-        super().set_tasks(tasks)
-        self.trials = [*getattr(self, "trials", []), []]
-        self.tasks_of_trials = [*getattr(self, "tasks_of_trials", []), list(tasks)]
-
-    def reset(self, **kwargs):
-        self._present, info = super().reset(**kwargs)
-        return self._present, info
-
-    def step(self, actions, active=None):
-        result = super().step(actions, active)
-        observations, rewards, terminated, truncated, _ = result
-        active = np.ones(self.num_envs, bool) if active is None else active.copy()
-        self.trials[-1].append(
-            (self._present.copy(), actions.copy(), rewards, terminated | truncated, active)
-        )
-        self._present = np.where(active[:, None], observations, self._present)
-        return result
-
-
-class Witness:
-    """An agent in training, with what its environments did and what it learned from.
-
-    For each iteration there are the ``trials`` that the environments went through, what was
-    ``recorded`` of them, the ``batches`` made of that, and the critic's ``values`` in them.
-    """
-
-    def __init__(self, space="box", policy_kwargs=None, num_iterations=1, **options):
-        self.env = None
-        family = strolls(SPACES[space])
-
-        def factory(num_envs):
-            self.env = Spy(num_envs, SPACES[space])
-            return self.env
-
-        family = TaskDistribution(
-            "strolls", family.parameters, factory, episodes_per_trial=family.episodes_per_trial
-        )
-        network = {"hidden_size": 8, **(policy_kwargs or {})}
-        self.agent = RL2(family, seed=3, policy_kwargs=network, **{**SMALL, **options})
-        self.recorded, self.batches, self.values, self.checks = [], [], [], []
-        self.num_iterations = num_iterations
-
-    def learn(self):
-        def stop(locals_, globals_):
-            return self.agent.iteration < self.num_iterations
-
-        with patch.object(metarl.agents.rl2.agent, "make_batch", self._make_batch):
-            self.agent.learn(10**9, callback=stop)
-        self.trials = self.env.trials[: self.num_iterations]
-        return self
-
-    def _make_batch(self, network, trials, *arguments):
-        batch, explained_variance = make_batch(network, trials, *arguments)
-        self.recorded.append(trials)
-        self.batches.append(batch)
-        self.values.append(trial_values(network, batch.rows, batch.pixels) * batch.value_scale)
-        for check in self.checks:
-            check(batch)
-        return batch, explained_variance
-
-    def steps(self, iteration, part):
-        return np.stack([step[part] for step in self.trials[iteration]])
-
+from metarl.agents.rl2.memory import GRU
+from metarl.agents.rl2.update import PPO, ppo_update, trial_values
 
 # What the agent sees.
 
@@ -129,88 +46,6 @@ def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
     assert ends == 6 * 2  # of three episodes in each trial two are followed by another
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_memory_begins_at_zero_and_outlives_episodes(network):
-    witness = Witness(policy_kwargs=NETWORKS[network], num_iterations=2)
-    calls = []
-    witness.agent.network.actor.register_forward_hook(
-        lambda _, given, result: calls.append((given[0].shape, given[1].clone(), result[1].clone()))
-    )
-    witness.learn()
-    acting = [call for call in calls if call[0][0] == 1]
-    for trial in witness.trials:
-        during, acting = acting[: len(trial)], acting[len(trial) :]
-        assert (during[0][1] == 0).all()
-        for (_, _, after), (_, before, _) in itertools.pairwise(during):
-            assert torch.equal(after, before)
-            assert (before != 0).any()
-    learning = [call for call in calls if call[0][0] > 1]
-    assert len(learning) >= 2 * 2 * 2
-    assert all((memory == 0).all() for _, memory, _ in learning)
-
-
-@pytest.mark.parametrize("recall_encoder", [(), (6,)])
-def test_episodic_memory_recalls_what_followed_the_like(monkeypatch, recall_encoder):
-    monkeypatch.setattr(Episodic, "CAPACITY", 6)
-    torch.manual_seed(0)
-    memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
-    inputs = torch.randn(15, 2, 7)
-    given = []
-    memory.cell.register_forward_pre_hook(lambda _, args: given.append(args[0].detach()))
-    memory(inputs, memory.initial_state(2))
-    recalled = given[0][..., 7:]
-    assert (recalled[0] == 0).all()  # at the start there is nothing to recall
-    for n in range(2):
-        keys = memory.key(inputs[:, n])
-        keys = keys / keys.norm(dim=1, keepdim=True)
-        rows = inputs[:, n, :3]
-        if recall_encoder:
-            first = memory.recall_encoder[0]
-            rows = torch.tanh(rows @ first.weight.T + first.bias)
-        values = memory.value(rows)
-        for t in range(1, 15):
-            weights, parts = [], []
-            for s in range(max(0, t - 6), t):  # the step s, and the row that came after it
-                weights.append(torch.exp(8.0 * (keys[s] @ keys[t] - 0.5)))
-                parts.append(values[s + 1])
-            expected = sum(w * v for w, v in zip(weights, parts)) / (1.0 + sum(weights))
-            assert torch.allclose(recalled[t, n], expected, atol=1e-5)
-
-
-def test_pairs_are_told_apart_only_after_a_recall_encoder():
-    # In the same state two actions were taken, and one of them paid: which? The rows after them,
-    # (action 0, action 1, reward), have the same mean either way.
-    state = torch.ones(1, 4)
-    stories = [[[1.0, 0, 1], [0, 1.0, 0]], [[1.0, 0, 0], [0, 1.0, 1]]]
-    for recall_encoder, told_apart in [((), False), ((6,), True)]:
-        memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
-        with torch.no_grad():
-            memory.key.weight[:, :3] = 0.0  # the state alone is compared
-        given = []
-        memory.cell.register_forward_pre_hook(lambda _, args, given=given: given.append(args[0]))
-        for story in stories:
-            rows = torch.tensor([[0.0, 0, 0], *story]).unsqueeze(1)
-            inputs = torch.cat([rows, state.expand(3, 1, 4)], dim=-1)
-            memory(inputs, memory.initial_state(1))
-        one, other = (parts[2, 0, 7:] for parts in given)
-        assert bool((one - other).abs().max() > 1e-3) == told_apart
-
-
-def test_episodic_memory_goes_on_from_any_state():
-    memory = Episodic(3, 4, 5, (8,), torch.Generator().manual_seed(0))
-    inputs = torch.randn(9, 2, 7, generator=torch.Generator().manual_seed(1))
-    whole, end = memory(inputs, memory.initial_state(2))
-    state, parts = memory.initial_state(2), []
-    for piece in inputs.split([1, 3, 1, 4]):
-        features, state = memory(piece, state)
-        parts.append(features)
-    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
-    assert torch.allclose(state, end, atol=1e-6)
-    # A state of zeros, of any size, is the start of a trial.
-    fresh, _ = memory(inputs, torch.zeros_like(end))
-    assert torch.allclose(fresh, whole, atol=1e-6)
-
-
 def test_without_a_discount_the_critic_predicts_the_next_reward():
     witness = Witness(gamma=0.0).learn()
     (batch,), (trials,) = witness.batches, witness.recorded
@@ -241,30 +76,6 @@ def test_episodes_of_the_data_are_of_unequal_lengths():
 
 
 # What it is trained on.
-
-
-@pytest.mark.parametrize("options", [{}, NORMAL])
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, options):
-    witness = Witness(space, NETWORKS[network], num_iterations=2, **options)
-    seen = []
-
-    def check(batch):
-        real = batch.mask.bool()
-        with torch.no_grad():
-            distribution, values = witness.agent.network(batch.rows, batch.pixels)
-        log_probs = distribution.log_prob(batch.actions)
-        torch.testing.assert_close(log_probs[real], batch.log_probs[real], atol=1e-5, rtol=0.0)
-        values = values * batch.value_scale
-        expected = witness.values[-1]
-        torch.testing.assert_close(values[real], expected[real], atol=1e-5, rtol=0.0)
-        seen.append(len(real))
-
-    witness.checks.append(check)
-    witness.learn()
-    assert len(seen) == 2  # the second iteration normalises by the moments of the first
-    assert min(seen) > 10
 
 
 def trial_advantages(rewards, values, gamma, gae_lambda):
@@ -496,29 +307,3 @@ def test_gradient_is_scaled_down_to_its_largest_norm():
     # Adam's first moment after one step is a tenth of the gradient.
     norm = math.sqrt(sum(float((10 * slot["exp_avg"]).square().sum()) for slot in state))
     assert norm == pytest.approx(1e-3, rel=1e-3)
-
-
-@pytest.mark.parametrize("memory", ["gru", "lstm", "episodic"])
-def test_a_head_sees_the_present_input_beside_the_memory(memory):
-    tasks = envs.bandit(10, 5)
-    kwargs = {"hidden_size": 8, "memory": memory, "head": [16], "separate_critic": True}
-    agent = RL2(tasks, seed=0, policy_kwargs=kwargs)
-    network = agent._modules["network"]
-    rows = torch.randn(6, 3, agent.trial_input.size)
-    pixels = torch.zeros(6, 3, 0, dtype=torch.uint8)
-    state, outputs = network.initial_state(3), []
-    for step in rows:  # acting step by step equals whole trials
-        out, state = network.act(step[None], pixels[:1], state)
-        outputs.append(out[0])
-    distribution, values = network(rows, pixels)
-    acted = network.distribution(torch.stack(outputs))
-    torch.testing.assert_close(acted.logits, distribution.logits)
-    assert values.shape == (6, 3)
-    # The last layer takes no memory but what the head makes of it: without a head's memory weights
-    # the policy still follows the input.
-    with torch.no_grad():
-        network.policy_layers[0].weight[:, :8] = 0.0
-        network.policy.weight.normal_()
-        one, _ = network.act(rows[:1], pixels[:1], network.initial_state(3))
-        other, _ = network.act(rows[1:2], pixels[:1], network.initial_state(3))
-    assert (one - other).abs().max() > 0.01

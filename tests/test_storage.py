@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import SMALL, edit, refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli import SMALL, edit, refusal
 
 from metarl.agents import RL2, MetaAgent
 from metarl.agents.presets import find_preset

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli import SMALL, edit, refusal
+from command_line import SMALL, edit, refusal
 
 from metarl import Report
 from metarl.agents.presets import find_preset
