@@ -14,6 +14,7 @@ from metarl.agents.bandit_learners import (
 )
 from metarl.agents.base import MetaAgent
 from metarl.agents.baselines import RandomActions
+from metarl.agents.callbacks import HeldOutCallback
 from metarl.agents.goal_seekers import GridSearch, KnownGoal
 from metarl.agents.maml import MAML
 from metarl.agents.mdp_learners import (
@@ -38,6 +39,7 @@ __all__ = [
     "RL2",
     "FineTune",
     "FromScratch",
+    "HeldOutCallback",
     "MetaAgent",
     "MultiTask",
     "SB3Agent",

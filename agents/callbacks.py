@@ -1,14 +1,19 @@
-"""Callbacks of training: whatever ``learn`` takes, and the progress bar."""
+"""Callbacks of training: whatever ``learn`` takes, held-out tasks, and the progress bar."""
 
+import math
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 
-from metarl.errors import check_types
+from metarl.errors import check_at_least, check_names, check_types
+from metarl.evaluation import evaluate
+from metarl.report import Report
 
 MaybeCallback: TypeAlias = (
     BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
@@ -29,6 +34,96 @@ def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
         is_object = isinstance(callback, BaseCallback)
         callbacks = [callback if is_object else ConvertCallback(callback)]  # type: ignore[list-item, arg-type]
     return CallbackList([*callbacks, ProgressBar()] if progress_bar else callbacks)
+
+
+class HeldOutCallback(BaseCallback):
+    """Evaluates the agent on held-out tasks now and then, and logs how it adapts to them.
+
+    What :class:`~stable_baselines3.common.callbacks.EvalCallback` is to one environment. The log
+    gets ``held_out/return_first_episode``, ``held_out/return_last_episode`` and, where environments
+    tell of success, ``held_out/success_first_episode`` and ``..._last_episode``: beside the returns
+    of the training tasks, which the same parameters have earned. Training is not touched: with and
+    without this callback it ends in the same bits.
+
+    ::
+
+        agent.learn(1_000_000, HeldOutCallback(every=20, num_tasks=40, best_path="best"))
+
+    Args:
+        every: How many iterations there are between two evaluations; the first is of the untrained
+            agent.
+        split: The split to draw tasks from.
+        num_tasks: How many tasks, the same each time.
+        num_episodes: Adaptation episodes of each task; None takes the family's, but a round before
+            and one after a step of an agent that adapts by rounds, as MAML.
+        seed: The seed of tasks, episodes and actions. Take another for what you report of an agent
+            that was chosen by these tasks.
+        best_path: Where to save the agent whenever its last episodes are the best so far, or None.
+
+    Attributes:
+        report: The newest report.
+        best: The best mean return of the last episodes.
+
+    Raises:
+        TypeError: If a number is no integer, or ``best_path`` no path.
+        ValueError: If a number is below 1, or at the start of training if there is no such split.
+    """
+
+    def __init__(
+        self,
+        every: int = 10,
+        *,
+        split: str = "held_out",
+        num_tasks: int = 40,
+        num_episodes: int | None = None,
+        seed: int = 0,
+        best_path: str | Path | None = None,
+    ):
+        super().__init__()
+        given = {} if num_episodes is None else {"num_episodes": num_episodes}
+        check_at_least(1, every=every, num_tasks=num_tasks, **given)
+        kinds = (str, os.PathLike, type(None))
+        check_types(kinds, "a path or None", best_path=best_path)
+        self.every = every
+        self.best_path = best_path
+        self.report: Report | None = None
+        self.best = -math.inf
+        self.split, self.num_tasks, self.num_episodes = split, num_tasks, num_episodes
+        self.seed = seed
+
+    def _init_callback(self) -> None:
+        tasks = self.model.tasks  # type: ignore[attr-defined]
+        check_names([self.split], tasks.splits, f"split of {tasks.name!r}:")
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:  # before the update: as the agent was that collected
+        agent: Any = self.model
+        if agent.iteration % self.every:
+            return
+        num_episodes, per_round = self.num_episodes, agent.episodes_per_adaptation
+        if num_episodes is None and per_round > 1:
+            num_episodes = 2 * per_round
+        self.report = report = evaluate(
+            agent,
+            agent.tasks,
+            split=self.split,
+            num_tasks=self.num_tasks,
+            num_episodes=num_episodes,
+            seed=self.seed,
+        )
+        rounds = report.groups(report.num_episodes)
+        for name, (start, stop) in (("first", rounds[0]), ("last", rounds[-1])):
+            last = float(report.returns[:, start:stop].mean())
+            self.logger.record(f"held_out/return_{name}_episode", last)
+            if report.successes is not None:
+                share = float(report.successes[:, start:stop].mean())
+                self.logger.record(f"held_out/success_{name}_episode", share)
+        if last > self.best:
+            self.best = last
+            if self.best_path is not None:
+                agent.save(self.best_path)
 
 
 class ProgressBar(BaseCallback):

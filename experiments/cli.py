@@ -55,6 +55,7 @@ def train_command(
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
     num_workers: int = 0,
+    eval_every: int = 0,
     processes: int = 1,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
@@ -72,10 +73,12 @@ def train_command(
             parameters).
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
+        eval_every: Iterations between two evaluations on held-out tasks during training, for
+            TensorBoard and progress.csv (default: none, but the one at the end).
         processes: How many processes of this machine train together, each a share of the trials or
             tasks; over several machines with torchrun.
     """
-    check_at_least(0, num_workers=num_workers)
+    check_at_least(0, num_workers=num_workers, eval_every=eval_every)
     check_at_least(1, processes=processes)
     check_at_most(MAX_PROCESSES, processes=processes)
     check_at_most(MAX_WORKERS, num_workers=num_workers)
@@ -96,6 +99,7 @@ def train_command(
             overrides=overrides,
             start=start,
             num_workers=num_workers,
+            eval_every=eval_every,
             command=shlex.join(["metarl", *sys.argv[1:]]),
             ranks=ranks,
         )
@@ -253,6 +257,7 @@ def report_command(
     splits: Splits = ["held_out"],  # noqa: B006  (tyro reads the default)
     output: Path = Path("report.html"),
     pictures: bool = True,
+    results: Path | None = None,
     trust: Trust = None,
 ) -> None:
     """Write one HTML page that shows how runs, or the learners of a study, adapt.
@@ -262,9 +267,12 @@ def report_command(
         splits: The splits of the family that runs are judged on; may be repeated.
         output: The page.
         pictures: Show how a run's first and last episode in a task end, where that can be drawn.
+        results: The folder of the study's results, where it ran with --results.
         trust: The module of the runs' family, which may be imported (default: those named before).
     """
-    reporting.report(names, splits=splits, output=output, pictures=pictures, trust=trust)
+    reporting.report(
+        names, splits=splits, output=output, pictures=pictures, results=results, trust=trust
+    )
 
 
 _LONGEST = 1000  # characters of an error

@@ -58,6 +58,7 @@ def train(
     overrides: Sequence[str] = (),
     start: Path | None = None,
     num_workers: int = 0,
+    eval_every: int = 0,
     command: str = "",
     ranks: Ranks = ALONE,
 ) -> list[Report]:
@@ -74,6 +75,7 @@ def train(
         start: A saved agent to start from, instead of random parameters.
         num_workers: In how many worker processes environments are stepped; 0 is in this one. The
             run is the same, bit for bit.
+        eval_every: How many iterations there are between two evaluations for the log; 0 is none.
         command: The command line, for the record.
         ranks: The processes that train the agent together. All call this with the same arguments;
             those that do not lead follow, and return nothing.
@@ -135,6 +137,7 @@ def train(
             },
             **({} if start is None else {"start": str(start)}),
             **({"num_workers": num_workers} if num_workers else {}),
+            **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),
             "command": command,
         },

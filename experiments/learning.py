@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from metarl import evaluate
-from metarl.agents import MetaAgent
+from metarl.agents import HeldOutCallback, MetaAgent
 from metarl.agents.ranks import ALONE, RankError, Ranks
 from metarl.errors import DivergedError, StorageError
 from metarl.experiments.restoring import agent_of
@@ -20,6 +20,8 @@ from metarl.experiments.runs import Run
 from metarl.experiments.terminal import handling, say
 
 CHECKPOINT_SECONDS = 60.0
+HELD_OUT_TASKS = 40
+"""The most tasks of an evaluation during training."""
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -68,10 +70,18 @@ def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
     logger = run.logger(learner.num_timesteps)
     learner.set_logger(logger)
     checkpointer = _Checkpointer(run)
+    callbacks: list[BaseCallback] = [checkpointer]
+    if every := run.config.get("eval_every"):
+        settings = run.config["evaluation"]
+        num_tasks = min(settings["num_tasks"], HELD_OUT_TASKS)
+        # Other tasks than those of the final evaluation: who stops a run by what these show has
+        # not chosen by what is reported.
+        episodes = settings["num_episodes"]
+        callbacks.append(HeldOutCallback(every, num_tasks=num_tasks, num_episodes=episodes, seed=0))
     started = time.monotonic()
     with _stopping(checkpointer), contextlib.closing(logger):
         try:
-            learner.learn(left, callback=checkpointer, reset_num_timesteps=False, progress_bar=True)
+            learner.learn(left, callbacks, reset_num_timesteps=False, progress_bar=True)
         except Exception as error:
             save(run, learner, run.checkpoint)
             saved = f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"

@@ -14,8 +14,7 @@ from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.experiments.studies import STUDIES, find_study
-from metarl.experiments.studies.engine import places_for
-from metarl.experiments.studies.jobs import Places, load_reports
+from metarl.experiments.studies.jobs import Places, load_reports, places_for
 from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import check_trusted
@@ -27,7 +26,13 @@ Ranges = dict[str, tuple[float, float]]
 
 
 def report(
-    names: Sequence[str], *, splits: Sequence[str], output: Path, pictures: bool, trust: str | None
+    names: Sequence[str],
+    *,
+    splits: Sequence[str],
+    output: Path,
+    pictures: bool,
+    results: Path | None = None,
+    trust: str | None,
 ) -> Path:
     """Write the page of some runs, or of a study, and say where it is.
 
@@ -36,6 +41,7 @@ def report(
         splits: The splits that runs are judged on.
         output: The page.
         pictures: Whether to show how a run's first and last episode end, where that can be drawn.
+        results: The folder of a study's results; None takes the one it has by default.
         trust: The module of the runs' family, where it may be imported.
 
     Raises:
@@ -48,7 +54,7 @@ def report(
             f"{study[0]!r} is a study, which has a page of its own: name it alone"
         )
     if study:
-        page = study_page(find_study(study[0]), places_for(1.0, None))
+        page = study_page(find_study(study[0]), places_for(1.0, results))
     else:
         page = runs_page([open_run(name) for name in names], splits, pictures, trust)
     write_page(output, page)
@@ -97,7 +103,7 @@ def study_page(study: Study, places: Places) -> Page:
     if not results:
         raise InvalidValueError(
             f"{study.name!r} has no results in {str(places.results / study.name)!r}; run it first, "
-            f"with: metarl study {study.name}"
+            f"with: {study.command}"
         )
     return Page(
         title=study.name,

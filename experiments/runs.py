@@ -47,6 +47,7 @@ _CONFIG = {  # what config.json must have for a run to be evaluated and resumed
 _OPTIONAL = {
     "start": STRING,
     "num_workers": integer(1, MAX_WORKERS),
+    "eval_every": COUNT,
     "processes": integer(2, MAX_PROCESSES),
 }
 

@@ -12,8 +12,8 @@ from test_study_engine import records
 
 from metarl.experiments import cli
 from metarl.experiments.studies import find_study, on_ray
-from metarl.experiments.studies.engine import Engine, places_for
-from metarl.experiments.studies.jobs import jobs_of, perform
+from metarl.experiments.studies.engine import Engine
+from metarl.experiments.studies.jobs import jobs_of, perform, places_for
 
 STUDY = """
 from metarl.experiments.studies.study import Judging, Learner, Study

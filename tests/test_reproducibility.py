@@ -146,12 +146,13 @@ TRAIN = {
         *("--set", "trials_per_iteration=8", "--set", "trials_per_minibatch=4"),
         *("--set", "n_epochs=1", "--set", "first_episodes_per_trial=5"),
         *("--set", "normalize_reward=true", "--set", 'policy_kwargs={"hidden_size": 8}'),
+        *("--eval-every", "2"),
     ],
     "maml": [
         *("train", "maml", "navigation-2d", "--threads", "1", "--total-timesteps", "4500"),
         *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
         *("--set", "outer=ppo", "--set", "learn_inner_lr=per_parameter"),
-        *("--set", 'policy_kwargs={"hidden_sizes": [8]}'),
+        *("--set", 'policy_kwargs={"hidden_sizes": [8]}', "--eval-every", "3"),
     ],
 }
 ITERATIONS = {"rl2": 9, "maml": 6}
@@ -233,6 +234,7 @@ def test_tensorboard_shows_every_step_once_and_the_adaptation_curve(whole):
     shown, images = scalars(whole)
     total = [int(row["time/total_timesteps"]) for row in rows_of(whole / "progress.csv")]
     assert [step for step, _ in shown["rollout/return_last_episode"]] == total
+    assert [step for step, _ in shown["held_out/return_last_episode"]] == total[::2]
     assert [step for step, _ in shown["held_out/return_by_episode"]] == list(range(1, 11))
     returns = json.loads((whole / "evaluation" / "held_out.json").read_text())["returns"]
     np.testing.assert_allclose(

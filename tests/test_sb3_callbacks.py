@@ -5,10 +5,11 @@ import pytest
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import aim
 
-from metarl import Task, TaskEnv, TrialEnv, rollout
-from metarl.agents import MAML, RL2, MultiTask, TaskVecEnv
+from metarl import Task, TaskEnv, TrialEnv, evaluate, rollout
+from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask, TaskVecEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 
@@ -201,3 +202,55 @@ def test_an_environment_of_the_other_kind_is_refused_with_the_reason(kind):
     expected = "as TrialEnv gives them" if kind is RL2 else "without a memory .* as TaskEnv gives"
     with pytest.raises(ValueError, match=expected):
         evaluate_policy(small(kind), Monitor(other), 1)
+
+
+@every_agent
+def test_held_out_tasks_are_judged_while_training_and_change_nothing(kind, tmp_path):
+    agent, alone = small(kind, tensorboard_log=str(tmp_path / "log")), small(kind)
+    judged = []
+
+    class Judge(callbacks.BaseCallback):
+        """Judges the agent at the same moments by itself."""
+
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            rounds = 2 * agent.episodes_per_adaptation if kind is MAML else None
+            judged.append(evaluate(agent, agent.tasks, num_tasks=6, num_episodes=rounds, seed=3))
+
+    held_out = HeldOutCallback(2, num_tasks=6, seed=3, best_path=tmp_path / "best")
+    agent.learn(5 * iteration_steps(kind), [held_out, Judge()])
+    alone.learn(5 * iteration_steps(kind))
+    for one, other in zip(agent._tensors().values(), alone._tensors().values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # At iterations 0, 2 and 4 of 5, with the parameters that collected.
+    np.testing.assert_array_equal(held_out.report.returns, judged[4].returns)
+    events = EventAccumulator(str(next((tmp_path / "log").iterdir()))).Reload()
+    curves = [report.groups(report.num_episodes) for report in judged]
+    for name, end in (("first", 0), ("last", -1)):
+        logged = events.Scalars(f"held_out/return_{name}_episode")
+        assert [event.step for event in logged] == [n * iteration_steps(kind) for n in (1, 3, 5)]
+        means = [
+            report.returns[:, slice(*rounds[end])].mean() for report, rounds in zip(judged, curves)
+        ]
+        np.testing.assert_allclose([event.value for event in logged], means[::2], rtol=1e-6)
+    assert held_out.best == max(means[::2])
+    best = kind.load(tmp_path / "best", aim())
+    assert means[best.iteration] == held_out.best
+
+
+def test_what_a_held_out_callback_refuses():
+    for options, message in (
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"num_tasks": 0}, "num_tasks must be at least 1, got 0"),
+        ({"num_episodes": 0}, "num_episodes must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            HeldOutCallback(**options)
+    with pytest.raises(TypeError, match="best_path must be a path or None, got 3"):
+        HeldOutCallback(best_path=3)
+    agent = small(RL2)
+    with pytest.raises(ValueError, match="unknown split of 'aim': 'uphill'"):
+        agent.learn(1, HeldOutCallback(split="uphill"))
+    assert agent.num_timesteps == 0

@@ -19,8 +19,8 @@ from metarl.agents.baselines import RandomActions
 from metarl.agents.sb3.fine_tune import FineTune
 from metarl.experiments import cli
 from metarl.experiments.studies import STUDIES, find_study
-from metarl.experiments.studies.engine import Engine, places_for
-from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.engine import Engine
+from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform, places_for
 from metarl.experiments.studies.results import figure_over_learners, write_results
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import locked

@@ -6,6 +6,7 @@ and ``results.py`` shows what came out.
 """
 
 import importlib
+from dataclasses import replace
 
 from metarl.envs.loading import load_attribute
 from metarl.errors import InvalidTypeError, check_names
@@ -36,7 +37,7 @@ def find_study(name: str) -> Study:
         study = importlib.import_module(f"{__name__}.{STUDIES[name]}").STUDY
     if not isinstance(study, Study):
         raise InvalidTypeError(f"{name!r} must be a Study, got {study!r:.50}")
-    return study
+    return replace(study, source=name)
 
 
 def list_studies() -> str:

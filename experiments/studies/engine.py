@@ -7,7 +7,6 @@ moment, and two engines on one study do nothing twice.
 import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -22,7 +21,16 @@ import tyro
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.experiments.learning import Interrupted
 from metarl.experiments.studies import find_study
-from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, TrainingJob, jobs_of, perform
+from metarl.experiments.studies.jobs import (
+    ELSEWHERE,
+    Job,
+    Places,
+    TrainingJob,
+    command_to_continue,
+    jobs_of,
+    perform,
+    places_for,
+)
 from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import handling, say
 from metarl.tables import plain_table
@@ -101,6 +109,7 @@ class Engine:
             ValueError: If jobs have failed; the others were done.
         """
         said = 0.0
+        command = command_to_continue(self.study, self.places)
         with handling(_interrupt, "SIGTERM", "SIGHUP"):
             try:
                 while self._step():
@@ -110,14 +119,12 @@ class Engine:
                     time.sleep(0.5)
             except KeyboardInterrupt:
                 self._stop()
-                raise Interrupted(
-                    f"interrupted; continue with: metarl study {shlex.quote(self.name)}"
-                ) from None
+                raise Interrupted(f"interrupted; continue with: {command}") from None
         if self._failed:
             logs = ", ".join(f"{key} ({path})" for key, path in self._failed.items())
             raise InvalidValueError(
                 f"{len(self._failed)} jobs failed, and those that need them wait: {logs}; once "
-                f"that is mended, continue with: metarl study {shlex.quote(self.name)}"
+                f"that is mended, continue with: {command}"
             )
 
     def _step(self) -> bool:
@@ -322,16 +329,6 @@ def _cluster(engine: Engine, address: str | None, processes: int | None) -> Iter
     engine.start, engine.processes = cluster.start, processes or cluster.num_cores
     with contextlib.closing(cluster):
         yield
-
-
-def places_for(budget: float, results: Path | None) -> Places:
-    """Return where a study with that budget reads and writes."""
-    work = Path("runs/studies")
-    if budget < 1.0:
-        work /= f"budget-{budget:g}"
-    elif results is None:
-        return Places(Path("experiments/results"), work, pages=Path("docs/results"))
-    return Places(results or work, work, pages=results or work)
 
 
 def _work(

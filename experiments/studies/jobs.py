@@ -55,6 +55,26 @@ class Places:
         return self.trained / f"{training.name}.safetensors"
 
 
+def places_for(budget: float, results: Path | None) -> Places:
+    """Return where a study with that budget reads and writes."""
+    work = Path("runs/studies")
+    if budget < 1.0:
+        work /= f"budget-{budget:g}"
+    elif results is None:
+        return Places(Path("experiments/results"), work, pages=Path("docs/results"))
+    return Places(results or work, work, pages=results or work)
+
+
+def command_to_continue(study: Study, places: Places) -> str:
+    """Return what to type to go on with a study in its places."""
+    options = []
+    if study.budget < 1.0:
+        options += ["--budget", f"{study.budget:g}"]
+    if places != places_for(study.budget, None):
+        options += ["--results", str(places.results)]
+    return shlex.join([*shlex.split(study.command), *options])
+
+
 class _Job(ABC):
     """What both kinds of jobs have."""
 
@@ -246,7 +266,7 @@ class JudgingJob(_Job):
         )
         training = self.learner.training(self.seed, self.study)
         record = {
-            "command": f"metarl study {self.study.name}",
+            "command": self.study.command,
             "learner": self.learner.label,
             "seed": self.seed,
             "training": None if training is None else training.name,

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from metarl import Report, envs
 from metarl.experiments.overrides import has_earlier_preset
-from metarl.experiments.studies.jobs import JudgingJob, Places, command_of, jobs_of, load_reports
+from metarl.experiments.studies.jobs import (
+    JudgingJob,
+    Places,
+    command_of,
+    command_to_continue,
+    jobs_of,
+    load_reports,
+)
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import atomic_write
 from metarl.parameters import Uniform
@@ -56,6 +63,7 @@ def write_results(study: Study, places: Places) -> list[Path]:
 
 def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     trainings, outdated = [], False
+    command = command_to_continue(study, places)
     jobs = jobs_of(study, places)
     judgings = [job for job in jobs if isinstance(job, JudgingJob)]
     used = {other.key for job in judgings if job.done for other in job.needs}
@@ -104,10 +112,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "",
             "## Commands",
             "",
-            f"`metarl study {study.name}` runs what is missing and writes this page; "
-            f"`metarl study {study.name} --dry-run` says what it would cost. The raw returns are "
-            f"in `experiments/results/{study.name}/`, the trained agents in "
-            "`experiments/results/runs/`. The trainings, on one core each:",
+            f"`{command}` runs what is missing and writes this page; `{command} --dry-run` says "
+            f"what it would cost. The raw returns are in `{places.results / study.name}/`, the "
+            f"trained agents in `{places.trained}/`. The trainings, on one core each:",
             "",
             "| command | env steps | time | commit |",
             "|---|---|---|---|",

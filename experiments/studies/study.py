@@ -1,6 +1,7 @@
 """Studies as data: who is trained on what, on which tasks all are judged, what is asked."""
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -165,6 +166,8 @@ class Study:
         axis: What the learners differ in, where that is a number, which their labels begin with:
             the axis of one more figure.
         budget: A factor on all env steps of training, for a rehearsal.
+        source: What leads to it on the command line, as ``find_study`` was told: its name, or
+            ``module:attribute``.
     """
 
     name: str
@@ -177,6 +180,12 @@ class Study:
     caveats: Sequence[str] = ()
     axis: str = ""
     budget: float = 1.0
+    source: str = ""
+
+    @property
+    def command(self) -> str:
+        """What to type to run it."""
+        return f"metarl study {shlex.quote(self.source or self.name)}"
 
     def scaled(self, budget: float) -> "Study":
         """Return the same study with that share of its training."""

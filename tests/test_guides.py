@@ -1,0 +1,110 @@
+"""The guides: their scripts run as written, and their tables say what is logged."""
+
+import re
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask
+from metarl.envs import navigation_2d
+from metarl.experiments.studies import find_study
+from metarl.experiments.studies.jobs import JudgingJob, jobs_of, perform, places_for
+from metarl.experiments.studies.results import write_results
+
+DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
+
+
+def example(name, page):
+    text = page.read_text()
+    match = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    for module in ("my_study", "my_tasks"):  # other tests have modules of these names
+        sys.modules.pop(module, None)
+
+
+def test_the_training_script(tmp_path):
+    (tmp_path / "script.py").write_text(example("script.py", DOCS / "training.md"))
+    shown = runpy.run_path("script.py")
+    assert shown["report"].returns.shape == (400, 10)
+    assert shown["best"].iteration % 5 == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        *("tensorboard", "best.safetensors", "final.safetensors", "report")
+    }
+
+
+def test_a_study_of_ones_own(tmp_path):
+    (tmp_path / "my_tasks.py").write_text(example("my_tasks.py", README))
+    (tmp_path / "my_study.py").write_text(example("my_study.py", DOCS / "studies.md"))
+    declared = find_study("my_study:study")
+    small = replace(
+        declared,
+        seeds=(0,),
+        total_timesteps=1,
+        judgings=[replace(each, num_tasks=1, num_episodes=20) for each in declared.judgings],
+    )
+    places = places_for(1.0, tmp_path / "results")
+    jobs = jobs_of(small, places)
+    assert all(map(perform, jobs))
+    judged = {job.learner.label for job in jobs if isinstance(job, JudgingJob)}
+    assert judged == {learner.label for learner in declared.learners["new-poles"]}
+    page = write_results(small, places)[0]
+    assert page == tmp_path / "results" / "poles.md"
+    command = f"metarl study my_study:study --results {tmp_path / 'results'}"
+    assert f"`{command}` runs what is missing" in page.read_text()
+
+
+class Keys(KVWriter):
+    """Gathers what is logged."""
+
+    def __init__(self):
+        self.names = set()
+
+    def write(self, key_values, key_excluded, step=0):
+        self.names |= set(key_values)
+
+    def close(self):
+        pass
+
+
+def logged(agent):
+    keys = Keys()
+    agent.set_logger(Logger(None, [keys]))
+    agent.learn(1, HeldOutCallback(num_tasks=1))
+    return keys.names
+
+
+def test_all_that_is_logged_is_explained_and_nothing_else():
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (DOCS / "training.md").read_text(), re.M)
+    explained = [
+        (tag.replace("_K", r"_\d+").replace("NAME", r"\w+"), agents)
+        for tags, agents in rows
+        for tag in re.findall(r"`(.+?)`", tags)
+    ]
+    family = navigation_2d(horizon=3)
+    small = {"meta_batch_size": 2, "policy_kwargs": {"hidden_sizes": (4,)}}
+    found = {
+        "RL²": logged(RL2(family, trials_per_iteration=2, trials_per_minibatch=2)),
+        "MAML": logged(MAML(family, learn_inner_lr="per_parameter", **small))
+        | logged(MAML(family, outer="ppo", **small))
+        | logged(MAML(family, outer="reptile", **small)),
+        "multi-task": logged(MultiTask(family, num_envs=4, n_epochs=1)),
+    }
+    for agent, names in found.items():
+        own = [tag for tag, agents in explained if agents == "all" or agent in agents.split(", ")]
+        assert [name for name in names if not any(re.fullmatch(t, name) for t in own)] == []
+        # Of no success do these environments tell, and a run's last evaluation comes later.
+        elsewhere = ("success", "held_out/return_by_episode", "held_out/curve")
+        expected = [tag for tag in own if not any(part in tag for part in elsewhere)]
+        assert [tag for tag in expected if not any(re.fullmatch(tag, n) for n in names)] == []
