@@ -32,14 +32,18 @@ def parse_overrides(agent_class: type[MetaAgent[Any]], overrides: Sequence[str])
     return values
 
 
+def overrides_in(command: str) -> list[str]:
+    """Return the ``name=value`` pairs of a command line."""
+    return [value for option, value in pairwise(shlex.split(command)) if option == "--set"]
+
+
 def has_earlier_preset(config: Mapping[str, Any]) -> bool:
     """Return whether a run's command would train with other hyperparameters today.
 
     Args:
         config: The run's configuration.
     """
-    words = shlex.split(config["command"])
-    overrides = [value for option, value in pairwise(words) if option == "--set"]
+    overrides = overrides_in(config["command"])
     preset = find_preset(config["agent"], config["tasks"]).hyperparameters
     try:
         today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}

@@ -16,7 +16,7 @@ import tyro
 from metarl import Report
 from metarl.agents.checkpoint import load_checkpoint
 from metarl.errors import InvalidValueError
-from metarl.experiments.overrides import has_earlier_preset
+from metarl.experiments.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.published_table import published_table
 from metarl.experiments.restoring import load_agent
@@ -134,12 +134,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         totals = report.trial_returns
         error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
+        other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
         earlier = ", earlier preset" if has_earlier_preset(config) else ""
         published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
         lines.append(
             f"| {report.family} | {report.agent} | {config['seed']} "
-            f"| {result['env_steps'] / 1e6:.1f}M{start}{earlier} "
+            f"| {result['env_steps'] / 1e6:.1f}M{other}{start}{earlier} "
             f"| {result['training_seconds'] / 60:.1f} min, "
             f"{threads} thread{'s' if threads > 1 else ''} "
             f"| {_interval(*(part[0] for part in parts))} "
