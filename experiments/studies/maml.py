@@ -72,16 +72,16 @@ STUDY = Study(
 Most of it. On `navigation-2d` one step on 40 episodes takes the return from -37.5 and -37.7 (two
 seeds) to -10.0 and -10.3, and three steps to -2.4 and -2.5; published are -40.4, -11.7 and -3.2.
 On `half-cheetah-dir-rllab` one step on 20 episodes takes it from -43 and -19 to 487 and 406,
-where an oracle earns 490; published are 293 after a step, and 443 for the oracle. On `half-
-cheetah-vel-rllab` it goes from -105 to -72 (one seed), and to -62 by three steps; published are
--79 and -61. On directions, steps after the first add nothing, as in the paper. A policy that was
-pretrained on the same tasks, without inner steps, is worse after one step on `navigation-2d` and
-gains far less on robots.
+where an oracle earns 490; published are 293 after a step, and 443 for the oracle. On
+`half-cheetah-vel-rllab` it goes from -105 to -72 (one seed), and to -62 by three steps; published
+are -79 and -61. On directions, steps after the first add nothing, as in the paper. A policy that
+was pretrained on the same tasks, without inner steps, is worse after one step on `navigation-2d`
+and gains far less on robots.
 
 ![Paths in the plane, before and after a step](maml-paths.png)
 
-*`python -m metarl.experiments.figures maml-navigation-2d-seed0`: to goals that it does not see, before
-(dark) and after one step on 20 episodes (light).*""",
+*`python -m metarl.experiments.figures maml-navigation-2d-seed0`: to goals that it does not see,
+before (dark) and after one step on 20 episodes (light).*""",
     caveats=(
         "half-cheetah-dir-rllab and ant-dir-rllab have two tasks, which are those of training, as "
         "in the paper.",
