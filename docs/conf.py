@@ -8,6 +8,7 @@ from metarl import __version__
 
 project = "metarl"
 author = "the metarl authors"
+copyright = f"2026, {author}"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
