@@ -56,25 +56,33 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     A line is the mean over seeds, thin lines are seeds, the band reaches from the least to the
     greatest end of the seeds' intervals over tasks.
     """
-    lines: list[Row] = []
-    seeds: list[Row] = []
+    curves: dict[bool, list[Row]] = {False: [], True: []}
+    seeds: dict[bool, list[Row]] = {False: [], True: []}
     for label, found in by_label(results).items():
-        curves = [each.report.summary(each.report.groups(12)) for each in found]
-        for index, (start, stop) in enumerate(curves[0].groups):
-            centers = [float(curve.center[index]) for curve in curves]
-            lines.append(
-                {
-                    "agent": label,
-                    "episodes": start,
-                    "until": stop,
-                    "return": _round(np.mean(centers)),
-                    "low": _round(min(curve.low[index] for curve in curves)),
-                    "high": _round(max(curve.high[index] for curve in curves)),
-                }
-            )
-            for each, center in zip(found, centers):
-                row = {"agent": label, "seed": each.seed, "episodes": start}
-                seeds.append({**row, "return": _round(center)})
+        summaries = [each.report.summary(each.report.groups(12)) for each in found]
+        lines = [
+            {
+                "agent": label,
+                "episodes": start,
+                "return": _round(np.mean([summary.center[index] for summary in summaries])),
+                "low": _round(min(summary.low[index] for summary in summaries)),
+                "high": _round(max(summary.high[index] for summary in summaries)),
+            }
+            for index, (start, _) in enumerate(summaries[0].groups)
+        ]
+        by_seed = [
+            [
+                {**row, "seed": each.seed, "return": _round(summary.center[index])}
+                for index, row in enumerate(lines)
+            ]
+            for each, summary in zip(found, summaries)
+        ]
+        # What an agent learns from a round of episodes shows after the last of them, in a step.
+        rounds = found[0].report.episodes_per_adaptation > 1
+        for rows, among in [(lines, curves[rounds]), *((rows, seeds[rounds]) for rows in by_seed)]:
+            among += rows
+            if rounds:
+                among.append({**rows[-1], "episodes": summaries[0].groups[-1][1]})
     statistic = STATISTIC_NAMES[results[0].report.statistic]
     x = {
         "field": "episodes",
@@ -84,26 +92,47 @@ def over_episodes(results: Sequence[Result]) -> Spec:
         "axis": {"values": [0, 1, 2, 5, 10, 20, 50, 100, 200, 500], "format": "d"},
     }
     y = _y("return", f"return of the next episode ({statistic})")
-    layers = [
-        {
-            "mark": {"type": "area", "opacity": 0.15, "clip": True},
-            "encoding": {"y": _y("low", None), "y2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 35}},
-            "encoding": {"y": y, "tooltip": _tooltip("agent", "episodes", "return", "low", "high")},
-        },
-    ]
-    if len(seeds) > len(lines):
-        layers.append(
+    several = len(results) > len(by_label(results))
+    layers: list[Spec] = []
+    for rounds, shape in ((False, "linear"), (True, "step-after")):
+        if not curves[rounds]:
+            continue
+        data = {"data": {"values": curves[rounds]}, "transform": [_SHOWN]}
+        layers += [
             {
-                "data": {"values": seeds},
-                "transform": [_SHOWN],
-                "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.7},
-                "encoding": {"y": y, "detail": {"field": "seed"}},
-            }
-        )
-    return _chart(results, lines, x, layers)
+                **data,
+                "mark": {"type": "area", "opacity": 0.15, "clip": True, "interpolate": shape},
+                "encoding": {"y": _y("low", None), "y2": {"field": "high"}},
+            },
+            {
+                **data,
+                "mark": {
+                    "type": "line",
+                    "strokeWidth": 2.5,
+                    "point": {"size": 35},
+                    "interpolate": shape,
+                },
+                "encoding": {
+                    "y": y,
+                    "tooltip": _tooltip("agent", "episodes", "return", "low", "high"),
+                },
+            },
+        ]
+        if several:
+            layers.append(
+                {
+                    "data": {"values": seeds[rounds]},
+                    "transform": [_SHOWN],
+                    "mark": {
+                        "type": "line",
+                        "strokeWidth": 0.8,
+                        "opacity": 0.7,
+                        "interpolate": shape,
+                    },
+                    "encoding": {"y": y, "detail": {"field": "seed"}},
+                }
+            )
+    return _chart(results, [], x, layers)
 
 
 def over_parameter(

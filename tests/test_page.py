@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +176,13 @@ def test_charts_hold_the_numbers_of_the_reports():
     assert [row["episodes"] for row in drawn] == [0, 1, 2, 3]
     np.testing.assert_allclose([row["return"] for row in drawn], curve.center, rtol=1e-4)
     np.testing.assert_allclose([row["low"] for row in drawn], curve.low, rtol=1e-4)
+
+    rounds = replace(results[0].report, episodes_per_adaptation=2)
+    layers = over_episodes([results[1], Result("rounds", 0, rounds, {})])["layer"]
+    assert [layer["mark"]["interpolate"] for layer in layers] == 2 * ["linear"] + 2 * ["step-after"]
+    assert [row["episodes"] for row in layers[3]["data"]["values"]] == [0, 2, 4]  # and its end
+    first, last, end = (row["return"] for row in layers[3]["data"]["values"])
+    assert end == last != first
 
     spec = over_parameter(results, "slope", (-5.0, 5.0))
     assert spec["layer"][0]["data"]["values"] == [{"from": -5.0, "to": 5.0}]

@@ -76,12 +76,7 @@ where an oracle earns 490; published are 293 after a step, and 443 for the oracl
 `half-cheetah-vel-rllab` it goes from -105 to -72 (one seed), and to -62 by three steps; published
 are -79 and -61. On directions, steps after the first add nothing, as in the paper. A policy that
 was pretrained on the same tasks, without inner steps, is worse after one step on `navigation-2d`
-and gains far less on robots.
-
-![Paths in the plane, before and after a step](maml-paths.png)
-
-*`python -m metarl.experiments.figures maml-navigation-2d-seed0`: to goals that it does not see,
-before (dark) and after one step on 20 episodes (light).*""",
+and gains far less on robots.""",
     caveats=(
         "half-cheetah-dir-rllab and ant-dir-rllab have two tasks, which are those of training, as "
         "in the paper.",
