@@ -274,6 +274,9 @@ class RL2(MetaAgent[TrialRecorder]):
     ) -> RL2Adaptation:
         """Return fresh memories for ``num_tasks`` tasks.
 
+        The network has learned to use them for the K episodes of a trial. Far beyond, they may go
+        wrong for good: take fresh ones now and then.
+
         Args:
             num_tasks: How many tasks to act in at once.
             seed: The seed of the actions.
