@@ -213,7 +213,7 @@ class Engine:
             seconds
             for job in self.jobs
             if not isinstance(job, TrainingJob) and job.done
-            if (seconds := json.loads(job.record.read_text()).get("seconds"))
+            if (seconds := json.loads(job.record.read_text()).get("seconds"))  # early ones lack it
         ]
         judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
         seconds = []

@@ -36,7 +36,7 @@ def _learners(family: str) -> list[Learner]:
             variant="unadapted",
             note="trained on all tasks without inner steps; judged with them",
         ),
-        Learner("random", "maml", note="random parameters; judged with inner steps."),
+        Learner("random", "maml", note="random parameters; judged with inner steps"),
         Learner(
             "oracle",
             "maml",
