@@ -109,14 +109,15 @@ to find out with, and are far too few to learn from scratch. On slopes of 12 to 
 which no training had, nobody runs well, not even the oracle (124 and 194 in the last episode;
 RL² 83 and 52).
 
-Where the task is to run along x, up or down (`half-cheetah-angles`, with the rivals and the
-oracle of one seed so far), no gain from experience is common to the seeds. In its first episode
-RL² (two seeds) runs like one policy without a memory: 1360 and 1163 against 1329 on the trained
-slopes, 2077 and 1710 against 1901 on 12 to 20 degrees downhill, 488 and 318 against 328 uphill.
-On the trained slopes and downhill there is nothing to find out: an oracle that is told the slope
-runs no faster (1368, 1919). Steep uphill there is (639), and nobody finds it. Training on slopes
-is not needed to be that good: after level ground alone, with varying bodies, RL² has 433 and 471
-on the same slopes uphill, where the policy without a memory falls to 97 and 144 (judged twice).
+Where the task is to run along x, up or down (`half-cheetah-angles`, with MAML, the oracle and who
+trained on level ground without a memory of one seed so far), no gain from experience is common to
+the seeds. In its first episode RL² runs like one policy without a memory (two seeds each): 1360
+and 1163 against 1329 and 1314 on the trained slopes, 2077 and 1710 against 1901 and 1930 on 12 to
+20 degrees downhill, 488 and 318 against 328 and 240 uphill. On the trained slopes and downhill
+there is nothing to find out: an oracle that is told the slope runs no faster (1368, 1919). Steep
+uphill there is (639), and nobody finds it. Training on slopes is not needed to be that good:
+after level ground alone, with varying bodies, RL² has 433 and 471 on the same slopes uphill,
+where the policy without a memory falls to 97 and 144 (judged twice).
 
 A memory can also go wrong. RL² trains in trials of two episodes, and is judged in forty. One of
 the two seeds that trained on slopes keeps its speed in all of them; of the other, 7 of 42 robots,
