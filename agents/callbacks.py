@@ -115,13 +115,13 @@ class HeldOutCallback(BaseCallback):
         )
         rounds = report.groups(report.num_episodes)
         for name, (start, stop) in (("first", rounds[0]), ("last", rounds[-1])):
-            last = float(report.returns[:, start:stop].mean())
-            self.logger.record(f"held_out/return_{name}_episode", last)
+            mean = float(report.returns[:, start:stop].mean())
+            self.logger.record(f"held_out/return_{name}_episode", mean)
             if report.successes is not None:
                 share = float(report.successes[:, start:stop].mean())
                 self.logger.record(f"held_out/success_{name}_episode", share)
-        if last > self.best:
-            self.best = last
+        if mean > self.best:  # that of the last episodes
+            self.best = mean
             if self.best_path is not None:
                 agent.save(self.best_path)
 
