@@ -100,7 +100,7 @@ def test_twenty_jobs_of_which_three_are_killed_leave_the_same_records(folder, mo
     expected = in_processes_of_ours(folder, monkeypatch)
     places = places_for(1.0, None)
     cluster = on_ray.Cluster("local", "ray_study:study", 1.0, places)
-    engine = Engine("ray_study:study", find_study("ray_study:study"), places, 2, cluster.start)
+    engine = Engine(find_study("ray_study:study"), places, 2, cluster.start)
     assert len(engine.jobs) == 20
     victims = set()
     step = Engine._step

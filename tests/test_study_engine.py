@@ -221,7 +221,7 @@ def test_a_record_of_another_training_is_not_taken_for_this_one():
     other["config"]["total_timesteps"] = 1
     record.write_text(json.dumps(other))
     with pytest.raises(ValueError, match="is of another training"):
-        Engine("toy", toy(RL2), places, 1)
+        Engine(toy(RL2), places, 1)
 
 
 def test_a_record_of_other_tasks_is_not_taken_for_these():
@@ -229,7 +229,7 @@ def test_a_record_of_other_tasks_is_not_taken_for_these():
     places = run_in_this_process(study)
     other = replace(study, judgings=[replace(study.judgings[0], num_tasks=5)])
     with pytest.raises(ValueError, match="is of another judging"):
-        Engine("toy", other, places, 1)
+        Engine(other, places, 1)
 
 
 def test_a_job_that_another_process_does_is_left_to_it():

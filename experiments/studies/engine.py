@@ -75,14 +75,12 @@ class Engine:
     """Runs what is missing of a study.
 
     Attributes:
-        name: What leads to the study, as on the command line.
-        study: The study.
+        study: The study, as ``find_study`` returns it: a process of its own finds it again.
         places: Where it reads and writes.
         processes: How many jobs are done at once.
         start: Starts a job, whose output goes to a file; None starts a process of this machine.
     """
 
-    name: str
     study: Study
     places: Places
     processes: int
@@ -166,7 +164,7 @@ class Engine:
         return Process(job, (self.start or self._start_here)(job, log), log)
 
     def _start_here(self, job: Job, log: Path) -> Handle:
-        command = [sys.executable, "-m", __spec__.name, self.name, job.key]
+        command = [sys.executable, "-m", __spec__.name, self.study.source, job.key]
         command += ["--budget", str(self.study.budget)]
         command += ["--results", str(self.places.results), "--work", str(self.places.work)]
         with log.open("ab") as output:
@@ -305,7 +303,7 @@ def run_study(
     check_at_least(0.0, budget=budget)
     check_at_most(1.0, budget=budget)
     places = places_for(budget, results)
-    engine = Engine(name, find_study(name).scaled(budget), places, processes or os.cpu_count() or 1)
+    engine = Engine(find_study(name).scaled(budget), places, processes or os.cpu_count() or 1)
     if dry_run:
         say(engine.plan())
         return
@@ -325,7 +323,7 @@ def _cluster(engine: Engine, address: str | None, processes: int | None) -> Iter
         return
     from metarl.experiments.studies.on_ray import Cluster  # an extra
 
-    cluster = Cluster(address, engine.name, engine.study.budget, engine.places)
+    cluster = Cluster(address, engine.study.source, engine.study.budget, engine.places)
     engine.start, engine.processes = cluster.start, processes or cluster.num_cores
     with contextlib.closing(cluster):
         yield
