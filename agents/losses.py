@@ -5,20 +5,23 @@ import torch
 from metarl.agents.ranks import ALONE, Ranks
 
 
-def discounted_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+def discounted_returns(rewards: torch.Tensor, gamma: float | torch.Tensor) -> torch.Tensor:
     """Return what is still to come at each step, up to the end of the episode.
 
     Args:
         rewards: Of shape (time, n), zero in the padding.
-        gamma: The discount factor.
+        gamma: The discount factor, or that from each step to the next, of shape (time, n).
 
     Returns:
-        A tensor of the same shape.
+        A tensor of the same shape as the rewards.
     """
     returns = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[0])
-    for reward, place in zip(reversed(rewards.unbind()), reversed(returns.unbind())):
-        running = torch.add(reward, running, alpha=gamma, out=place)
+    for t in reversed(range(len(rewards))):
+        if isinstance(gamma, torch.Tensor):
+            running = torch.addcmul(rewards[t], gamma[t], running, out=returns[t])
+        else:
+            running = torch.add(rewards[t], running, alpha=gamma, out=returns[t])
     return returns
 
 
@@ -26,7 +29,7 @@ def generalized_advantages(
     rewards: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor,
-    gamma: float,
+    gamma: float | torch.Tensor,
     gae_lambda: float,
 ) -> torch.Tensor:
     """Compute generalised advantage estimates (Schulman et al. 2016, eq. 16).
@@ -38,7 +41,7 @@ def generalized_advantages(
         rewards: Of shape (time, n).
         values: The critic's values, of shape (time, n).
         mask: Which steps are real, of shape (time, n); padding only follows real steps.
-        gamma: The discount factor.
+        gamma: The discount factor, or that from each step to the next, of shape (time, n).
         gae_lambda: The decay of the exponential average over horizons.
 
     Returns:

@@ -157,3 +157,18 @@ def test_log_probabilities_are_summed_over_action_dimensions():
 def test_an_unbounded_box_is_left_as_it_is():
     head = action_head(spaces.Box(-np.inf, np.inf, (2,)))
     assert head.to_env(torch.tensor([[7.0, -9.0]])).tolist() == [[7.0, -9.0]]
+
+
+def test_advantages_with_a_discount_of_each_step_by_their_definition():
+    rewards, values = random_rows(), random_rows()
+    gamma = torch.from_numpy(RNG.uniform(0.5, 1.0, size=MASK.shape)).float()
+    advantages = generalized_advantages(rewards, values, MASK, gamma, 0.8)
+    for n, length in enumerate(LENGTHS):
+        v = [*values[:length, n].tolist(), 0.0]
+        for t in range(len(MASK)):
+            expected, weight = 0.0, 1.0
+            for k in range(t, length):
+                delta = float(rewards[k, n]) + float(gamma[k, n]) * v[k + 1] - v[k]
+                expected += weight * delta
+                weight *= 0.8 * float(gamma[k, n])
+            assert float(advantages[t, n]) == pytest.approx(expected, abs=1e-4)

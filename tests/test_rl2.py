@@ -12,7 +12,7 @@ from witness import NORMAL, SMALL, SPACES, Witness
 from metarl import evaluate, rollout
 from metarl.agents import RL2
 from metarl.agents.rl2.memory import GRU
-from metarl.agents.rl2.update import PPO, ppo_update, trial_values
+from metarl.agents.rl2.update import PPO, clocked_discount, ppo_update, trial_values
 
 # What the agent sees.
 
@@ -175,6 +175,30 @@ def test_without_a_discount_an_endless_critic_changes_nothing():
     plain, endless = (Witness(gamma=1.0, endless_critic=value).learn() for value in (False, True))
     assert torch.equal(plain.batches[0].value_scale, endless.batches[0].value_scale)
     assert plain.batches[0].value_scale.max() == plain.agent.episodes_per_trial
+
+
+def test_by_the_clock_an_early_end_brings_the_next_episode_no_closer():
+    gamma = 0.9
+    witness = Witness().learn()
+    (trials,), (batch,) = witness.recorded, witness.batches
+    horizon = witness.env.horizon
+    ends = trials.rows[..., witness.agent.trial_input.episode_end].squeeze(-1)
+    discounts = clocked_discount(trials, gamma)
+    early = 0
+    for ended, discount, length in zip(ends.T, discounts.T, batch.mask.sum(0).int()):
+        begun = clock = 0  # when this episode began, and what time it is, by the clock
+        for t in range(length - 1):
+            following = clock + 1
+            if ended[t + 1]:
+                early += following < begun + horizon
+                following = begun = begun + horizon
+            assert float(discount[t]) == pytest.approx(gamma ** (following - clock))
+            clock = following
+    assert early > 3
+    # What is learned from follows it.
+    clocked = Witness(gamma=gamma, discount_lost_time=True).learn().batches[0]
+    plain = Witness(gamma=gamma).learn().batches[0]
+    assert not torch.equal(clocked.advantages, plain.advantages)
 
 
 def test_the_gradient_ignores_padding():

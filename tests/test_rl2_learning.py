@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from toys import aim, risk, signposts, strolls
+from toys import aim, risk, signposts, strolls, temptation
 
 from metarl import envs, evaluate
 from metarl.agents import RL2
@@ -52,6 +52,29 @@ def test_it_aims_better_after_a_shot(options):
     report = evaluate(trained(family, 40, **options), family, num_tasks=200, deterministic=True)
     assert abs(report.returns[:, 0].mean()) < 0.2
     assert report.returns[:, 1:].mean() > 0.8
+
+
+def test_by_the_clock_it_does_not_end_an_episode_for_the_sake_of_the_next():
+    # Going on earns 20, an end at once 2. With a discount of 0.8 going on is worth 5 at most. If an
+    # end brings the next episode closer, 2 and then going on is worth 2 + 0.8 * 5 = 6: whoever
+    # counts the steps taken ends all episodes at once but the last. By the clock it is worth 2.06.
+    family = temptation()
+    returns = {}
+    for clock in (False, True):
+        agent = RL2(
+            family,
+            seed=0,
+            trials_per_iteration=64,
+            trials_per_minibatch=32,
+            learning_rate=1e-2,
+            anneal=True,
+            gamma=0.8,
+            discount_lost_time=clock,
+            policy_kwargs={"hidden_size": 16},
+        ).learn(120_000)
+        returns[clock] = evaluate(agent, family, num_tasks=200).returns.mean(axis=0)
+    assert (returns[True] > 18.0).all()
+    assert (returns[False][:2] < 4.0).all()
 
 
 def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():

@@ -168,6 +168,38 @@ class SignpostVectorEnv(TaskVectorEnv):
         return self._see(ids), (places == self._pays[ids]) - 0.02, np.abs(places) == 3
 
 
+class TemptationVectorEnv(TaskVectorEnv):
+    """Action 1 earns 1 and goes on, up to 20 steps; action 0 earns 2 and ends the episode."""
+
+    def __init__(self, num_envs):
+        super().__init__(
+            num_envs,
+            parameters={"nothing": Choice((0, 1))},
+            observation_space=spaces.Discrete(1),
+            action_space=spaces.Discrete(2),
+            horizon=20,
+        )
+
+    def _set_parameters(self, columns):
+        pass
+
+    def _reset(self, ids):
+        return np.zeros(len(np.arange(self.num_envs)[ids]), dtype=np.int64)
+
+    def _step(self, ids, actions):
+        return self._reset(ids), np.where(actions == 1, 1.0, 2.0), actions == 0
+
+
+def temptation():
+    return TaskDistribution(
+        name="temptation",
+        parameters={"nothing": Choice((0, 1))},
+        env_factory=TemptationVectorEnv,
+        shares_tasks=True,
+        episodes_per_trial=3,
+    )
+
+
 def signposts(episodes_per_trial=3):
     return TaskDistribution(
         name="signposts",

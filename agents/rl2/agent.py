@@ -59,6 +59,11 @@ class RL2Config(Config):
     leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
     left. For rewards that go on through long episodes, and discounts that see less than a trial.
     Without a discount (``gamma=1``) such a trial earns without end, and this changes nothing."""
+    discount_lost_time: bool = False
+    """Whether the discount counts the steps that an episode which ended early did not take, so that
+    an end brings the next episode no closer. For robots that may fall and the like: otherwise a
+    discount that sees less than a trial hardly punishes a fall, as the next episode pays at once.
+    Leave it where an early end is what is sought, and what it teaches is to be used soon."""
     ent_coef: NotNegative = 0.0
     """The weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
@@ -105,7 +110,8 @@ class RL2(MetaAgent[TrialRecorder]):
     terminal, in the bootstrap and in training alike: the objective is the return of the trial.
     The critic predicts the return of each episode left in the trial, not of all together: that
     varies far less over a trial, so the little that an exploring step is worth is not lost in
-    the trend. ``endless_critic`` does the same for a discount that sees no whole trial.
+    the trend. ``endless_critic`` does the same for a discount that sees no whole trial, and
+    ``discount_lost_time`` keeps such a discount from rewarding the end of an episode.
 
     Args:
         tasks: The family to train on.
@@ -203,6 +209,7 @@ class RL2(MetaAgent[TrialRecorder]):
             config.gamma,
             config.gae_lambda,
             config.endless_critic,
+            config.discount_lost_time,
             self.ranks,
         )
         remaining = 1.0 - self._progress() if config.anneal else 1.0

@@ -70,6 +70,7 @@ def make_batch(
     gamma: float,
     gae_lambda: float,
     endless_critic: bool,
+    discount_lost_time: bool,
     ranks: Ranks = ALONE,
 ) -> tuple[Batch, float]:
     """Compute advantages and targets across whole trials, not cut at episode ends.
@@ -82,6 +83,8 @@ def make_batch(
         gamma: The discount factor.
         gae_lambda: The decay of generalised advantage estimation.
         endless_critic: What the critic predicts; see :func:`value_scale`.
+        discount_lost_time: Whether an early end leaves the next episode as far away as it was; see
+            :func:`clocked_discount`.
         ranks: Who has the other trials.
 
     Returns:
@@ -90,7 +93,8 @@ def make_batch(
     mask = trials.mask
     scale = value_scale(trials, gamma, endless_critic)
     values = trial_values(network, rows, trials.pixels) * scale
-    advantages = generalized_advantages(rewards, values, mask, gamma, gae_lambda)
+    discount = clocked_discount(trials, gamma) if discount_lost_time else gamma
+    advantages = generalized_advantages(rewards, values, mask, discount, gae_lambda)
     targets = advantages + values * mask
     num_steps, total = ranks.total(mask.sum(), (targets * mask).sum())
     residual, spread = ranks.total(
@@ -108,6 +112,25 @@ def make_batch(
         mask=mask,
     )
     return batch, 1.0 - (residual / spread).item()
+
+
+def clocked_discount(trials: Trials, gamma: float) -> torch.Tensor:
+    """Return the discount from each step to the next, by a clock that an early end does not stop.
+
+    Every episode takes as long as the longest. By the number of steps taken, an end would bring the
+    next episode closer: a robot that falls would go on being paid by the next one, and learn to
+    stay up in its last episode only, if the discount sees no further than an episode.
+
+    Args:
+        trials: What was recorded.
+        gamma: The discount factor of one step.
+
+    Returns:
+        A tensor of shape (time, num_trials): ``gamma``, and where an episode ends with n of its
+        steps untaken ``gamma ** (n + 1)``.
+    """
+    left = trials.steps_left
+    return gamma ** (left - torch.cat([left[1:], left[-1:] - 1.0]))
 
 
 def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Tensor:

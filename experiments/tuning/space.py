@@ -74,6 +74,7 @@ SPACES: Mapping[str, Space] = {
         "gamma": OneOf((0.8, 0.9, 0.95, 0.98, 0.99, 1.0)),
         "gae_lambda": OneOf((0.3, 0.5, 0.8, 0.9, 0.95, 1.0)),
         "endless_critic": OneOf((False, True)),
+        "discount_lost_time": OneOf((False, True)),
         "n_epochs": OneOf((1, 2, 4, 6, 8)),
         "trials_per_iteration": OneOf((32, 64, 128, 256, 512)),
         MINIBATCHES: OneOf((1, 2, 4, 8, 16)),

@@ -1,0 +1,74 @@
+"""Gymnasium's classic control with physics that differ: families as a user would bring them.
+
+The presets of new families are chosen and judged on these, for example by
+``metarl train rl2 metarl.experiments.classic_control:pendulum``. All are made by
+:func:`metarl.envs.from_gymnasium` of single environments, with nothing tuned to them.
+"""
+
+from typing import Any
+
+import gymnasium
+
+from metarl import Choice, LogUniform, Uniform
+from metarl.envs import from_gymnasium
+
+
+def _cart_pole(length: float, gravity: float, force_mag: float) -> Any:
+    env = gymnasium.make("CartPole-v1")
+    pole: Any = env.unwrapped
+    pole.length, pole.gravity, pole.force_mag = length, gravity, force_mag
+    pole.polemass_length = pole.masspole * length  # CartPole derives it only once
+    return env
+
+
+def _pendulum(m: float, l: float, g: float) -> Any:  # noqa: E741 (gymnasium's name)
+    env = gymnasium.make("Pendulum-v1")
+    pendulum: Any = env.unwrapped
+    pendulum.m, pendulum.l, pendulum.g = m, l, g
+    return env
+
+
+class _Turned(gymnasium.ActionWrapper[Any, Any, Any]):
+    """Turns the other way where its task says so."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], direction: float):
+        super().__init__(env)
+        self._direction = direction
+
+    def action(self, action: Any) -> Any:
+        return action if self._direction > 0 else 2 - action
+
+
+def _acrobot(length: float, mass: float, direction: float) -> Any:
+    env = gymnasium.make("Acrobot-v1")
+    acrobot: Any = env.unwrapped
+    acrobot.LINK_LENGTH_1, acrobot.LINK_MASS_2 = length, mass
+    return _Turned(env, direction)
+
+
+cart_pole = from_gymnasium(
+    _cart_pole,
+    {
+        "length": Uniform(0.25, 1.5),
+        "gravity": Uniform(5.0, 15.0),
+        "force_mag": Choice((-10.0, 10.0)),
+    },
+    name="cart-pole-200",
+    horizon=200,
+)
+"""Poles of 0.5 to 3 m to be kept up for 200 steps, by a cart that may run the other way."""
+
+pendulum = from_gymnasium(
+    _pendulum,
+    {"m": LogUniform(0.5, 2.0), "l": Uniform(0.5, 1.5), "g": Uniform(5.0, 15.0)},
+    name="pendulum",
+)
+"""Pendulums to be swung up, some of them too heavy for it."""
+
+acrobot = from_gymnasium(
+    _acrobot,
+    {"length": Uniform(0.7, 1.3), "mass": Uniform(0.7, 1.3), "direction": Choice((-1.0, 1.0))},
+    name="acrobot",
+    horizon=200,
+)
+"""Two links to be swung up above a line, by a motor that may turn the other way."""
