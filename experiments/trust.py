@@ -15,6 +15,9 @@ from pathlib import Path
 from metarl.envs.loading import locate
 from metarl.errors import InvalidValueError
 
+_OWN = "metarl.experiments.classic_control"
+"""A module of families that comes with metarl."""
+
 
 def check_trusted(tasks: str, directory: Path, named: str | None) -> None:
     """Raise unless a run's family may be imported.
@@ -28,14 +31,14 @@ def check_trusted(tasks: str, directory: Path, named: str | None) -> None:
         ValueError: If it is a module that the user has not named; the message says how.
     """
     location = locate(tasks)
-    if location is None:  # a family of metarl
+    module = tasks.partition(":")[0]
+    if location is None or module == _OWN:  # a family of metarl
         return
     if Path(location).resolve().is_relative_to(directory.resolve()):
         raise InvalidValueError(
             f"the run's family {tasks!r} is in the run directory, from which nothing is imported; "
             f"move {location!r} to where you work if you trust its code"
         )
-    module = tasks.partition(":")[0]
     if named != module and location not in _remembered():
         raise InvalidValueError(
             f"the run's family {tasks!r} is code in {location!r}, which you have not named before; "

@@ -86,8 +86,7 @@ def test_rl2_learns_the_maze():
     names = {"__name__": "t_maze"}
     exec(EXAMPLES["t_maze.py"], names)
     tasks = names["tasks"]
-    agent = RL2.from_preset(tasks, seed=0, trials_per_iteration=64, trials_per_minibatch=16)
-    agent.learn(300_000)
+    agent = RL2.from_preset(tasks, seed=0).learn(300_000)
     returns = evaluate(agent, tasks, num_tasks=200, seed=1).returns.mean(axis=0)
     # Straight to the right arm is 0.8, the wrong arm first 0.6. Without a memory no episode is
     # better than the first: 0.7 at best, on average.

@@ -14,6 +14,7 @@ from metarl import Report
 from metarl.agents.presets import find_preset
 from metarl.experiments import commands
 from metarl.experiments.cli import main
+from metarl.experiments.trust import check_trusted
 
 EVIL = "open('executed', 'w').close()\nfrom toys import risk\ntasks = risk()\n"
 
@@ -74,8 +75,17 @@ def test_inside_a_run_directory_no_word_helps(run, monkeypatch, capsys):
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("tasks", ["os:abort", "builtins:breakpoint", "this:s", "os:abort-told"])
-def test_nothing_of_python_is_called_either(run, tasks, capsys):
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        "os:abort",
+        "builtins:breakpoint",
+        "this:s",
+        "os:abort-told",
+        "metarl.experiments.publish:main",
+    ],
+)
+def test_nothing_of_python_or_metarl_is_called_either(run, tasks, capsys):
     become(run, tasks)
     assert "which you have not named before" in refusal(["evaluate", "run"], capsys)
     assert "this" not in sys.modules
@@ -99,6 +109,10 @@ def test_ones_own_family_is_trusted_from_where_it_was_named(run, tmp_path, monke
     assert main(["evaluate", "mine", "--trust", "evil"]) == 0
     assert Path("executed").exists()
     assert main(["evaluate", "mine"]) == 0  # the word is remembered
+
+
+def test_the_families_of_metarls_own_module_need_no_word(run):
+    check_trusted("metarl.experiments.classic_control:acrobot-told", run, None)
 
 
 def test_without_a_home_the_word_is_needed_each_time(run, tmp_path, capsys):
