@@ -145,8 +145,8 @@ _ROBOT_RL2 = {
 # These may fall, and a fall must not bring the next episode closer (docs/results/runs.md).
 _FALLING_ROBOT_RL2 = {**_ROBOT_RL2, "discount_lost_time": True}
 
-# For families that nobody has tuned for. Without the entropy bonus, poles whose cart may run the
-# other way are learned for one of the ways only.
+# For families that nobody has tuned for (docs/results/runs.md). The entropy bonus keeps what is the
+# same in half of the tasks, as the way that a cart runs, from being all that is learned.
 _NEW_RL2 = {
     **_FALLING_ROBOT_RL2,
     "n_epochs": 4,
