@@ -200,8 +200,12 @@ class SavedAgent(ABC):
         own = {"seed": self.seed, "tasks": self.tasks.name}
         hyperparameters = state.get("hyperparameters")
         if isinstance(hyperparameters, dict):
-            saved |= hyperparameters
-            own |= json.loads(json.dumps(self.hyperparameters))  # tuples as lists
+            # What there was not yet when it was saved, it had as the default is now.
+            defaults, present = json.loads(  # tuples as lists
+                json.dumps([self.config_class().to_json(), self.hyperparameters])
+            )
+            saved |= defaults | hyperparameters
+            own |= present
         return {
             name: (saved.get(name), own.get(name))
             for name in dict.fromkeys((*own, *saved))

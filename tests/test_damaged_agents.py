@@ -232,6 +232,16 @@ def test_files_from_before_checksums_are_read(tmp_path, saved):
     assert_same(everything(RL2.load(saved, strolls())), everything(loaded))
 
 
+def test_a_hyperparameter_that_there_was_not_yet_had_its_default(tmp_path, saved):
+    path = tmp_path / "agent.safetensors"
+    agent = RL2.load(saved, strolls())
+    write(path, saved, with_state(hyperparameters={**agent.hyperparameters, "gamma": 0.5}))
+    assert agent.restore(path) == {"gamma": (0.5, 0.99)}
+    older = {k: v for k, v in agent.hyperparameters.items() if k not in ("gamma", "clip_range")}
+    write(path, saved, with_state(hyperparameters=older))
+    assert agent.restore(path) == {}
+
+
 def test_the_bomb_is_live(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(Bomb()))
