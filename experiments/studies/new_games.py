@@ -33,7 +33,7 @@ Yes, where the controls are of a kind that training has had. In games with new r
 seeds) earns about three times as much in its second episode as in its first (2.46, 2.66 and
 2.58 against 0.83, 1.00 and 0.80), and in its eighth 80%, 92% and 89% of what an oracle earns
 that is told the rules. A policy without memory, trained on the same games for as many env steps
-(one seed), earns 0.1 in every episode: what to do depends on rules that it cannot find out. New
+(two seeds), earns 0.1 to 0.2: what to do depends on rules that it cannot find out. New
 kinds of objects (doors that lead anywhere) do not confuse RL², while they do confuse the
 oracle, which was never told of doors in training. New controls are beyond both: who has only
 met controls as usual, or with one pair of directions exchanged, does not find out others, and
