@@ -13,16 +13,18 @@ from metarl import Choice, LogUniform, Uniform
 from metarl.envs import from_gymnasium
 
 
-def _cart_pole(length: float, gravity: float, force_mag: float) -> Any:
-    env = gymnasium.make("CartPole-v1")
+def _cart_pole(
+    length: float, gravity: float, force_mag: float, render_mode: str | None = None
+) -> Any:
+    env = gymnasium.make("CartPole-v1", render_mode=render_mode)
     pole: Any = env.unwrapped
     pole.length, pole.gravity, pole.force_mag = length, gravity, force_mag
     pole.polemass_length = pole.masspole * length  # CartPole derives it only once
     return env
 
 
-def _pendulum(m: float, l: float, g: float) -> Any:  # noqa: E741 (gymnasium's name)
-    env = gymnasium.make("Pendulum-v1")
+def _pendulum(m: float, l: float, g: float, render_mode: str | None = None) -> Any:  # noqa: E741
+    env = gymnasium.make("Pendulum-v1", render_mode=render_mode)
     pendulum: Any = env.unwrapped
     pendulum.m, pendulum.l, pendulum.g = m, l, g
     return env
@@ -39,8 +41,8 @@ class _Turned(gymnasium.ActionWrapper[Any, Any, Any]):
         return action if self._direction > 0 else 2 - action
 
 
-def _acrobot(length: float, mass: float, direction: float) -> Any:
-    env = gymnasium.make("Acrobot-v1")
+def _acrobot(length: float, mass: float, direction: float, render_mode: str | None = None) -> Any:
+    env = gymnasium.make("Acrobot-v1", render_mode=render_mode)
     acrobot: Any = env.unwrapped
     acrobot.LINK_LENGTH_1, acrobot.LINK_MASS_2 = length, mass
     return _Turned(env, direction)
