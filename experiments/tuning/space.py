@@ -85,12 +85,14 @@ SPACES: Mapping[str, Space] = {
         "inner_lr": Log(1e-2, 1.0),
         "learning_rate": Log(3e-4, 2e-2),
         "max_kl": Log(3e-3, 0.1),
+        "n_epochs": OneOf((2, 5, 8, 12)),
         "meta_batch_size": OneOf((5, 10, 20, 40)),
         "gae_lambda": OneOf((0.8, 0.9, 0.95, 0.985, 1.0)),
         "policy_kwargs.hidden_sizes": OneOf(((32,), (32, 32), (64, 64), (100, 100))),
     },
 }
-"""For each agent the hyperparameters that are varied. All others stay as in the preset."""
+"""For each agent the hyperparameters that are varied. All others stay as in the preset, among them
+how many episodes an adaptation takes: that is part of the question, not of the answer."""
 
 _CONFIGS: Mapping[str, tuple[type[Config], type[Config]]] = {
     "rl2": (RL2Config, NetworkConfig),
@@ -113,9 +115,11 @@ def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
             f"there is no search space for {agent!r}, expected one of: {', '.join(SPACES)}; the "
             "others are set by hand, with: metarl train ... --set NAME=VALUE"
         )
-    outer = preset.get("outer", MAMLConfig.outer)
-    unused = {"trpo": "learning_rate", "reptile": "max_kl"}.get(outer) if agent == "maml" else None
-    return {name: law for name, law in SPACES[agent].items() if name != unused}
+    unused: set[str] = set()
+    if agent == "maml":
+        of_others = {"trpo": {"learning_rate", "n_epochs"}, "reptile": {"max_kl", "n_epochs"}}
+        unused = of_others.get(preset.get("outer", MAMLConfig.outer), unused)
+    return {name: law for name, law in SPACES[agent].items() if name not in unused}
 
 
 def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
