@@ -274,6 +274,16 @@ def test_learning_in_the_new_task_finds_it(kind):
     assert agent.num_timesteps == (0 if kind is FromScratch else 4096)
 
 
+def test_learning_from_scratch_again_with_another_seed_is_another_try():
+    # On the same tasks, with the same noise: what differs is what a task's network begins with.
+    returns = {}
+    for repetition, seed in enumerate((0, 0, 1)):
+        agent = FromScratch(aim(), seed=seed, **FAST, **ADAPTING)
+        returns[repetition] = evaluate(agent, aim(), num_tasks=6, num_episodes=60, seed=1).returns
+    assert np.array_equal(returns[0], returns[1])
+    assert not np.array_equal(returns[0], returns[2])
+
+
 def test_adapting_leaves_the_agent_as_it_was():
     agent = FineTune(aim(), seed=0, **FAST, **ADAPTING).learn(1)
     before = {name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}

@@ -171,7 +171,8 @@ class FromScratch(FineTune):
         return self
 
     def in_task(self, seed: int) -> tuple[ActorCriticPolicy, VecNormalize | None]:
-        with global_streams(seed):
+        # Of the agent's seed as well: two of them are two repetitions, on whatever tasks.
+        with global_streams(stream_seed(self.seed, "network", seed)):
             policy = self._make_policy()
         return policy, copy.deepcopy(self._normalize)  # of nothing, as there was no training
 
