@@ -120,13 +120,13 @@ on slopes is not needed to be that good: after level ground alone, with varying 
 and 471 on the same slopes uphill. The policy without a memory then has 97 and 247, and 144 and 210
 when it is judged again as the one to be fine-tuned.
 
-On a second body (`walker2d-angles`; no agent of level ground and no oracle is trained there yet,
-and one seed of MAML) it is the same so far: nobody gains from experience. On the trained slopes
-RL² earns 1101 and 806 in its first episode, a policy without a memory 1125 and 1016, MAML 607. On
-12 to 20 degrees uphill RL² has 730 and 604, the policy without a memory 819 and 177: with so few
-seeds, no order. Fine-tuning does harm: a walker that learns on from five episodes at a time falls
-more often, and has lost 133 and 199 points after forty. From scratch, forty episodes are not even
-enough to stand.
+On a second body (`walker2d-angles`; two seeds; no agent of level ground and no oracle is trained
+there yet) it is the same so far: nobody gains from experience. On the trained slopes RL² earns
+1101 and 806 in its first episode, a policy without a memory 1125 and 1016, MAML 607 and 736. On 12
+to 20 degrees uphill RL² has 730 and 604, the policy without a memory 819 and 177, MAML 262 and
+263: with so few seeds, no order. Fine-tuning does harm: a walker that learns on from five episodes
+at a time falls more often, and has lost 133 and 199 points after forty. From scratch, forty
+episodes are not even enough to stand.
 
 A memory can also go wrong. RL² trains in trials of two episodes, and is judged in forty. One of
 the two seeds that trained on slopes keeps its speed in all of them; of the other, 7 of 42 robots,
