@@ -11,7 +11,7 @@ from metarl.experiments.classic_control import acrobot, cart_pole, pendulum
 @pytest.mark.parametrize(
     ("agent_class", "tasks", "least"),
     # Beside it, what earlier presets scored (docs/results/runs.md). RL² learned from too few
-    # gradients, was not punished for falling and had no entropy bonus; MAML made eight updates.
+    # gradients, was not punished for falling and had no entropy bonus; MAML made 8 to 41 updates.
     [
         (RL2, cart_pole, 170.0),  # 105
         (RL2, acrobot, -110.0),  # -165
