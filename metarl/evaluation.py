@@ -87,7 +87,9 @@ def evaluate(
             plays its share of the tasks, and each gets the whole report. RL² and MAML can.
 
     Returns:
-        The report, with raw returns of shape (num_tasks, num_episodes).
+        The report, with raw returns of shape (num_tasks, num_episodes). Its notes say where the
+        split shares tasks with training, and where an agent that was trained in trials (with an
+        attribute ``episodes_per_trial``) is judged on longer ones.
 
     Raises:
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
@@ -129,7 +131,13 @@ def evaluate(
         deterministic=deterministic,
         ranks=ranks,
     )
-    overlap = tasks.overlap(split) if given is None else None
+    notes = [tasks.overlap(split) if given is None else None]
+    trial = getattr(agent, "episodes_per_trial", None) or num_episodes
+    if num_episodes > trial:
+        notes.append(
+            f"{agent.name} was trained in trials of {trial} episodes and is judged on "
+            f"{num_episodes}: in the later ones its memory may go wrong"
+        )
     return Report(
         agent=agent.name,
         family=tasks.name,
@@ -141,7 +149,7 @@ def evaluate(
         episodes_per_adaptation=parallel,
         statistic=tasks.statistic,
         seed=seed,
-        notes=(overlap,) if overlap else (),
+        notes=tuple(note for note in notes if note),
     )
 
 

@@ -222,6 +222,16 @@ def test_finite_families_say_that_there_is_nothing_unseen():
     assert seen.notes == ("these are training tasks",)
 
 
+def test_a_trial_longer_than_those_of_training_is_said():
+    agent = Toy(Fixed)
+    agent.episodes_per_trial = 3
+    assert all("trials" not in note for note in evaluate(agent, risk(3), num_tasks=4).notes)
+    longer = evaluate(agent, risk(3), num_tasks=4, num_episodes=5)
+    said = "trained in trials of 3 episodes and is judged on 5"
+    assert [said in note for note in longer.notes] == [False, True]  # the first: of its tasks
+    assert said in str(longer)
+
+
 def test_a_finite_split_of_other_tasks_is_unseen():
     family = TaskDistribution(
         name="finite",
