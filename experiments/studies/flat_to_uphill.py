@@ -114,28 +114,29 @@ gain from experience is common to the seeds. In its first episode RL² runs like
 a memory: 1360 and 1163 against 1329 and 1314 on the trained slopes, 2077 and 1710 against 1901 and
 1930 on 12 to 20 degrees downhill, 488 and 318 against 328 and 240 uphill. On the trained slopes and
 downhill there is nothing to find out: an oracle that is told the slope runs no faster (1368 and
-1280, 1919 and 1827). Steep uphill there is (639 and 560), and nobody finds it. MAML has learned
+1280, 1919 and 1827). Steep uphill there is (639 and 560), and nobody finds it; an oracle that has
+trained on the steep slopes as well earns no more there (548, one seed). MAML has learned
 less than anybody (591 and 460 on the trained slopes), and its inner step changes nothing. Training
 on slopes is not needed to be that good: after level ground alone, with varying bodies, RL² has 433
 and 471 on the same slopes uphill. The policy without a memory then has 97 and 247, and 144 and 210
 when it is judged again as the one to be fine-tuned.
 
-On a second body (`walker2d-angles`, two seeds of everybody) nobody that has learned to adapt gains
+On a second body (`walker2d-angles`, two seeds) no agent that has learned to adapt gains
 from experience, either. In its first episode on the trained slopes RL² earns 1101 and 806, a policy
-without a memory 1125 and 1016, MAML 607 and 736, and an oracle that is told the slope only 773 and
-811: how well a seed has learned to walk matters more than knowing the slope. On 12 to 20 degrees
-uphill it is 730 and 604, 819 and 177, 262 and 263, 341 and 392: with so few seeds, no order. Here
-RL² needs slopes in training: after level ground alone it has 702 and 676 on the slopes that the
-others were trained on, and 380 and 218 on the steep ones uphill. The policy without a memory then
-has 699 and 858, and 136 and 404.
+without a memory 1125 and 1016, MAML 607 and 736. Being told the slope is worth less than a lucky
+seed: the oracles have 773 and 811, and 897 and 739 where they have trained on all slopes that are
+judged. Uphill, on 12 to 20 degrees, RL² earns 730 and 604, the policy without a memory 819 and 177,
+MAML 262 and 263, the oracles 341 and 392, and 613 and 527. RL² needs slopes in training here: after
+level ground alone it has 702 and 676 on the slopes that the others were trained on, and 380 and 218
+on the steep ones uphill. The policy without a memory then has 699 and 858, and 136 and 404.
 
 Fine-tuning helps a walker that falls and harms one that does not. Of the two that know level ground
 alone, the one that falls on most steep slopes learns to fall less: 85 % of its first ten episodes
 uphill and 80 % of those downhill end in a fall, and 41 % and 48 % of its last ten; from the first
 round to the last it gains 138 and 324 points. The other falls less from the start, and no interval
-of its gains is above zero. The two that were trained on slopes learn to fall on
-those, from 1 % and 6 % of the episodes to 11 % and 27 %, and lose 133 and 199 points. From scratch,
-forty episodes are not even enough to stand.
+of its gains is above zero. The two that were trained on slopes learn to fall on those: in 11 % and
+27 % of the last ten episodes, 1 % and 6 % of the first ten, and they lose 133 and 199 points. From
+scratch, forty episodes are not even enough to stand.
 
 A memory can also go wrong. RL² trains in trials of two episodes, and is judged in forty. One of
 the two seeds that trained on slopes keeps its speed in all of them; of the other, 7 of 42 robots,
