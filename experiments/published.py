@@ -20,11 +20,21 @@ RL2_MDPS = {  # Duan et al. 2016, table 2: mean total reward, the best of 5 seed
     "tabular-mdp-100": 1913.7,
 }
 
+RL2_ROBOTS = {  # for each family: the source, its env steps, and the mean return of an episode
+    "half-cheetah-dir": ("Beck et al. 2022, 75M env steps", "2104 ± 87"),
+}
+
 FIRST_TIES = ", first-arm ties"
 """How greedy strategies that pull the first of several equal arms are called.
 
 The paper does not say how greedy breaks ties; its figures fit "the first arm" (see
 :class:`metarl.agents.bandit_learners.Greedy`).
+"""
+
+PRIOR_MEAN_0 = ", prior mean 0"
+"""How learners of MDPs that expect rewards around 0, instead of the true 1, are called.
+
+The paper does not say what they expect; its figures fit 0 better.
 """
 
 # Duan et al. 2016, table 1, for (pulls, arms): mean total reward over 1000 tasks, rounded to 0.1.

@@ -23,6 +23,7 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         *_rl2(runs),
         *_gridnavi(runs),
+        *_robots(runs),
         *_classical(results / "classical" / "returns.json", _bandit, published.CLASSICAL_BANDITS),
         *_classical(results / "classical" / "mdp-returns.json", _mdp, published.CLASSICAL_MDPS),
         *_maml(results),
@@ -76,6 +77,15 @@ def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         )
 
 
+def _robots(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for family, (source, figure) in published.RL2_ROBOTS.items():
+        if reports := _of(runs, "rl2", family):
+            here = ", ".join(f"{report.returns[:, 0].mean():.0f}" for report in reports)
+            counts = _counts(len(reports), reports[0].num_tasks)
+            command = f"`metarl train rl2 {family}`"
+            yield source, f"`{family}`", "RL², first episode", figure, here, counts, command
+
+
 def _bandit(result: Mapping[str, Any]) -> tuple[Any, str]:
     pulls, arms = result["num_pulls"], result["num_arms"]
     return (pulls, arms), f"`bandit-{pulls}x{arms}`"
@@ -93,7 +103,7 @@ def _classical(
     for result in record["results"]:
         key, family = key_of(result)
         learner = result["learner"]
-        figure = figures.get(key, {}).get(learner)
+        figure = figures.get(key, {}).get(learner.removesuffix(published.PRIOR_MEAN_0))
         if figure is not None and not learner.startswith("known"):  # that is no figure of the paper
             returns = np.array(result["returns"])
             error = returns.std(ddof=1) / np.sqrt(len(returns))

@@ -25,7 +25,7 @@ from metarl.agents.mdp_learners import (
     GreedyMDP,
     KnownMDP,
 )
-from metarl.experiments.published import CLASSICAL_MDPS
+from metarl.experiments.published import CLASSICAL_MDPS, PRIOR_MEAN_0
 from metarl.experiments.study_classical import Score, Setting, best_of, print_and_write
 
 WIDTHS = (0.1, 0.2, 0.4, 0.6)
@@ -60,7 +60,7 @@ def scores(options: Options) -> dict[int, list[Score]]:
         return report.returns.cumsum(axis=1).round(2)
 
     def score(name: str, n: int, totals: NDArray[np.float64]) -> Score:
-        published = CLASSICAL_MDPS[n].get(name.partition(", ")[0])
+        published = CLASSICAL_MDPS[n].get(name.removesuffix(PRIOR_MEAN_0))
         return Score(name, totals[:, n - 1], published)
 
     def add(name: str, agent: Agent, family: TaskDistribution = tasks) -> None:
@@ -74,7 +74,7 @@ def scores(options: Options) -> dict[int, list[Score]]:
             table[n].append(best_of({value: score(name, n, totals[value]) for value in grid}))
 
     add("random", RandomActions(tasks))
-    for label, mean in (("", 1.0), (", prior mean 0", 0.0)):
+    for label, mean in (("", 1.0), (PRIOR_MEAN_0, 0.0)):
         greedy, eps_greedy, psrl, opsrl, ucrl2 = (
             partial(learner, prior_mean=mean)
             for learner in (GreedyMDP, EpsilonGreedyMDP, PSRL, OPSRL, UCRL2)
