@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metarl import Report
 from metarl.errors import printable
-from metarl.plotting import COLORS
+from metarl.plotting import COLORS, styles_of
 from metarl.summary import STATISTIC_NAMES
 
 Spec = dict[str, Any]
@@ -20,6 +20,7 @@ Row = dict[str, Any]
 
 # Black is no colour on a dark page.
 PALETTE = [*(color for color in COLORS if color != "#000000"), "#8172B2", "#937860", "#4C9A8A"]
+DASHES = [[1, 0], [6, 3], [2, 3]]
 NUM_BINS = 12
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
 _WIDTH, _HEIGHT = 780, 340
@@ -93,6 +94,7 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     }
     y = _y("return", f"return of the next episode ({statistic})")
     several = len(results) > len(by_label(results))
+    faint = min(0.15, 1.0 / len(by_label(results)))  # bands lie on each other
     layers: list[Spec] = []
     for rounds, shape in ((False, "linear"), (True, "step-after")):
         if not curves[rounds]:
@@ -101,8 +103,8 @@ def over_episodes(results: Sequence[Result]) -> Spec:
         layers += [
             {
                 **data,
-                "mark": {"type": "area", "opacity": 0.15, "clip": True, "interpolate": shape},
-                "encoding": {"y": _y("low", None), "y2": {"field": "high"}},
+                "mark": {"type": "area", "opacity": faint, "clip": True, "interpolate": shape},
+                "encoding": {"y": _y("low", None), "y2": {"field": "high"}, "strokeDash": None},
             },
             {
                 **data,
@@ -168,18 +170,19 @@ def over_parameter(
             ]
     title = printable(parameter)
     x = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": False}}
-    dash = {
+    opacity = {
         "field": "when",
-        "title": "episodes",
-        "legend": {"orient": "bottom", "symbolStrokeColor": "#888888"},
-        "scale": {"domain": ["last episodes", "first episodes"], "range": [[1, 0], [4, 3]]},
+        "type": "ordinal",
+        "title": None,
+        "legend": {"orient": "bottom", "symbolStrokeColor": "#888888", "symbolType": "stroke"},
+        "scale": {"domain": ["last episodes", "first episodes"], "range": [1.0, 0.4]},
     }
     layers: list[Spec] = [
         {
             "mark": {"type": "line", "strokeWidth": 2},
             "encoding": {
                 "y": _y("return", "return of an episode (mean)"),
-                "strokeDash": dash,
+                "opacity": opacity,
                 "tooltip": _tooltip("agent", "when", "value", "return"),
             },
         }
@@ -192,6 +195,7 @@ def over_parameter(
                 "x": {"field": "from", "type": "quantitative"},
                 "x2": {"field": "to"},
                 "color": {"value": "#888888"},
+                "strokeDash": None,
             },
         }
         layers.insert(0, shade)
@@ -219,7 +223,12 @@ def gains(results: Sequence[Result]) -> Spec:
         {
             "data": {"values": [{"zero": 0}]},
             "mark": {"type": "rule", "strokeDash": [2, 2], "color": "#888888"},
-            "encoding": {"y": {"field": "zero", "type": "quantitative"}, "x": None, "color": None},
+            "encoding": {
+                "y": {"field": "zero", "type": "quantitative"},
+                "x": None,
+                "color": None,
+                "strokeDash": None,
+            },
         },
         {
             "mark": {"type": "line", "strokeWidth": 2},
@@ -243,26 +252,24 @@ _SHOWN = {"filter": "indexof(shown, datum.agent) >= 0"}
 
 def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequence[Spec]) -> Spec:
     labels = list(by_label(results))
-    color = {
-        "field": "agent",
-        "scale": {
-            "domain": labels,
-            "range": [PALETTE[i % len(PALETTE)] for i in range(len(labels))],
-        },
-        "legend": {
-            "orient": "bottom",
-            "title": None,
-            "columns": 3,
-            "labelLimit": 220,
-            "symbolType": "stroke",
-            "symbolOpacity": 1,
-        },
+    colors, styles = zip(*styles_of(labels, PALETTE))
+    legend = {
+        "orient": "bottom",
+        "title": None,
+        "columns": 3,
+        "labelLimit": 220,
+        "symbolType": "stroke",
+        "symbolOpacity": 1,
     }
+    agent = {"field": "agent", "legend": legend}
+    color = {**agent, "scale": {"domain": labels, "range": colors}}
+    dashes = [DASHES[style % len(DASHES)] for style in styles]
+    dash = {**agent, "scale": {"domain": labels, "range": dashes}}
     drawn = []
     for layer in layers:
         if "data" not in layer:
             layer = {"data": {"values": list(rows)}, "transform": [_SHOWN], **layer}
-        encoding = {"x": x, "color": color, **layer["encoding"]}
+        encoding = {"x": x, "color": color, "strokeDash": dash, **layer["encoding"]}
         drawn.append({**layer, "encoding": {k: v for k, v in encoding.items() if v is not None}})
     return {
         "$schema": _SCHEMA,
@@ -270,7 +277,6 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
         "height": _HEIGHT,
         "params": [{"name": "shown", "value": labels}],
         "layer": drawn,
-        "resolve": {"scale": {"strokeDash": "independent"}},
         "config": {
             "background": "transparent",
             "font": "system-ui, sans-serif",

@@ -46,7 +46,8 @@ class Page:
         title: Its heading.
         results: The evaluations; those of one split stand on one axis.
         question: What was asked, in a sentence.
-        answer: What the results say: paragraphs, with names in backquotes.
+        answer: What the results say: paragraphs, with names in backquotes. The first stands
+            above the charts, the others are folded.
         caveats: What they are not, a sentence each.
         pictures: Frames of first and last episodes.
         trained: For each parameter of the tasks the range that training had, where it is one.
@@ -96,7 +97,7 @@ def write_page(path: str | Path, page: Page) -> None:
     body = [
         f"<header><h1>{_text(page.title)}</h1>",
         *([f"<p class=question>{_text(page.question)}</p>"] if page.question else []),
-        *(f"<p>{_marked(paragraph)}</p>" for paragraph in page.answer.split("\n\n") if paragraph),
+        _answer(page.answer),
         "</header><main>",
         _controls(labels, list(splits)),
         *sections,
@@ -125,6 +126,16 @@ def write_page(path: str | Path, page: Page) -> None:
         ]
     )
     atomic_write(path, text)
+
+
+def _answer(text: str) -> str:
+    """Return the first paragraph, and the others for those who ask: the charts come first."""
+    lead, _, details = text.strip().partition("\n\n")
+    shown = f"<p>{_marked(lead)}</p>" if lead else ""
+    if details:
+        paragraphs = "".join(f"<p>{_marked(part)}</p>" for part in details.split("\n\n"))
+        shown += f"<details><summary>In detail</summary>{paragraphs}</details>"
+    return shown
 
 
 def _split_section(
@@ -169,7 +180,7 @@ def _split_section(
                 f"parameter-{len(parts)}",
                 over_parameter(results, parameter, trained),
                 f"Where agents are good: return against the task's {parameter}, before experience "
-                f"(dashed) and after it (solid).{shaded}",
+                f"(faint) and after it.{shaded}",
             )
         )
     if any(len(result.report.groups(result.report.num_episodes)) > 1 for result in results):

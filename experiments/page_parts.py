@@ -44,8 +44,9 @@ for (const [key, spec] of Object.entries(charts)) {
   const fits = box.clientWidth - 90;
   if (fits < spec.width) {
     spec.width = Math.max(fits, 200); spec.height = 240;
-    for (const {encoding: {color}} of spec.layer)
-      if (color && color.legend) color.legend.columns = 1;
+    for (const {encoding: {color, strokeDash}} of spec.layer)
+      for (const channel of [color, strokeDash])
+        if (channel && channel.legend) channel.legend.columns = 1;
   }
   const drawn = box.innerHTML;
   box.innerHTML = '';

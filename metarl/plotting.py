@@ -1,7 +1,8 @@
 """Adaptation curves as pictures."""
 
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +15,23 @@ from metarl.summary import STATISTIC_NAMES, Summary
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLES = ("-", "--", ":")
+
+
+def styles_of(labels: Iterable[str], palette: Sequence[str] = COLORS) -> list[tuple[str, int]]:
+    """Return how the lines of agents are told apart: for each a colour, and a style.
+
+    Agents that are the same but for what follows a comma ("RL², slopes" and "RL², flat") share a
+    colour. The style counts the lines before that have the same one.
+    """
+    kinds: dict[str, int] = {}
+    used = Counter[str]()
+    styles = []
+    for label in labels:
+        kind = kinds.setdefault(label.partition(", ")[0], len(kinds))
+        color = palette[kind % len(palette)]
+        styles.append((color, used[color]))
+        used[color] += 1
+    return styles
 
 
 def plot_curves(
@@ -35,16 +53,16 @@ def plot_curves(
     figure = Figure(figsize=(7.2 if len(curves) == 1 else 8.6, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for index, (agent, summary) in enumerate(curves):
+    styles = styles_of(agent for agent, _ in curves)
+    for index, ((agent, summary), (color, style)) in enumerate(zip(curves, styles)):
         # A point stands in the middle of its episodes, counted from 1.
         episodes = [0.5 * (start + 1 + stop) for start, stop in summary.groups]
-        color = COLORS[index % len(COLORS)]
         axes.plot(
             episodes,
             summary.center,
             label=agent,
             color=color,
-            linestyle=STYLES[index // len(COLORS) % len(STYLES)],
+            linestyle=STYLES[style % len(STYLES)],
             linewidth=2.2 if index == 0 else 1.4,
             marker="o" if len(episodes) <= 12 else None,
             markersize=4,

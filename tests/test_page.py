@@ -13,6 +13,7 @@ from metarl import Report
 from metarl.experiments import cli, page, publish
 from metarl.experiments.charts import Result, gains, over_episodes, over_parameter
 from metarl.experiments.page import Page, Picture, write_page
+from metarl.plotting import COLORS, styles_of
 from metarl.tasks import Tasks
 
 NASTY = 'RL² </script><script>document.title="hacked"</script>"\x1b[31m'
@@ -105,6 +106,15 @@ def test_the_page_is_one_small_file_and_the_same_each_time(html, tmp_path):
     assert (tmp_path / "again.html").read_text() == text
 
 
+def test_lines_of_one_kind_share_a_colour_and_no_two_look_alike():
+    labels = ["RL², slopes", "MAML", "RL², flat", "RL², steep", *map(str, range(2 * len(COLORS)))]
+    styles = styles_of(labels)
+    assert len(set(styles)) == len(labels)
+    first, other, second, third = styles[:4]
+    assert (first[0], second, third) == (COLORS[0], (COLORS[0], 1), (COLORS[0], 2))
+    assert other == (COLORS[1], 0)
+
+
 def test_it_shows_what_it_is_given_as_text(opened):
     tab = opened()
     assert tab.title().startswith("RL² </script>")
@@ -113,9 +123,12 @@ def test_it_shows_what_it_is_given_as_text(opened):
     assert "<script>" in heading
     assert tab.locator(".chart svg").count() == 6  # three charts of two splits
     assert "a note <b>" in tab.inner_text("main")
-    assert "One that learns: RL² <b>.\n\nNot the other." in tab.inner_text("header")
+    assert "One that learns: RL² <b>." in tab.inner_text("header")
+    assert "Not the other." not in tab.inner_text("header")
+    tab.click("header summary")
+    assert "Not the other." in tab.inner_text("header")
     assert "At most 2 seeds" in tab.inner_text("main")
-    tab.click("summary >> nth=0")
+    tab.click("main summary >> nth=0")
     assert "multi-task" in tab.inner_text("table >> nth=0")
     # The same numbers as the report's: last minus first.
     low = report(5.0).improvement()[0]

@@ -98,45 +98,53 @@ STUDY = Study(
     ],
     total_timesteps=STEPS,
     answer="""\
-Whoever has learned to find out. On `half-cheetah-climb`, where the reward is the speed uphill
-and up may be ahead or behind, RL² feels which way is up within its first episode: 972 and 918
-(two seeds, slopes of at most 10 degrees), nine tenths of what an oracle earns that is told the
-slope (1082 and 1001), and it gains 23 and 33 points more until its last. MAML runs the wrong way
-as often as the right one at first (-42 and -282), and one gradient step on 20 episodes makes 186
-and 361 of that. One policy without a memory stays where it is (-8 and 21): it cannot know.
-Forty episodes of fine-tuning change nothing about that, for the policy has unlearned the noise
-to find out with, and are far too few to learn from scratch. On slopes of 12 to 20 degrees,
-which no training had, RL² earns 389 and 341 in its first episode, 436 and 355 in its last, of
-the oracle's 505 and 530. With 20 degrees ahead only one of the oracles gets up, at a crawl.
+Whoever has learned to find out, where there is something to find out. If the robot is to run up a
+hill on whichever side of it, RL² feels which way is up within its first episode, and MAML learns
+it by one gradient step; one policy for all hills stays where it is, and neither forty episodes of
+fine-tuning nor of learning from scratch help. If it is only to run ahead, up or down, the slope
+changes how fast that can be and hardly what to do: on two bodies no agent that has learned to
+adapt gains from experience.
+
+On `half-cheetah-climb` the reward is the speed uphill, and up may be ahead or behind. RL² earns
+972 and 918 in its first episode (two seeds, slopes of at most 10 degrees), nine tenths of what an
+oracle earns that is told the slope (1082 and 1001), and it gains 23 and 33 points more until its
+last. MAML runs the wrong way as often as the right one at first (-42 and -282), and one gradient
+step on 20 episodes makes 186 and 361 of that. One policy without a memory stays where it is (-8
+and 21): it cannot know. Forty episodes of fine-tuning change nothing about that, for the policy
+has unlearned the noise to find out with, and are far too few to learn from scratch. On slopes of
+12 to 20 degrees, which no training had, RL² earns 389 and 341 in its first episode, 436 and 355
+in its last, of the oracle's 505 and 530. With 20 degrees ahead only one of the oracles gets up,
+at a crawl.
 
 Where the task is to run along x, up or down (`half-cheetah-angles`, two seeds of everybody), no
 gain from experience is common to the seeds. In its first episode RL² runs like one policy without
-a memory: 1360 and 1163 against 1329 and 1314 on the trained slopes, 2077 and 1710 against 1901 and
-1930 on 12 to 20 degrees downhill, 488 and 318 against 328 and 240 uphill. On the trained slopes and
-downhill there is nothing to find out: an oracle that is told the slope runs no faster (1368 and
-1280, 1919 and 1827). Steep uphill there is (639 and 560), and nobody finds it; an oracle that has
-trained on the steep slopes as well earns no more there (548, one seed). MAML has learned
-less than anybody (591 and 460 on the trained slopes), and its inner step changes nothing. Training
-on slopes is not needed to be that good: after level ground alone, with varying bodies, RL² has 433
-and 471 on the same slopes uphill. The policy without a memory then has 97 and 247, and 144 and 210
-when it is judged again as the one to be fine-tuned.
+a memory: 1360 and 1163 against 1329 and 1314 on the trained slopes, 2077 and 1710 against 1901
+and 1930 on 12 to 20 degrees downhill, 488 and 318 against 328 and 240 uphill. On the trained
+slopes and downhill there is nothing to find out: an oracle that is told the slope runs no faster
+(1368 and 1280, 1919 and 1827). Steep uphill there is (639 and 560), and nobody finds it; an
+oracle that has trained on the steep slopes as well earns no more there (548, one seed). MAML has
+learned less than anybody (591 and 460 on the trained slopes), and its inner step changes nothing.
+Training on slopes is not needed to be that good: after level ground alone, with varying bodies,
+RL² has 433 and 471 on the same slopes uphill. The policy without a memory then has 97 and 247,
+and 144 and 210 when it is judged again as the one to be fine-tuned.
 
-On a second body (`walker2d-angles`, two seeds) no agent that has learned to adapt gains
-from experience, either. In its first episode on the trained slopes RL² earns 1101 and 806, a policy
+On a second body (`walker2d-angles`, two seeds) no agent that has learned to adapt gains from
+experience, either. In its first episode on the trained slopes RL² earns 1101 and 806, a policy
 without a memory 1125 and 1016, MAML 607 and 736. Being told the slope is worth less than a lucky
 seed: the oracles have 773 and 811, and 897 and 739 where they have trained on all slopes that are
-judged. Uphill, on 12 to 20 degrees, RL² earns 730 and 604, the policy without a memory 819 and 177,
-MAML 262 and 263, the oracles 341 and 392, and 613 and 527. RL² needs slopes in training here: after
-level ground alone it has 702 and 676 on the slopes that the others were trained on, and 380 and 218
-on the steep ones uphill. The policy without a memory then has 699 and 858, and 136 and 404.
+judged. Uphill, on 12 to 20 degrees, RL² earns 730 and 604, the policy without a memory 819 and
+177, MAML 262 and 263, the oracles 341 and 392, and 613 and 527. RL² needs slopes in training
+here: after level ground alone it has 702 and 676 on the slopes that the others were trained on,
+and 380 and 218 on the steep ones uphill. The policy without a memory then has 699 and 858, and
+136 and 404.
 
-Fine-tuning helps a walker that falls and harms one that does not. Of the two that know level ground
-alone, the one that falls on most steep slopes learns to fall less: 85 % of its first ten episodes
-uphill and 80 % of those downhill end in a fall, and 41 % and 48 % of its last ten; from the first
-round to the last it gains 138 and 324 points. The other falls less from the start, and no interval
-of its gains is above zero. The two that were trained on slopes learn to fall on those: in 11 % and
-27 % of the last ten episodes, 1 % and 6 % of the first ten, and they lose 133 and 199 points. From
-scratch, forty episodes are not even enough to stand.
+Fine-tuning helps a walker that falls and harms one that does not. Of the two that know level
+ground alone, the one that falls on most steep slopes learns to fall less: 85 % of its first ten
+episodes uphill and 80 % of those downhill end in a fall, and 41 % and 48 % of its last ten; from
+the first round to the last it gains 138 and 324 points. The other falls less from the start, and
+no interval of its gains is above zero. The two that were trained on slopes learn to fall on
+those: in 11 % and 27 % of the last ten episodes, 1 % and 6 % of the first ten, and they lose 133
+and 199 points. From scratch, forty episodes are not even enough to stand.
 
 A memory can also go wrong. RL² trains in trials of two episodes, and is judged in forty. One of
 the two seeds that trained on slopes keeps its speed in all of them; of the other, 7 of 42 robots,

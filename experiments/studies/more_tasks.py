@@ -32,15 +32,16 @@ STUDY = Study(
     ],
     axis="training tasks",
     answer="""\
-The more tasks, the more is learned that holds for new ones, with the same env steps. On bandits
-the tenth pull of a new one earns 0.52 after training on one bandit (0.5 is chance), 0.61 on two,
-0.57 on four, 0.69 on eight, 0.73 and 0.71 (two seeds) on bandits that are new all the time. On the
-grid, whose five held-out goals no training had, an agent of one goal earns -1.5 in every episode,
-the least there is; with two and four goals there is no gain from experience that both seeds
-share; with eight the last episode is better than the first for both (0.5 and 1.4), and with all
-sixteen it is 4.4 and 5.1, after -1.3 and -0.8 in the first. So few tasks make a policy, and many
-make something that learns; how many are enough, between eight and sixteen on the grid and above
-eight of the bandits, this study does not say.
+The more tasks, the more is learned that holds for new ones, with the same env steps: few make a
+policy, many make something that learns. How many are enough, between eight and sixteen on a grid
+and above eight of the bandits, this study does not say; for running at a speed it is about four.
+
+On bandits the tenth pull of a new one earns 0.52 after training on one bandit (0.5 is chance),
+0.61 on two, 0.57 on four, 0.69 on eight, 0.73 and 0.71 (two seeds) on bandits that are new all
+the time. On the grid, whose five held-out goals no training had, an agent of one goal earns -1.5
+in every episode, the least there is; with two and four goals there is no gain from experience
+that both seeds share; with eight the last episode is better than the first for both (0.5 and
+1.4), and with all sixteen it is 4.4 and 5.1, after -1.3 and -0.8 in the first.
 
 On `half-cheetah-vel` a new speed earns -170 and -165 in the first episode (two seeds, 4M env
 steps each) after training on one speed, -101 and -114 on two, -68 and -96 on four, -84 and -51 on

@@ -23,7 +23,7 @@ from metarl.experiments.studies.jobs import (
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import atomic_write
 from metarl.parameters import Uniform
-from metarl.plotting import COLORS, STYLES
+from metarl.plotting import COLORS, STYLES, styles_of
 from metarl.splits import Columns, Independent
 from metarl.summary import STATISTIC_NAMES
 from metarl.tables import interval, number
@@ -195,12 +195,13 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
     groups = _groups(judging)
     figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    styles, faint = _styles(reports), _faint(reports)
     for axes, (name, select) in zip(panels, groups.items()):
-        for index, (learner, found) in enumerate(reports.items()):
+        for learner, found in reports.items():
             parts = [report.select(select(report)) for _, report in found]
             curves = [part.summary(part.groups(12)) for part in parts]
             before = [max(start, 0.5) for start, _ in curves[0].groups]
-            style = {"color": COLORS[index % len(COLORS)], "linestyle": _style(index)}
+            style = dict(styles[learner])
             center = np.mean([curve.center for curve in curves], axis=0)
             low = np.min([curve.low for curve in curves], axis=0)
             high = np.max([curve.high for curve in curves], axis=0)
@@ -210,7 +211,7 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
                 before.append(curves[0].groups[-1][1])
                 center, low, high = (np.append(part, part[-1]) for part in (center, low, high))
             step = "post" if per_round > 1 else None
-            band = {"color": style["color"], "alpha": 0.12, "linewidth": 0}
+            band = {"color": style["color"], "alpha": faint, "linewidth": 0}
             dots = {"marker": "o", "markersize": 3, "markevery": range(len(curves[0].groups))}
             axes.plot(before, center, label=learner.label, **dots, **style)
             axes.fill_between(before, low, high, step=step, **band)
@@ -241,24 +242,25 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
     """
     figure = Figure(figsize=(11.8, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    styles, faint = _styles(reports), _faint(reports)
     law = envs.make(judging.family).law("train")
     values = sorted(judging.values[parameter])
     for axes, title, end in zip(panels, ("without experience", "at the end"), (0, -1)):
         own = law.parameters[parameter] if isinstance(law, Independent) else None
         if isinstance(own, Uniform):
             axes.axvspan(own.low, own.high, color="#999999", alpha=0.15, lw=0, label="training")
-        for index, (learner, found) in enumerate(reports.items()):
+        for learner, found in reports.items():
             lines = []
             for _, report in found:
                 start, stop = report.groups(report.num_episodes)[end]
                 means = report.returns[:, start:stop].mean(axis=1)
                 column = report.tasks.columns[parameter]
                 lines.append([means[np.isclose(column, value)].mean() for value in values])
-            style = {"color": COLORS[index % len(COLORS)], "linestyle": _style(index)}
+            style = dict(styles[learner])
             axes.plot(values, np.mean(lines, axis=0), label=learner.label, **style)
             if len(lines) > 1:
                 ends = np.min(lines, axis=0), np.max(lines, axis=0)
-                axes.fill_between(values, *ends, color=style["color"], alpha=0.12, linewidth=0)
+                axes.fill_between(values, *ends, color=style["color"], alpha=faint, linewidth=0)
         axes.set_title(f"{judging.family}, {title}", loc="left", fontsize="medium")
         axes.set(xlabel=parameter)
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -296,8 +298,16 @@ def figure_over_learners(judging: Judging, axis: str, reports: Reports) -> Figur
     return figure
 
 
-def _style(index: int) -> str:
-    return STYLES[index // len(COLORS) % len(STYLES)]
+def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
+    return {
+        learner: {"color": color, "linestyle": STYLES[style % len(STYLES)]}
+        for learner, (color, style) in zip(reports, styles_of(each.label for each in reports))
+    }
+
+
+def _faint(reports: Reports) -> float:
+    """Return the opacity of bands, which lie on each other."""
+    return min(0.12, 0.8 / len(reports))
 
 
 def _tidy(axes: "object") -> None:
