@@ -94,6 +94,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "Trainings of an earlier preset, marked below, had other hyperparameters than their "
             "commands give today ([what that is worth](runs.md))."
         )
+    lead, _, details = study.answer.strip().partition("\n\n")
     done = sum(job.done for job in judgings)
     if done < len(judgings):
         caveats.append(f"Unfinished: {done} of {len(judgings)} judgings are in.")
@@ -103,8 +104,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "",
             f"**Question.** {study.question}",
             "",
-            *(["**Answer.** " + study.answer.strip(), ""] if study.answer else []),
+            *(["**Answer.** " + lead, ""] if lead else []),
             *sections,
+            *(["## In detail", "", details, ""] if details else []),
             "## What this is not",
             "",
             *(f"- {caveat}" for caveat in caveats),

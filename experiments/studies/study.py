@@ -161,7 +161,8 @@ class Study:
         judgings: On which tasks.
         seeds: The seeds of training.
         total_timesteps: Env steps of each training; None takes each preset's.
-        answer: What the results say, written when they were seen (Markdown).
+        answer: What the results say, written when they were seen: paragraphs, with names in
+            backquotes. The first stands above the figures, the others below them.
         caveats: What the results are not, a sentence each.
         axis: What the learners differ in, where that is a number, which their labels begin with:
             the axis of one more figure.
