@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metarl import Report
 from metarl.errors import printable
+from metarl.parameters import Parameter
 from metarl.plotting import COLORS, styles_of
 from metarl.summary import STATISTIC_NAMES
 
@@ -137,18 +138,35 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     return _chart(results, [], x, layers)
 
 
+def trained_ranges(law: Parameter, low: float, high: float) -> list[tuple[float, float]]:
+    """Return the parts of an axis that a parameter's values come from in training.
+
+    Args:
+        law: The parameter, of the split ``train``.
+        low: The axis' least value.
+        high: Its greatest.
+    """
+    if law.shape != ():
+        return []
+    places = np.linspace(low, high, 2001)
+    inside = np.concatenate([[False], law.contains(places), [False]])
+    starts, stops = np.flatnonzero(inside[1:] != inside[:-1]).reshape(-1, 2).T
+    return [(float(places[a]), float(places[b - 1])) for a, b in zip(starts, stops) if b - a > 1]
+
+
 def over_parameter(
-    results: Sequence[Result], parameter: str, trained: tuple[float, float] | None
+    results: Sequence[Result], parameter: str, trained: Sequence[tuple[float, float]] = ()
 ) -> Spec:
     """Return the chart of return against a parameter of the tasks, first and last episodes.
 
     Args:
         results: The results.
         parameter: A numeric parameter of the tasks.
-        trained: The range that training had, or None.
+        trained: The ranges that training had.
     """
-    columns = [result.report.tasks.columns[parameter] for result in results]
-    edges = _edges(np.concatenate(columns))
+    column = np.concatenate([result.report.tasks.columns[parameter] for result in results])
+    borders = _borders(column)
+    places = {index: column[bins].mean() for index, bins in _bins(column, borders).items()}
     rows: list[Row] = []
     for label, found in by_label(results).items():
         for when, end in (("first", 0), ("last", -1)):
@@ -156,14 +174,13 @@ def over_parameter(
             for each in found:
                 start, stop = each.report.groups(each.report.num_episodes)[end]
                 means = each.report.returns[:, start:stop].mean(axis=1)
-                bins = np.digitize(each.report.tasks.columns[parameter], edges[1:-1])
-                for index in np.unique(bins):
-                    values.setdefault(int(index), []).append(float(means[bins == index].mean()))
+                for index, bins in _bins(each.report.tasks.columns[parameter], borders).items():
+                    values.setdefault(index, []).append(float(means[bins].mean()))
             rows += [
                 {
                     "agent": label,
                     "when": f"{when} episodes",
-                    "value": _round(0.5 * (edges[index] + edges[index + 1])),
+                    "value": _round(places[index]),
                     "return": _round(np.mean(seeds)),
                 }
                 for index, seeds in sorted(values.items())
@@ -187,9 +204,9 @@ def over_parameter(
             },
         }
     ]
-    if trained is not None:
+    if trained:
         shade = {
-            "data": {"values": [{"from": trained[0], "to": trained[1]}]},
+            "data": {"values": [{"from": low, "to": high} for low, high in trained]},
             "mark": {"type": "rect", "opacity": 0.15, "color": "#888888", "clip": True},
             "encoding": {
                 "x": {"field": "from", "type": "quantitative"},
@@ -295,16 +312,18 @@ def _tooltip(*fields: str) -> list[Spec]:
     return [{"field": field} for field in fields]
 
 
-def _edges(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the borders of bins: between the values of a grid, else of equal width."""
+def _borders(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the borders between bins: between the values of a grid, else of equal width."""
     distinct = np.unique(values.astype(np.float64).round(9))
     if len(distinct) <= 2 * NUM_BINS:
-        between = 0.5 * (distinct[1:] + distinct[:-1])
-        ends = distinct[[0, -1]]
-        # A grid's outermost bins reach as far out as in, so that their middle is their value.
-        near = between[[0, -1]] if len(between) else ends
-        return np.concatenate([[2 * ends[0] - near[0]], between, [2 * ends[1] - near[1]]])
-    return np.linspace(distinct[0], distinct[-1], NUM_BINS + 1)
+        return np.asarray(0.5 * (distinct[1:] + distinct[:-1]))
+    return np.linspace(distinct[0], distinct[-1], NUM_BINS + 1)[1:-1]
+
+
+def _bins(values: NDArray[Any], borders: NDArray[np.float64]) -> dict[int, NDArray[np.bool_]]:
+    """Return which values are in each bin that is not empty."""
+    places = np.digitize(values, borders)
+    return {int(index): places == index for index in np.unique(places)}
 
 
 def _round(value: Any) -> float:

@@ -12,15 +12,24 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from metarl import Report
 from metarl.errors import InvalidValueError, MissingPackageError, printable
-from metarl.experiments.charts import Result, Spec, by_label, gains, over_episodes, over_parameter
+from metarl.experiments.charts import (
+    Result,
+    Spec,
+    by_label,
+    gains,
+    over_episodes,
+    over_parameter,
+    trained_ranges,
+)
 from metarl.experiments.page_parts import SCRIPT, STYLE
 from metarl.files import atomic_write
+from metarl.parameters import Parameter
 from metarl.summary import STATISTIC_NAMES
 from metarl.tables import interval, number, range_of_episodes
 
@@ -50,7 +59,7 @@ class Page:
             above the charts, the others are folded.
         caveats: What they are not, a sentence each.
         pictures: Frames of first and last episodes.
-        trained: For each parameter of the tasks the range that training had, where it is one.
+        trained: For each family its tasks' parameters, as in training.
     """
 
     title: str
@@ -59,7 +68,7 @@ class Page:
     answer: str = ""
     caveats: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
-    trained: Mapping[str, tuple[float, float]] | None = None
+    trained: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
 
 
 def write_page(path: str | Path, page: Page) -> None:
@@ -172,9 +181,11 @@ def _split_section(
             "intervals over tasks.",
         ),
     ]
+    laws = page.trained.get(first.family.removesuffix("-told"), {})
     for parameter in _scalars(first):
-        trained = (page.trained or {}).get(parameter)
-        shaded = " The shaded range is what training had." if trained else ""
+        law, column = laws.get(parameter), first.tasks.columns[parameter]
+        trained = trained_ranges(law, column.min(), column.max()) if law else []
+        shaded = " What training had is shaded." if trained else ""
         parts.append(
             figure(
                 f"parameter-{len(parts)}",

@@ -1,7 +1,7 @@
 """The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,8 @@ from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import check_trusted
 from metarl.experiments.video import last_picture
-from metarl.parameters import Uniform
+from metarl.parameters import Parameter
 from metarl.splits import Independent
-
-Ranges = dict[str, tuple[float, float]]
 
 
 def report(
@@ -81,7 +79,7 @@ def runs_page(
         results=results,
         question="Return on tasks that are new, against episodes of experience in them.",
         pictures=_pictures(runs, splits[0], trust) if pictures else (),
-        trained=_trained(first["tasks"]),
+        trained={family: _trained(first["tasks"])},
     )
 
 
@@ -92,9 +90,7 @@ def study_page(study: Study, places: Places) -> Page:
         ValueError: If nothing is known yet.
     """
     results: list[Result] = []
-    trained: Ranges = {}
     for judging in study.judgings:
-        trained |= _trained(judging.family)
         for learner, found in load_reports(study, judging, places).items():
             for seed, report in found:
                 results.append(
@@ -111,7 +107,7 @@ def study_page(study: Study, places: Places) -> Page:
         question=study.question,
         answer=study.answer,
         caveats=study.caveats,
-        trained=trained,
+        trained={judging.family: _trained(judging.family) for judging in study.judgings},
     )
 
 
@@ -135,16 +131,10 @@ def _enumerated(names: set[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _trained(name: str) -> Ranges:
-    """Return the ranges that training has, of parameters that are uniform in one."""
+def _trained(name: str) -> Mapping[str, Parameter]:
+    """Return the parameters of a family's tasks, as in training."""
     law = envs.make(name.removesuffix("-told")).law("train")
-    if not isinstance(law, Independent):
-        return {}
-    return {
-        parameter: (own.low, own.high)
-        for parameter, own in law.parameters.items()
-        if isinstance(own, Uniform) and own.shape == () and own.low < own.high
-    }
+    return law.parameters if isinstance(law, Independent) else {}
 
 
 def _pictures(runs: Sequence[Run], split: str, trust: str | None) -> list[Picture]:

@@ -9,9 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metarl import Report
+from metarl import Report, Uniform, envs
 from metarl.experiments import cli, page, publish
-from metarl.experiments.charts import Result, gains, over_episodes, over_parameter
+from metarl.experiments.charts import (
+    Result,
+    gains,
+    over_episodes,
+    over_parameter,
+    trained_ranges,
+)
 from metarl.experiments.page import Page, Picture, write_page
 from metarl.plotting import COLORS, styles_of
 from metarl.tasks import Tasks
@@ -41,7 +47,7 @@ PAGE = Page(
     answer="One that\nlearns: `RL²` <b>.\n\nNot the other.",
     caveats=("nothing",),
     pictures=[Picture(b"\x89PNG\r\n", "the end of an episode")],
-    trained={"slope": (-5.0, 5.0)},
+    trained={"family": {"slope": Uniform(-5.0, 5.0)}},
 )
 
 
@@ -113,6 +119,16 @@ def test_lines_of_one_kind_share_a_colour_and_no_two_look_alike():
     first, other, second, third = styles[:4]
     assert (first[0], second, third) == (COLORS[0], (COLORS[0], 1), (COLORS[0], 2))
     assert other == (COLORS[1], 0)
+
+
+def test_what_training_had_is_shaded_even_in_two_parts():
+    climb = envs.make("half-cheetah-climb").law("train").parameters["degrees"]
+    below, above = trained_ranges(climb, -20.0, 20.0)
+    assert below == pytest.approx((-10.0, -1.0), abs=0.05)
+    assert above == pytest.approx((1.0, 10.0), abs=0.05)
+    assert trained_ranges(Uniform(-5.0, 5.0), -3.0, 10.0) == [(-3.0, pytest.approx(5.0, abs=0.05))]
+    assert trained_ranges(Uniform(6.0, 7.0), -3.0, 5.0) == []
+    assert trained_ranges(Uniform(0.0, 1.0, (2,)), 0.0, 1.0) == []
 
 
 def test_it_shows_what_it_is_given_as_text(opened):
@@ -197,12 +213,16 @@ def test_charts_hold_the_numbers_of_the_reports():
     first, last, end = (row["return"] for row in layers[3]["data"]["values"])
     assert end == last != first
 
-    spec = over_parameter(results, "slope", (-5.0, 5.0))
+    spec = over_parameter(results, "slope", [(-5.0, 5.0)])
     assert spec["layer"][0]["data"]["values"] == [{"from": -5.0, "to": 5.0}]
     rows = [row for row in spec["layer"][1]["data"]["values"] if row["agent"] == "one"]
     first = [row["return"] for row in rows if row["when"] == "first episodes"]
     assert len(first) == 12
     assert np.all(np.diff(first) > 0.0)  # the return follows the slope
+    slope = np.repeat((-4.0, 1.0, 2.0), 10)
+    grid = replace(results[0].report, tasks=Tasks("family", {"slope": slope}))
+    rows = over_parameter([Result("one", 0, grid, {})], "slope")["layer"][0]["data"]["values"]
+    assert [row["value"] for row in rows] == 2 * [-4.0, 1.0, 2.0]
 
     rows = [row for row in gains(results)["layer"][1]["data"]["values"] if row["agent"] == "one"]
     expected = np.sort(results[0].report.returns[:, -1] - results[0].report.returns[:, 0])

@@ -11,6 +11,7 @@ from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from metarl import Report, envs
+from metarl.experiments.charts import trained_ranges
 from metarl.experiments.overrides import has_earlier_preset
 from metarl.experiments.studies.jobs import (
     JudgingJob,
@@ -22,7 +23,6 @@ from metarl.experiments.studies.jobs import (
 )
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import atomic_write
-from metarl.parameters import Uniform
 from metarl.plotting import COLORS, STYLES, styles_of
 from metarl.splits import Columns, Independent
 from metarl.summary import STATISTIC_NAMES
@@ -247,10 +247,12 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
     styles, faint = _styles(reports), _faint(reports)
     law = envs.make(judging.family).law("train")
     values = sorted(judging.values[parameter])
+    own = law.parameters[parameter] if isinstance(law, Independent) else None
+    trained = trained_ranges(own, values[0], values[-1]) if own else []
     for axes, title, end in zip(panels, ("without experience", "at the end"), (0, -1)):
-        own = law.parameters[parameter] if isinstance(law, Independent) else None
-        if isinstance(own, Uniform):
-            axes.axvspan(own.low, own.high, color="#999999", alpha=0.15, lw=0, label="training")
+        for low, high in trained:  # the legend has the first: it leaves out labels with a "_"
+            label = "training" if (low, high) == trained[0] else "_"
+            axes.axvspan(low, high, color="#999999", alpha=0.15, lw=0, label=label)
         for learner, found in reports.items():
             lines = []
             for _, report in found:
