@@ -19,6 +19,7 @@ class BatchRenderer:
 
     The picture is that of gymnasium's camera "track", rolled so that gravity points down in it:
     where gravity is tilted, which is how a slope is simulated, the floor is tilted in the picture.
+    It goes on for ever, as it does in the simulation.
 
     Args:
         batch: The batch.
@@ -43,6 +44,8 @@ class BatchRenderer:
         self._model = batch.get_model(0)
         self._data = mujoco.MjData(self._model)
         self._camera = self._model.camera("track").id
+        planes = self._model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+        self._floors = planes & (self._model.geom_matid >= 0)
         self._upright = batch.model.cam_mat0[self._camera].reshape(3, 3).copy()
         # Shadows would take two thirds of the time and leave black specks on tilted floors.
         self._model.vis.quality.shadowsize = 0
@@ -64,6 +67,11 @@ class BatchRenderer:
         # One model and one data serve all simulations: each is copied into them to be drawn.
         self._batch.get_model(sim, self._model)
         self._batch.get_data(sim, self._data)
+        # Robots stand on a plane beyond its drawn end, too: without a size it has none, and its
+        # texture is repeated so often in a metre, instead of on the whole.
+        sizes, materials = self._model.geom_size, self._model.geom_matid[self._floors]
+        self._model.mat_texrepeat[materials] /= 2.0 * sizes[self._floors, :2]
+        sizes[self._floors, :2] = 0.0
         x, _, z = self._model.opt.gravity
         tilt = math.atan2(-x, -z)
         c, s = math.cos(tilt), math.sin(tilt)

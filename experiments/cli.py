@@ -266,7 +266,7 @@ def report_command(
         names: Run directories or names of published runs, all of one family; or one study.
         splits: The splits of the family that runs are judged on; may be repeated.
         output: The page.
-        pictures: Show how a run's first and last episode in a task end, where that can be drawn.
+        pictures: Show how first and last episodes in a task end, where that can be drawn.
         results: The folder of the study's results, where it ran with --results.
         trust: The module of the runs' family, which may be imported (default: those named before).
     """

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl import envs
+import numpy as np
+
+from metarl import Agent, TaskDistribution, envs
 from metarl.errors import InvalidValueError, RenderingError
 from metarl.experiments.charts import Result
 from metarl.experiments.comparing import common_reports
@@ -14,7 +16,7 @@ from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.experiments.studies import STUDIES, find_study
-from metarl.experiments.studies.jobs import Places, load_reports, places_for
+from metarl.experiments.studies.jobs import JudgingJob, Places, load_reports, places_for
 from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import check_trusted
@@ -38,7 +40,7 @@ def report(
         names: Run directories or published runs of one family, or the name of one study.
         splits: The splits that runs are judged on.
         output: The page.
-        pictures: Whether to show how a run's first and last episode end, where that can be drawn.
+        pictures: Whether to show how first and last episodes end, where that can be drawn.
         results: The folder of a study's results; None takes the one it has by default.
         trust: The module of the runs' family, where it may be imported.
 
@@ -52,7 +54,7 @@ def report(
             f"{study[0]!r} is a study, which has a page of its own: name it alone"
         )
     if study:
-        page = study_page(find_study(study[0]), places_for(1.0, results))
+        page = study_page(find_study(study[0]), places_for(1.0, results), pictures)
     else:
         page = runs_page([open_run(name) for name in names], splits, pictures, trust)
     write_page(output, page)
@@ -83,7 +85,7 @@ def runs_page(
     )
 
 
-def study_page(study: Study, places: Places) -> Page:
+def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
     """Return what the page of a study says, of what is known by now.
 
     Raises:
@@ -107,6 +109,7 @@ def study_page(study: Study, places: Places) -> Page:
         question=study.question,
         answer=study.answer,
         caveats=study.caveats,
+        pictures=_study_pictures(study, places) if pictures else (),
         trained={judging.family: _trained(judging.family) for judging in study.judgings},
     )
 
@@ -142,11 +145,37 @@ def _pictures(runs: Sequence[Run], split: str, trust: str | None) -> list[Pictur
     pictures = []
     for label, run in {_label(run): run for run in reversed(runs)}.items():
         agent = load_agent(run, trust)
-        try:
-            data = last_picture(agent, agent.tasks, split=split)
-        except (ImportError, RenderingError, ValueError) as error:
-            say(f"no picture of {label}: {error}")
-            continue
-        caption = f"{label}: the end of its first episode (left) and of its last (right) in a task"
-        pictures.append(Picture(data, caption))
+        pictures += _picture(label, "in a task", agent, agent.tasks, split=split)
     return pictures[::-1]
+
+
+def _study_pictures(study: Study, places: Places) -> list[Picture]:
+    """Return a picture of each judging: of the first learner that there is, in a usual task."""
+    pictures = []
+    for judging in study.judgings:
+        for learner, found in load_reports(study, judging, places).items():
+            training = learner.training(study.seeds[0], study)
+            if found and training is not None and places.agent(training).is_file():
+                seed, report = found[0]
+                agent, family = JudgingJob(study, judging, learner, seed, places).agent()
+                usual = np.argsort(report.trial_returns)[report.num_tasks // 2]
+                task, num_episodes = judging.tasks(family)[usual], report.num_episodes
+                where = f"in the task of {judging.name} in which its return is the median"
+                pictures += _picture(
+                    learner.label, where, agent, family, task=task, num_episodes=num_episodes
+                )
+                break
+    return pictures
+
+
+def _picture(
+    label: str, where: str, agent: Agent, tasks: TaskDistribution, **of: Any
+) -> list[Picture]:
+    """Return a picture of an agent, or nothing and say why."""
+    try:
+        data = last_picture(agent, tasks, **of)
+    except (ImportError, RenderingError, ValueError) as error:
+        say(f"no picture of {label}: {error}")
+        return []
+    caption = f"{label}: the end of its first episode (left) and of its last (right) {where}"
+    return [Picture(data, caption)]

@@ -62,13 +62,23 @@ def record_adaptation(
     return path
 
 
-def last_picture(agent: Agent, tasks: TaskDistribution, *, split: str, seed: int = 0) -> bytes:
+def last_picture(
+    agent: Agent,
+    tasks: TaskDistribution,
+    *,
+    split: str = "held_out",
+    task: Task | None = None,
+    num_episodes: int | None = None,
+    seed: int = 0,
+) -> bytes:
     """Return the end of such a video as PNG.
 
     Args:
         agent: As for :func:`record_adaptation`.
         tasks: The same.
         split: The same.
+        task: The same.
+        num_episodes: The same.
         seed: The same.
 
     Raises:
@@ -77,7 +87,7 @@ def last_picture(agent: Agent, tasks: TaskDistribution, *, split: str, seed: int
         ValueError: If the family cannot be drawn.
     """
     imageio = _import_imageio()
-    pictures, _ = _film(agent, tasks, split, None, None, seed, deterministic=False)
+    pictures, _ = _film(agent, tasks, split, task, num_episodes, seed, deterministic=False)
     return bytes(imageio.imwrite("<bytes>", pictures[-1], extension=".png"))
 
 
@@ -99,7 +109,13 @@ def _film(
         camera.set_tasks([task])
         # Where `play` seeds its environments: sub-environment 0 and the camera's live alike.
         camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
-        films = [list(_replay(camera, actions, n)) for n, actions in enumerate(episodes, start=1)]
+        films = []
+        for number, actions in enumerate(episodes, start=1):
+            if number in (1, len(episodes)):
+                films.append(list(_replay(camera, actions, number)))
+            else:  # it must pass, to leave the environment as it was
+                for action in actions:
+                    camera.step(action[None])
         fps = camera.metadata["render_fps"]
     finally:
         camera.close()

@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from metarl import Report, Uniform, envs
-from metarl.experiments import cli, page, publish
+from metarl.experiments import cli, page, publish, reporting
 from metarl.experiments.charts import (
     Result,
     gains,
@@ -19,6 +20,8 @@ from metarl.experiments.charts import (
     trained_ranges,
 )
 from metarl.experiments.page import Page, Picture, write_page
+from metarl.experiments.studies import find_study
+from metarl.experiments.studies.jobs import places_for
 from metarl.plotting import COLORS, styles_of
 from metarl.tasks import Tasks
 
@@ -253,3 +256,13 @@ def test_without_its_library_the_page_says_what_to_install(monkeypatch, tmp_path
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     with pytest.raises(ImportError, match=r"pip install 'metarl-suite\[report\]'"):
         page.write_page(tmp_path / "page.html", PAGE)
+
+
+def test_a_study_shows_an_agent_in_a_usual_task():
+    study = find_study("more-tasks")
+    judging = next(each for each in study.judgings if each.name == "gridnavi-unseen")
+    results = Path(__file__).parents[1] / "experiments/results"
+    places = places_for(1.0, results)
+    (picture,) = reporting._study_pictures(replace(study, judgings=[judging]), places)
+    assert picture.data.startswith(b"\x89PNG")
+    assert "(right) in the task of gridnavi-unseen in which its return" in picture.caption

@@ -180,3 +180,19 @@ def test_pictures_show_the_slope():
 
     assert horizon(5, sky[0]) == horizon(-5, sky[0])
     assert horizon(5, sky[1]) > horizon(-5, sky[1]) + 50  # rows count from the top
+
+
+def test_pictures_show_the_floor_wherever_a_robot_is():
+    env = one("half-cheetah-slope", task={"degrees": 0.0}, render_mode="rgb_array")
+    near, far = env._state["qpos"].copy(), env._state["qpos"].copy()
+    far[:, 0] += 400.0  # the floor of gymnasium's file is drawn for 40 m
+    frames = []
+    try:
+        for qpos in (near, far):
+            env.set_state(slice(None), qpos, env._state["qvel"].copy())
+            frames.append(env.render()[0][-40:].astype(float))
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    finally:
+        env.close()
+    assert [frame.std() > 30.0 for frame in frames] == [True, True]  # black and green tiles

@@ -254,7 +254,7 @@ class JudgingJob(_Job):
     def run(self) -> None:
         """Judge, and write the record."""
         started = time.perf_counter()
-        agent, family = self._agent()
+        agent, family = self.agent()
         report = evaluate(
             agent,
             family,
@@ -282,7 +282,7 @@ class JudgingJob(_Job):
         }
         atomic_write(self.record, json.dumps(record, separators=(",", ":")) + "\n")
 
-    def _agent(self) -> tuple[Agent, TaskDistribution]:
+    def agent(self) -> tuple[Agent, TaskDistribution]:
         """Return the agent, and the view of the judging's family that it sees."""
         learner, told = self.learner, (self.learner.family or "").endswith("-told")
         family = envs.make(self.judging.family)
