@@ -158,23 +158,38 @@ def highlights(results: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for agent, family, what, beside in HIGHLIGHTS:
-        reports = [
-            Report.from_json(result["report"])
-            for result in results
-            if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
-            and not result["config"].get("start")
-        ]
+        reports = _reports(results, agent, family)
         if not reports:
             continue
-        ends = []
-        for report in reports:
-            groups = report.groups(report.num_episodes)
-            ends.append([report.returns[:, a:b].mean() for a, b in (groups[0], groups[-1])])
-        first, last = (number(value) for value in np.mean(ends, axis=0))
+        first, last = _ends(reports)
         who = reports[0]
+        if not beside:
+            others = (("told", agent, f"{family}-told"), ("multi-task", "multi-task", family))
+            found = [(name, _reports(results, *other)) for name, *other in others]
+            beside = "; ".join(f"{_ends(each)[1]}, {name}" for name, each in found if each)
         cells = (f"`{who.family}`", what, who.agent, len(reports), first, last, beside)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _reports(results: Sequence[dict[str, Any]], agent: str, family: str) -> list[Report]:
+    """Return the reports of the trainings from random parameters."""
+    return [
+        Report.from_json(result["report"])
+        for result in results
+        if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
+        and not result["config"].get("start")
+    ]
+
+
+def _ends(reports: Sequence[Report]) -> tuple[str, str]:
+    """Return the mean returns of the first and the last round of episodes."""
+    ends = []
+    for report in reports:
+        groups = report.groups(report.num_episodes)
+        ends.append([report.returns[:, a:b].mean() for a, b in (groups[0], groups[-1])])
+    first, last = (number(value) for value in np.mean(ends, axis=0))
+    return first, last
 
 
 def _interval(center: float, low: float, high: float) -> str:
