@@ -203,7 +203,7 @@ def _split_section(
                 "zero the agent has become better in the task.",
             )
         )
-    parts += [_numbers(results), "</section>"]
+    parts += [_numbers(results, title), "</section>"]
     return "\n".join(parts)
 
 
@@ -224,7 +224,7 @@ def _scalars(report: Report) -> list[str]:
     ]
 
 
-def _numbers(results: Sequence[Result]) -> str:
+def _numbers(results: Sequence[Result], title: str) -> str:
     """Return the curves as a table, every seed in a row."""
     rows = []
     for result in results:
@@ -244,7 +244,7 @@ def _numbers(results: Sequence[Result]) -> str:
     statistic = STATISTIC_NAMES[results[0].report.statistic]
     return (
         "<details><summary>The numbers</summary><div class=scroll tabindex=0 role=region "
-        'aria-label="The numbers"><table>'
+        f'aria-label="The numbers of {_text(title)}"><table>'
         f"<caption>Return by episode ({statistic} over tasks, 95% interval), and last minus first "
         "episode, task by task (mean).</caption>"
         "<thead><tr><th scope=col>agent</th><th scope=col>seed</th><th scope=col>episodes: return"
