@@ -133,10 +133,12 @@ def evaluate(
     )
     notes = [tasks.overlap(split) if given is None else None]
     trial = getattr(agent, "episodes_per_trial", None) or num_episodes
-    if num_episodes > trial:
+    remembered = getattr(agent, "forget_after", None) or num_episodes
+    if min(num_episodes, remembered) > trial:
         notes.append(
             f"{agent.name} was trained in trials of {trial} episodes and is judged on "
-            f"{num_episodes}: in the later ones its memory may go wrong"
+            f"{num_episodes}: in the later ones its memory may go wrong (load it with "
+            f"forget_after={trial} for fresh ones)"
         )
     return Report(
         agent=agent.name,

@@ -230,6 +230,8 @@ def test_a_trial_longer_than_those_of_training_is_said():
     said = "trained in trials of 3 episodes and is judged on 5"
     assert [said in note for note in longer.notes] == [False, True]  # the first: of its tasks
     assert said in str(longer)
+    agent.forget_after = 3
+    assert len(evaluate(agent, risk(3), num_tasks=4, num_episodes=5).notes) == 1
 
 
 def test_a_finite_split_of_other_tasks_is_unseen():

@@ -2,11 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from witness import NORMAL, SPACES, Witness
 
-from metarl import envs
+from metarl import Transition, envs
 from metarl.agents import RL2
 from metarl.agents.rl2.memory import Episodic
 
@@ -62,6 +63,38 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
     witness.learn()
     assert len(seen) == 2  # the second iteration normalises by the moments of the first
     assert min(seen) > 10
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_memory_that_forgets_begins_anew_in_that_task_alone(network):
+    tasks = envs.make("navigation-2d")
+    rng = np.random.default_rng(0)
+    ends = np.array([[0, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool)
+    steps = [
+        Transition(
+            *rng.normal(size=(2, 3, 2)), rng.normal(size=3), end, end & False, None, end | True
+        )
+        for end in ends
+    ]
+
+    def outputs(forget_after, first=0):
+        """Return the policy's outputs, of shape (steps, tasks, ...)."""
+        agent = RL2(tasks, seed=0, policy_kwargs=NETWORKS[network], forget_after=forget_after)
+        adaptation = agent.adaptation(3, deterministic=True)
+        seen = []
+        for step in steps[first:]:
+            seen.append(adaptation._act(step.observations)[1][3])
+            adaptation.observe(step)
+        return torch.stack(seen)
+
+    forgets, keeps, fresh = outputs(2), outputs(None), outputs(None, first=4)
+    # Two episodes of task 0 have ended by its fourth step, two of task 1 by its fifth.
+    torch.testing.assert_close(forgets[:4], keeps[:4])
+    torch.testing.assert_close(forgets[4:, 0], fresh[:, 0])
+    assert not torch.allclose(forgets[4:, 0], keeps[4:, 0], atol=1e-4)
+    torch.testing.assert_close(forgets[4, 1:], keeps[4, 1:])
+    assert not torch.allclose(forgets[5, 1], keeps[5, 1], atol=1e-4)
+    torch.testing.assert_close(forgets[5, 2], keeps[5, 2])
 
 
 @pytest.mark.parametrize("recall_encoder", [(), (6,)])

@@ -63,13 +63,23 @@ class RL2Adaptation:
         policy: What acts; only read.
         num_tasks: The number of tasks.
         noise: Draws the actions; None takes the most likely ones.
+        forget_after: The number of episodes after which a task's memory begins anew; None never.
     """
 
-    def __init__(self, policy: RecurrentPolicy, num_tasks: int, noise: Noise | None):
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        num_tasks: int,
+        noise: Noise | None,
+        forget_after: int | None = None,
+    ):
         self._policy = policy
         self._memory = policy.network.initial_state(num_tasks).detach()
         self._noise = noise
         self._last: Transition | None = None
+        self._forget_after = forget_after
+        self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
+        self._forgotten = np.zeros(num_tasks, dtype=np.bool_)
 
     def act(self, observations: Values) -> Array:
         return self._act(observations)[0]
@@ -83,6 +93,7 @@ class RL2Adaptation:
             inputs = policy.trial_input.follow(
                 observations, last.actions, last.rewards, last.episode_end
             )
+            inputs[0][self._forgotten, policy.trial_input.observation.stop :] = 0.0
         # The program goes on while a GPU takes them; it must wait for the actions alone.
         rows, pixels = (
             torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
@@ -94,6 +105,11 @@ class RL2Adaptation:
     def observe(self, transition: Transition) -> None:
         # Kept across episode ends: what ended an episode is what the next one should start from.
         self._last = transition
+        if self._forget_after is not None:
+            ended = transition.episode_end & transition.active
+            self._num_episodes += ended
+            self._forgotten = ended & (self._num_episodes % self._forget_after == 0)
+            self._memory[:, torch.from_numpy(self._forgotten).to(self._memory.device)] = 0.0
 
 
 @dataclass(frozen=True)

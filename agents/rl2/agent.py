@@ -43,6 +43,10 @@ class RL2Config(Config):
     """Begin with trials of this many episodes, growing geometrically to K over the first half of
     ``learn``; None begins with K. Short trials are cheap, and what is learned in them carries over
     to long ones."""
+    forget_after: Count | None = None
+    """Act with a fresh memory after this many episodes in a task; None keeps it. The network has
+    learned to use its memory for the K episodes of a trial, and beyond them it may go wrong for
+    good. It changes nothing in training: ``load(path, tasks, forget_after=K)``."""
     trials_per_minibatch: Count | None = 64
     """Trials in each gradient step; None takes all."""
     n_epochs: Count = 4
@@ -158,6 +162,7 @@ class RL2(MetaAgent[TrialRecorder]):
             ranks=ranks,
         )
         self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
+        self.forget_after = config.forget_after
         self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
         if self.first_episodes_per_trial > self.episodes_per_trial:
             raise InvalidValueError(
@@ -282,7 +287,7 @@ class RL2(MetaAgent[TrialRecorder]):
         """Return fresh memories for ``num_tasks`` tasks.
 
         The network has learned to use them for the K episodes of a trial. Far beyond, they may go
-        wrong for good: take fresh ones now and then.
+        wrong for good; with ``forget_after`` they begin anew.
 
         Args:
             num_tasks: How many tasks to act in at once.
@@ -292,7 +297,7 @@ class RL2(MetaAgent[TrialRecorder]):
         """
         check_at_least(1, num_tasks=num_tasks)
         noise = None if deterministic else self._action_noise(seed, ranks)
-        return RL2Adaptation(self.policy(), num_tasks, noise)
+        return RL2Adaptation(self.policy(), num_tasks, noise, self.forget_after)
 
     def predict(
         self,

@@ -22,8 +22,17 @@ def _ceiling(family: str) -> Learner:
 def _slope_learners(body: str) -> list[Learner]:
     slope, flat = f"{body}-slope", f"{body}-flat-varied"
     multi_task = Learner("multi-task, slopes", "multi-task", slope)
+    forgetful = Learner(
+        "RL², slopes, forgetful",
+        "rl2",
+        slope,
+        adaptation={"forget_after": 2},
+        note="the agents of RL², slopes, whose memory begins anew after two episodes, the length "
+        "of the trials that they were trained in",
+    )
     return [
         Learner("RL², slopes", "rl2", slope),
+        forgetful,
         Learner("RL², flat", "rl2", flat),
         Learner("MAML, slopes", "maml", slope),
         multi_task,
