@@ -154,9 +154,11 @@ def _study_pictures(study: Study, places: Places) -> list[Picture]:
     pictures = []
     for judging in study.judgings:
         for learner, found in load_reports(study, judging, places).items():
-            training = learner.training(study.seeds[0], study)
-            if found and training is not None and places.agent(training).is_file():
-                seed, report = found[0]
+            if not found:
+                continue
+            seed, report = found[0]
+            training = learner.training(seed, study)
+            if training is not None and places.agent(training).is_file():
                 agent, family = JudgingJob(study, judging, learner, seed, places).agent()
                 usual = np.argsort(report.trial_returns)[report.num_tasks // 2]
                 task, num_episodes = judging.tasks(family)[usual], report.num_episodes
