@@ -49,7 +49,7 @@ class Learner:
     """One line of a study's figures: an agent, and how it comes to be.
 
     Attributes:
-        label: What tables and figures call it.
+        label: What tables and figures call it; what is the same up to a comma shares a colour.
         agent: The agent that is judged, by its name on the command line; ``random`` takes random
             actions.
         family: The family it trains on; None if it does not train.
