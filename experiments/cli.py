@@ -127,6 +127,7 @@ def evaluate_command(
     num_tasks: int | None = None,
     num_episodes: int | None = None,
     seed: int | None = None,
+    overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     trust: Trust = None,
 ) -> None:
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
@@ -137,6 +138,8 @@ def evaluate_command(
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
+        overrides: A hyperparameter other than in training, such as forget_after=2 or inner_steps=3,
+            value in JSON; may be repeated.
         trust: The module of the run's family, which may be imported (default: those named before).
     """
     commands.evaluate_run(
@@ -145,6 +148,7 @@ def evaluate_command(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         seed=seed,
+        overrides=overrides,
         trust=trust,
     )
 

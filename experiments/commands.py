@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,19 +284,23 @@ def evaluate_run(
     num_tasks: int | None,
     num_episodes: int | None,
     seed: int | None,
+    overrides: Sequence[str] = (),
     trust: str | None = None,
 ) -> list[Report]:
     """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
     run = open_run(run_dir)
-    learner = load_agent(run, trust)
+    learner = load_agent(run, trust, overrides)
     default = run.config["evaluation"]
     wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
     settings: dict[str, Any] = {n: default[n] if v is None else v for n, v in wanted.items()}
     reports = evaluate_with_references(learner, split=split, **settings)
     # Another evaluation of the same split must not replace the run's own.
     name = None
-    if settings != default:
-        name = evaluation_name(reports[0])
+    if settings != default or overrides:
+        name = evaluation_name(reports[0], overrides)
+    if overrides:
+        notes = (*reports[0].notes, f"judged with {', '.join(overrides)}")
+        reports[0] = replace(reports[0], notes=notes)
     try:
         _show(run, reports, name)
     except StorageError as error:

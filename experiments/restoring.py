@@ -1,7 +1,7 @@
 """The agents of runs: built from what the configuration says, restored from what was saved."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.errors import InvalidValueError, check_names, found_in
+from metarl.experiments.overrides import parse_overrides
 from metarl.experiments.runs import Run
 from metarl.experiments.terminal import say
 from metarl.experiments.trust import check_trusted, remember
@@ -79,8 +80,13 @@ def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
     return with_workers(family, num_workers) if num_workers else family
 
 
-def load_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
+def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()) -> MetaAgent[Any]:
     """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
+
+    Args:
+        run: The run.
+        trust: The module of the run's family, where it may be imported.
+        overrides: ``name=value`` of hyperparameters that shall not be as in training.
 
     Raises:
         FileNotFoundError: If it has neither.
@@ -93,7 +99,11 @@ def load_agent(run: Run, trust: str | None = None) -> MetaAgent[Any]:
         )
     learner = build_agent(run, trust)
     restore(run, learner, path)
-    return learner
+    if not overrides:
+        return learner
+    values = parse_overrides(type(learner), overrides)
+    settings = {**learner.hyperparameters, **values}
+    return type(learner).load(path, learner.tasks, device=learner.device, **settings)
 
 
 def restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:

@@ -12,9 +12,10 @@
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,10 @@ class Run:
         return Logger(str(self.directory), [TensorBoard(self.directory, suffix)])
 
 
-def evaluation_name(report: Report) -> str:
+def evaluation_name(report: Report, overrides: Sequence[str] = ()) -> str:
     """Return the file name of an evaluation that must not replace the run's own."""
-    return f"{report.split}-{report.num_tasks}x{report.num_episodes}-seed{report.seed}"
+    name = f"{report.split}-{report.num_tasks}x{report.num_episodes}-seed{report.seed}"
+    return "-".join([name, *(re.sub(r"[^\w.=]+", "_", override) for override in overrides)])
 
 
 def git_commit() -> str | None:

@@ -137,8 +137,8 @@ def evaluate(
     if min(num_episodes, remembered) > trial:
         notes.append(
             f"{agent.name} was trained in trials of {trial} episodes and is judged on "
-            f"{num_episodes}: in the later ones its memory may go wrong (load it with "
-            f"forget_after={trial} for fresh ones)"
+            f"{num_episodes}: in the later ones its memory may go wrong (with "
+            f"forget_after={trial} it begins anew)"
         )
     return Report(
         agent=agent.name,

@@ -234,6 +234,29 @@ def test_another_evaluation_stands_beside_the_runs_own(run, options, name, shape
     assert (run / "evaluation" / f"{name}.png").exists()
 
 
+def test_a_hyperparameter_of_acting_may_be_another(run, capsys, monkeypatch):
+    judged = []
+    judge = commands.evaluate_with_references
+
+    def watched(learner, **settings):
+        judged.append(learner)
+        return judge(learner, **settings)
+
+    monkeypatch.setattr(commands, "evaluate_with_references", watched)
+    own = (run / "evaluation" / "held_out.json").read_bytes()
+    assert main(["evaluate", str(run), "--set", "forget_after=1"]) == 0
+    shown = capsys.readouterr()
+    assert "note: judged with forget_after=1" in shown.out
+    assert shown.err == ""
+    assert (run / "evaluation" / "held_out.json").read_bytes() == own
+    assert (run / "evaluation" / "held_out-8x10-seed1-forget_after=1.json").exists()
+    (learner,) = judged
+    assert learner.forget_after == 1
+    assert learner.num_timesteps > 0  # trained, as it was
+    assert main(["evaluate", str(run), "--set", "forget=1"]) == 2
+    assert "forget_after" in capsys.readouterr().err  # what there is
+
+
 def test_compare_shows_runs_side_by_side(trained, capsys):
     assert main(["compare", *map(str, trained), "--output", "both.png"]) == 0
     shown = capsys.readouterr().out
