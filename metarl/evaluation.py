@@ -88,8 +88,8 @@ def evaluate(
 
     Returns:
         The report, with raw returns of shape (num_tasks, num_episodes). Its notes say where the
-        split shares tasks with training, and where an agent that was trained in trials (with an
-        attribute ``episodes_per_trial``) is judged on longer ones.
+        split shares tasks with training, and what the agent has to say of so many episodes, where
+        it has a method ``caution(num_episodes)`` that does.
 
     Raises:
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
@@ -132,14 +132,8 @@ def evaluate(
         ranks=ranks,
     )
     notes = [tasks.overlap(split) if given is None else None]
-    trial = getattr(agent, "episodes_per_trial", None) or num_episodes
-    remembered = getattr(agent, "forget_after", None) or num_episodes
-    if min(num_episodes, remembered) > trial:
-        notes.append(
-            f"{agent.name} was trained in trials of {trial} episodes and is judged on "
-            f"{num_episodes}: in the later ones its memory may go wrong (with "
-            f"forget_after={trial} it begins anew)"
-        )
+    if (caution := getattr(agent, "caution", None)) is not None:
+        notes.append(caution(num_episodes))
     return Report(
         agent=agent.name,
         family=tasks.name,

@@ -7,6 +7,7 @@ import pytest
 from toys import Counting, Fixed, StrollVectorEnv, Toy, aim, risk, spaces, strolls
 
 from metarl import Agent, Choice, Report, TaskDistribution, TaskSet, envs, evaluate, play, rollout
+from metarl.agents import RL2
 from metarl.comparison import check_comparable, comparison_table
 
 
@@ -223,8 +224,7 @@ def test_finite_families_say_that_there_is_nothing_unseen():
 
 
 def test_a_trial_longer_than_those_of_training_is_said():
-    agent = Toy(Fixed)
-    agent.episodes_per_trial = 3
+    agent = RL2(risk(3), seed=0, trials_per_iteration=2, trials_per_minibatch=2)
     assert all("trials" not in note for note in evaluate(agent, risk(3), num_tasks=4).notes)
     longer = evaluate(agent, risk(3), num_tasks=4, num_episodes=5)
     said = "trained in trials of 3 episodes and is judged on 5"

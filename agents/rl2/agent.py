@@ -299,6 +299,17 @@ class RL2(MetaAgent[TrialRecorder]):
         noise = None if deterministic else self._action_noise(seed, ranks)
         return RL2Adaptation(self.policy(), num_tasks, noise, self.forget_after)
 
+    def caution(self, num_episodes: int) -> str | None:
+        """Return what a report must say of so many episodes in a task, if anything."""
+        trial = self.episodes_per_trial
+        if min(num_episodes, self.forget_after or num_episodes) <= trial:
+            return None
+        return (
+            f"{self.name} was trained in trials of {trial} episodes and is judged on "
+            f"{num_episodes}: in the later ones its memory may go wrong (with "
+            f"forget_after={trial} it begins anew)"
+        )
+
     def predict(
         self,
         observation: Values,
