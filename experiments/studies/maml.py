@@ -13,12 +13,12 @@ EPISODES = {
 }
 """Episodes before an inner step at test, as in the paper."""
 
-# Who does not adapt in training needs fewer env steps: MAML collects everything twice.
+# Pretrained agents and oracles train for as many env steps as MAML.
 _STEPS = {
-    "navigation-2d": {"MAML": 6_000_000, "pretrained": 6_000_000, "oracle": 1_000_000},
-    "half-cheetah-dir-rllab": {"MAML": 33_000_000, "pretrained": 8_000_000, "oracle": 8_000_000},
-    "half-cheetah-vel-rllab": {"MAML": 45_000_000, "pretrained": 4_000_000, "oracle": 12_000_000},
-    "ant-dir-rllab": {"MAML": 12_000_000, "pretrained": 2_000_000, "oracle": 12_000_000},
+    "navigation-2d": 6_000_000,
+    "half-cheetah-dir-rllab": 33_000_000,
+    "half-cheetah-vel-rllab": 45_000_000,
+    "ant-dir-rllab": 12_000_000,
 }
 _UNADAPTED: dict[str, Any] = {"inner_steps": 0, "learn_inner_lr": None}
 
@@ -26,12 +26,12 @@ _UNADAPTED: dict[str, Any] = {"inner_steps": 0, "learn_inner_lr": None}
 def _learners(family: str) -> list[Learner]:
     steps = _STEPS[family]
     return [
-        Learner("MAML", "maml", family, total_timesteps=steps["MAML"]),
+        Learner("MAML", "maml", family, total_timesteps=steps),
         Learner(
             "pretrained",
             "maml",
             family,
-            total_timesteps=steps["pretrained"],
+            total_timesteps=steps,
             hyperparameters=_UNADAPTED,
             variant="unadapted",
             note="trained on all tasks without inner steps; judged with them",
@@ -41,7 +41,7 @@ def _learners(family: str) -> list[Learner]:
             "oracle",
             "maml",
             f"{family}-told",
-            total_timesteps=steps["oracle"],
+            total_timesteps=steps,
             hyperparameters=_UNADAPTED,
             variant="unadapted",
             episodes=EPISODES[family],
