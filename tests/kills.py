@@ -2,12 +2,14 @@
 
 Run: ``python tests/kills.py NUMBER [--seed SEED]`` with the number of SIGKILLs. Trainings of
 different kinds take turns, with a checkpoint before every iteration. Each must end with the same
-agent, evaluation, log and TensorBoard curves as one that nobody disturbed, and leave nothing else
-behind. Named moments are tested by test_reproducibility.py.
+agent, evaluation, log and TensorBoard curves as one that was never killed, and leave no file and no
+process behind. Of a training in two processes, any process may be the one that is killed. Named
+moments are tested by test_reproducibility.py.
 """
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import signal
@@ -34,31 +36,73 @@ MAML = (
     "--set meta_batch_size=2 --set episodes_per_adaptation=2 "
     '--set policy_kwargs={"hidden_sizes":[8]}'
 )
+SB3 = "--set num_envs=8 --set batch_size=400"
 TRAININGS = {
     "rl2 on bandits": f"rl2 bandit-10x5 --total-timesteps 480 {RL2}",
     "rl2 on an own family": f"rl2 poles:tasks --total-timesteps 2000 {RL2}",
     "rl2 on robots": f"rl2 half-cheetah-motors --total-timesteps 3200 {RL2}",
+    "rl2 with workers": f"rl2 poles:tasks --total-timesteps 2000 --num-workers 2 {RL2}",
+    "rl2 in two processes": f"rl2 bandit-10x5 --total-timesteps 480 --processes 2 {RL2}",
+    "multi-task": f"multi-task navigation-2d --total-timesteps 4800 {SB3}",
+    "fine-tune": f"fine-tune navigation-2d --total-timesteps 4800 {SB3}",
     "maml by trpo": f"maml navigation-2d --total-timesteps 3200 {MAML}",
     "maml by ppo": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=ppo",
     "maml by reptile": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=reptile",
 }
 
 
-def computed(process):
-    """Return for how many seconds a process has computed, however busy the machine is."""
-    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) * 1e-9
+# Other Python processes than this one make a checkpoint before every iteration, too.
+CUSTOMIZE = """
+import sys
+if sys.argv[:1] == ["-m"]:
+    from metarl.experiments import learning
+    learning.CHECKPOINT_SECONDS = 0
+"""
+ENDED_WITHIN = 30.0
+"""Seconds that the other processes of a killed training have to end."""
 
 
-def run(arguments, seconds=None):
+def members(session):
+    """Return the processes of a session that are alive."""
+    alive = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[3]) == session and fields[0] not in "ZX":
+            alive.append(int(path.parent.name))
+    return alive
+
+
+def computed(processes):
+    """Return for how many seconds processes have computed, however busy the machine is."""
+    spent = 0.0
+    for process in processes:
+        try:
+            spent += int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) * 1e-9
+        except OSError:
+            continue
+    return spent
+
+
+def run(arguments, seconds=None, rng=None):
     """Run the command line in a child, killed after so much computing.
 
+    Args:
+        arguments: Those of the command line.
+        seconds: How long it computes until it is killed; None never kills.
+        rng: Chooses which of its processes is killed; None takes the first.
+
     Returns:
-        Its exit code, and for how long it computed.
+        Whether it was killed, its exit code, for how long it computed, and whether processes of it
+        were left.
     """
     child = os.fork()
     if child == 0:
         code = 99
         try:
+            os.setsid()
             silent = os.open(os.devnull, os.O_WRONLY)
             log = os.open("errors.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silent, 1)
@@ -67,14 +111,23 @@ def run(arguments, seconds=None):
         finally:
             sys.stderr.flush()
             os._exit(code)
+    was_killed, spent = False, 0.0
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        spent = computed(child)
-        if seconds is not None and spent >= seconds:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.002)
-    spent = computed(child)
+        processes = members(child)
+        spent = max(spent, computed(processes))
+        if seconds is not None and spent >= seconds and not was_killed:
+            victim = child if rng is None or not processes else rng.choice(processes)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                was_killed = True
+        time.sleep(0.002 if rng is None else 0.02)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), spent
+    deadline = time.monotonic() + ENDED_WITHIN
+    while (left := members(child)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return was_killed, os.waitstatus_to_exitcode(status), spent, bool(left)
 
 
 def differences(whole, killed):
@@ -115,20 +168,25 @@ def main(number, seed):
     whole, seconds = {}, {}
     for name, words in TRAININGS.items():
         whole[name] = root / f"whole {name}"
-        code, seconds[name] = run(["train", *words.split(), "--run-dir", str(whole[name])])
+        arguments = ["train", *words.split(), "--run-dir", str(whole[name])]
+        _, code, seconds[name], _ = run(arguments)
         assert code == 0, (root / "errors.txt").read_text()
         print(f"{name}: {seconds[name]:.2f} s of computing", flush=True)
     states, finished, failures = collections.Counter(), collections.Counter(), []
     while states.total() < number:
         name = min(TRAININGS, key=lambda name: finished[name])
         directory = root / f"{name} {finished[name]}"
+        together = "two processes" in name
         kills = 0
         while True:
-            words = ["resume", str(directory)]
+            words = ["resume", str(directory), *(["--processes", "2"] if together else [])]
             if not (directory / "config.json").exists():
                 words = ["train", *TRAININGS[name].split(), "--run-dir", str(directory)]
-            code, _ = run(words, rng.uniform(0, seconds[name]) if kills < 8 else None)
-            if code == -signal.SIGKILL:
+            after = rng.uniform(0, seconds[name]) if kills < (3 if together else 8) else None
+            killed, code, _, left = run(words, after, rng if together else None)
+            if left:
+                failures.append(f"{directory.name}: processes were left after kill {kills + 1}")
+            if killed and code != 0:
                 kills += 1
                 states[state(directory)] += 1
                 continue
@@ -153,6 +211,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="metarl-kills-") as folder:
         os.chdir(folder)
-        os.environ["XDG_CONFIG_HOME"] = folder
+        os.environ["XDG_CONFIG_HOME"] = str(Path(folder, "config"))
+        os.environ["PYTHONPATH"] = folder
+        Path("sitecustomize.py").write_text(CUSTOMIZE)
         Path("poles.py").write_text(POLES)
         sys.exit(bool(main(options.number, options.seed)))
