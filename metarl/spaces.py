@@ -6,7 +6,7 @@ needs a case in :func:`to_json` and :func:`_rows`, and one of actions a distribu
 :mod:`metarl.agents.actions`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 from typing import Any, TypeAlias
 
@@ -20,6 +20,9 @@ Array = NDArray[Any]
 Space = spaces.Space[Any]
 Values: TypeAlias = Any
 """A batch of values of a space: an array, or a dictionary or tuple of batches."""
+
+MAX_RANGE = 1e30
+"""Bounds of a Box that are further apart than this are no bounds: float32 ends at 3e38."""
 
 _PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -142,6 +145,61 @@ def split(space: Space, values: Values) -> tuple[NDArray[np.float32], NDArray[np
         _concatenate(rows) if rows else np.zeros((num_values, 0), np.float32),
         _concatenate(images) if images else np.zeros((num_values, 0), np.uint8),
     )
+
+
+# From a policy's actions to values of a Box.
+
+
+def action_scale(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how a policy's actions become those of a Box: ``center + half_range * action``.
+
+    A dimension with two finite bounds is stretched from [-1, 1] to them. Any other dimension is in
+    the environment's own units, as is one whose bounds are so far apart that they mean none.
+
+    Returns:
+        The centers and the half ranges, each of the space's shape.
+    """
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    with np.errstate(over="ignore"):
+        near = high - low < MAX_RANGE
+    # Without the flags, an integer Box without bounds has those of its type.
+    bounded = space.bounded_below & space.bounded_above & near
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    return 0.5 * (low + high), 0.5 * (high - low)
+
+
+def stretching(space: spaces.Box) -> Callable[[Array], Array]:
+    """Return :func:`stretch` for one space, with everything computed that can be in advance."""
+    # Integers are computed in double precision, as their sums may exceed their own type.
+    is_float = space.dtype.kind == "f"
+    dtype = space.dtype if is_float else np.dtype(np.float64)
+    center, half_range = (part.astype(dtype) for part in action_scale(space))
+    low, high = space.low.astype(dtype), space.high.astype(dtype)
+    if not is_float:
+        # Double precision rounds the bounds of 64 bits outwards.
+        low = np.where(low < -(2.0**53), np.nextafter(low, 0.0), low)
+        high = np.where(high > 2.0**53, np.nextafter(high, 0.0), high)
+
+    def stretched(values: Array) -> Array:
+        scaled = center + half_range * values.reshape(-1, *space.shape)
+        if not is_float:
+            scaled = np.rint(scaled)
+        return np.asarray(np.minimum(np.maximum(scaled, low), high), dtype=space.dtype)
+
+    return stretched
+
+
+def stretch(space: spaces.Box, values: Array) -> Array:
+    """Return a policy's actions as values of a Box: scaled, clipped, and rounded if integers.
+
+    Args:
+        space: The space of one action.
+        values: The actions, a row for each, in the units of :func:`action_scale`.
+
+    Returns:
+        An array of shape (n, *space.shape), of the space's type.
+    """
+    return stretching(space)(values)
 
 
 def leaf_values(space: Space, values: Values) -> Iterator[tuple[Space, Array]]:

@@ -19,7 +19,7 @@ from metarl.agents.ranks import Noise
 from metarl.agents.vision import Vision
 from metarl.batches import as_batch, replaced, stack, take
 from metarl.envs import from_gymnasium
-from metarl.spaces import check_space, difference, flatten, split, to_json
+from metarl.spaces import check_space, difference, flatten, split, stretch, to_json
 from metarl.vector import TaskEnv
 
 IMAGE = spaces.Box(0, 255, (9, 8, 3), np.uint8)
@@ -374,3 +374,43 @@ def test_what_is_done_with_awkward_actions_is_said(space, match):
     tasks = from_gymnasium(lambda sign: Zoo(space, sign), {"sign": Choice((1.0, 2.0))}, horizon=3)
     with pytest.warns(UserWarning, match=match):
         RL2(tasks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (-100, 100, np.int8),
+        (100, 120, np.int8),
+        (100, 200, np.uint8),
+        (-20_000, 20_000, np.int16),
+        (-(2**31) + 1, 2**31 - 1, np.int32),
+        (-1.5, 3.0, np.float32),
+    ],
+)
+def test_a_policys_range_is_stretched_to_the_bounds_of_every_type(low, high, dtype):
+    space = spaces.Box(low, high, (2,), dtype)
+    actions = np.array([[-1, -9], [0, 0], [1, 9]], np.float32)
+    expected = np.repeat([[low], [0.5 * (low + high)], [high]], 2, axis=1)
+    values = stretch(space, actions)
+    assert values.dtype == dtype
+    assert np.array_equal(values, expected)
+
+
+def test_64_bits_are_never_left():
+    every = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    widest = stretch(spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64), every).ravel()
+    np.testing.assert_allclose(widest, [-(2.0**63), 0, 2.0**63])
+    unbounded = spaces.Box(-np.inf, np.inf, (1,), np.int64)
+    assert stretch(unbounded, 3 * every).ravel().tolist() == [-3, 0, 3]
+
+
+def test_a_dimension_without_two_bounds_is_in_the_environments_own_units():
+    widest = np.finfo(np.float32).max
+    low = np.array([-2, -2, -np.inf, -np.inf, -widest], np.float32)
+    high = np.array([4, np.inf, 4, np.inf, widest], np.float32)
+    actions = np.repeat(np.float32([[-9], [0.5], [9]]), 5, axis=1)
+    assert stretch(spaces.Box(low, high), actions).tolist() == [
+        [-2, -2, -9, -9, -9],
+        [2.5, 0.5, 0.5, 0.5, 0.5],
+        [4, 9, 4, 9, 9],
+    ]
