@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from metarl.agents.ranks import Noise
-from metarl.spaces import check_space
+from metarl.spaces import action_scale, check_space, stretching
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
@@ -68,19 +68,17 @@ class ActionHead(ABC):
 class BoxHead(ActionHead):
     """A diagonal Gaussian; log-probabilities are summed over action dimensions.
 
-    In a bounded Box the policy's range [-1, 1] is stretched to the bounds, and what lies outside is
-    clipped on its way to the environment only, so the likelihood stays that of the unclipped
-    sample. In an unbounded one actions are in the environment's own units. Integers are rounded.
+    A dimension with two bounds is stretched to them from the policy's range [-1, 1], any other is
+    in the environment's own units (:func:`metarl.spaces.action_scale`). Actions are clipped on
+    their way to the environment only, so the likelihood stays that of the unclipped sample.
+    Integers are rounded.
     """
 
     has_log_std = True
 
     def __init__(self, space: spaces.Box):
         super().__init__(space)
-        self._space = space
-        bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
-        self._center = 0.5 * (space.low + space.high) if bounded else 0.0
-        self._half_range = 0.5 * (space.high - space.low) if bounded else 1.0
+        self._stretched = stretching(space)
 
     def distribution(
         self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
@@ -101,12 +99,7 @@ class BoxHead(ActionHead):
         return torch.addcmul(outputs, _std(log_std), noise.normal(outputs.shape))
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
-        values = actions.cpu().numpy().reshape(-1, *self._space.shape)
-        stretched = self._center + self._half_range * values
-        clipped = np.minimum(np.maximum(stretched, self._space.low), self._space.high)
-        if self._space.dtype.kind in "iu":
-            clipped = np.rint(clipped)
-        return np.asarray(clipped, dtype=self._space.dtype)
+        return self._stretched(actions.cpu().numpy())
 
 
 class DiscreteHead(ActionHead):
@@ -222,10 +215,13 @@ def advice(space: spaces.Space[Any]) -> str | None:
     """Say what is done with an action space that makes learning harder; None if it does not."""
     if not isinstance(space, spaces.Box):
         return None
-    if not space.is_bounded():
+    center, half_range = action_scale(space)
+    lowest, highest = center - half_range, center + half_range
+    if not (np.isclose(lowest, space.low) & np.isclose(highest, space.high)).all():
         return (
-            f"the action space {space} has no bounds: actions are drawn around 0 in the "
-            "environment's own units; give it bounds with gymnasium.wrappers.RescaleAction"
+            f"the action space {space} lacks bounds: without two of them, actions are drawn around "
+            "0 in the environment's own units; declare the range that matters with "
+            "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high))"
         )
     if np.issubdtype(space.dtype, np.integer):
         return (

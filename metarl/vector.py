@@ -232,7 +232,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 f"actions must have shape {self.action_space.shape}, got {actions.shape}"
             )
         # Stepping all is the common case: a slice makes views, an index array would copy all state.
-        if actions.dtype.kind == "f" and not np.isfinite(actions.sum()):
+        if not _all_finite(actions):
             raise DivergedError("actions must be finite, got NaN or infinity")
         if active is None or active.all():
             rows = self._step(ALL, actions)
@@ -275,16 +275,23 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         map_leaves(partial(self._check_leaf, "observation"), observations)
 
     def _check_leaf(self, what: str, values: Array) -> None:
-        # A sum is not finite if an element is not, and costs far less than testing each.
-        if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
+        if not _all_finite(values):
             bad = ~np.isfinite(values).reshape(self.num_envs, -1).all(axis=1)
-            if bad.any():
-                first = int(np.argmax(bad))
-                raise InvalidValueError(
-                    f"the environment returned the {what} {values[first].tolist()} in step "
-                    f"{self._elapsed[first] + 1} of an episode of {self.tasks[first]}; "
-                    f"{what}s must be finite"
-                )
+            first = int(np.argmax(bad))
+            raise InvalidValueError(
+                f"the environment returned the {what} {values[first].tolist()} in step "
+                f"{self._elapsed[first] + 1} of an episode of {self.tasks[first]}; "
+                f"{what}s must be finite"
+            )
+
+
+def _all_finite(values: Array) -> bool:
+    # A sum is not finite if an element is not, and costs far less than testing each.
+    return (
+        values.dtype.kind != "f"
+        or bool(np.isfinite(values.sum(dtype=np.float64)))
+        or bool(np.isfinite(values).all())
+    )
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import ClipAction, TransformAction
 from torch.distributions import Categorical
 
 from metarl import Choice, TaskDistribution, TaskVectorEnv, TrialEnv, check_tasks, evaluate
 from metarl.agents import MAML, RL2
-from metarl.agents.actions import action_head
+from metarl.agents.actions import action_head, advice
 from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.ranks import Noise
 from metarl.agents.vision import Vision
@@ -268,6 +269,24 @@ def test_integer_actions_are_rounded():
     assert head.to_env(torch.tensor([[0.3, -9.0]])).tolist() == [[3, 0]]  # 2 + 2 * 0.3 = 2.6
 
 
+def test_integer_actions_reach_their_bounds():
+    head = action_head(spaces.Box(-100, 100, (1,), np.int8))
+    assert head.to_env(torch.tensor([[-1.0], [0.0], [1.0]])).tolist() == [[-100], [0], [100]]
+
+
+def test_actions_within_the_widest_bounds_are_small_numbers():
+    widest = spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,))
+    head = action_head(widest)
+    assert head.to_env(torch.tensor([[-0.5], [2.0]])).tolist() == [[-0.5], [2.0]]
+
+
+def test_the_advice_for_actions_without_bounds_can_be_followed():
+    pendulum = ClipAction(gymnasium.make("Pendulum-v1"))
+    assert advice(pendulum.action_space) is not None
+    bounded = TransformAction(pendulum, lambda action: action, spaces.Box(-2.0, 2.0, (1,)))
+    assert advice(bounded.action_space) is None
+
+
 # Images.
 
 
@@ -367,7 +386,9 @@ def test_the_baseline_of_large_observations_is_bounded():
     ("space", "match"),
     [
         (spaces.Box(0, 4, (1,), np.int64), "a Discrete or MultiDiscrete space is learned better"),
-        (spaces.Box(-np.inf, np.inf, (1,)), "give it bounds with gymnasium.wrappers.RescaleAction"),
+        (spaces.Box(-np.inf, np.inf, (1,)), "declare the range .*wrappers.TransformAction"),
+        (spaces.Box(0.0, np.inf, (1,)), "lacks bounds"),
+        (spaces.Box(-3e38, 3e38, (1,)), "lacks bounds"),
     ],
 )
 def test_what_is_done_with_awkward_actions_is_said(space, match):
