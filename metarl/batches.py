@@ -3,7 +3,7 @@
 As in gymnasium's vector environments, a batch has one row for each value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,42 +42,80 @@ def replaced(values: Values, rows: Any, new: Values) -> Values:
 
 
 def stack(space: Space, values: list[Any]) -> Values:
-    """Make a batch of single values, in the types of their space.
+    """Make a batch of the single values that environments returned, in the types of their space.
 
     Raises:
-        ValueError: If a value has another shape, or lacks an entry.
+        ValueError: If a value has another shape, lacks an entry, or would be changed by the type.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        entries = space.spaces
-        named = entries.items() if isinstance(entries, dict) else enumerate(entries)
-        try:
-            parts = {key: stack(part, [value[key] for value in values]) for key, part in named}
-        except (KeyError, IndexError, TypeError) as error:
-            raise InvalidValueError(
-                f"the environment returned the observation {values[0]!r:.200}, but its observation "
-                f"space is {space} ({type(error).__name__}: {error})"
-            ) from None
-        return parts if isinstance(space, spaces.Dict) else tuple(parts.values())
+        return _parts(space, values[0], lambda key, part: stack(part, [v[key] for v in values]))
     try:
-        rows = np.array(values, dtype=space.dtype)
-    except (TypeError, ValueError):
-        for value in values:  # the first that does not fit
-            try:
-                fits = np.array(value, dtype=space.dtype).shape == space.shape
-            except (TypeError, ValueError):
-                fits = False
-            if not fits:
-                raise InvalidValueError(
-                    f"the environment returned the observation {value!r:.200}, but its observation "
-                    f"space is {space}"
-                ) from None
-        raise
-    if rows.shape[1:] != space.shape:
+        rows = np.array(values)
+    except (TypeError, ValueError, RuntimeError):  # of unequal shapes, or no numbers
+        rows = np.empty(0, dtype=object)
+    return _in_type(space, rows, values)
+
+
+def in_types(space: Space, batch: Values) -> Values:
+    """Return the batch of an environment in the types of the space of one value.
+
+    Raises:
+        ValueError: If a value has another shape, lacks an entry, or would be changed by the type.
+    """
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return _parts(space, batch, lambda key, part: in_types(part, batch[key]))
+    return _in_type(space, batch, batch)
+
+
+def _parts(space: Any, shown: Any, make: Callable[[Any, Space], Values]) -> Values:
+    """Make a batch for each entry of a Dict or Tuple space."""
+    entries = space.spaces
+    named = entries.items() if isinstance(entries, dict) else enumerate(entries)
+    try:
+        parts = {key: make(key, part) for key, part in named}
+    except (KeyError, IndexError, TypeError) as error:
         raise InvalidValueError(
-            f"the environment returned observations of shape {rows.shape[1:]}, "
-            f"but its observation space is {space}"
+            f"the environment returned the observation {shown!r:.200}, but its observation "
+            f"space is {space} ({type(error).__name__}: {error})"
+        ) from None
+    return parts if isinstance(space, spaces.Dict) else tuple(parts.values())
+
+
+def _in_type(space: Space, rows: Array, values: Sequence[Any] | Array) -> Array:
+    """Return the rows in the type of their space; ``values`` are these as they came."""
+    if rows.dtype == space.dtype and rows.shape[1:] == space.shape:
+        return rows
+    if rows.dtype.kind not in "biuf" or rows.shape[1:] != space.shape:
+        rows = np.stack([_numbers(space, value) for value in values])  # which says what is wrong
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = rows.astype(space.dtype)
+    if cast.dtype.kind == "f":  # may round, but not overflow
+        if np.isfinite(cast).all():
+            return cast
+        kept = np.isfinite(cast) | ~np.isfinite(rows)
+    else:
+        kept = cast == rows
+    if not kept.all():
+        place = tuple(np.argwhere(~kept)[0])
+        raise InvalidValueError(
+            f"the environment returned an observation with the {rows.dtype} value {rows[place]}, "
+            f"which the {space.dtype} of its observation space {space} cannot hold; return "
+            f"{space.dtype} values, or declare the space with dtype {rows.dtype}"
         )
-    return rows
+    return cast
+
+
+def _numbers(space: Space, value: Any) -> Array:
+    """Return one value of a plain space as an array, or raise."""
+    shown = f"the environment returned the observation {value!r:.200}"
+    expected = f"but its observation space is {space}"
+    try:
+        part = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidValueError(f"{shown}, {expected} ({type(error).__name__}: {error})") from None
+    if part.shape != space.shape or part.dtype.kind not in "biuf":
+        raise InvalidValueError(f"{shown} of type {part.dtype} and shape {part.shape}, {expected}")
+    return part
 
 
 def as_batch(space: Space, values: Values) -> tuple[Values, bool]:

@@ -18,7 +18,7 @@ from metarl.agents.actions import action_head, advice
 from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.ranks import Noise
 from metarl.agents.vision import Vision
-from metarl.batches import as_batch, replaced, stack, take
+from metarl.batches import as_batch, in_types, replaced, stack, take
 from metarl.envs import from_gymnasium
 from metarl.spaces import check_space, difference, flatten, split, stretch, to_json
 from metarl.vector import TaskEnv
@@ -285,6 +285,54 @@ def test_the_advice_for_actions_without_bounds_can_be_followed():
     assert advice(pendulum.action_space) is not None
     bounded = TransformAction(pendulum, lambda action: action, spaces.Box(-2.0, 2.0, (1,)))
     assert advice(bounded.action_space) is None
+
+
+# Observations in the type of their space.
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([3.0, 255.0])),
+        (spaces.Box(0, 255, (2,), np.uint8), [3, 255]),
+        (spaces.Box(-9.0, 9.0, (2,), np.float32), np.array([0.1, 3.0])),
+        (spaces.Box(-9.0, 9.0, (2,), np.float32), np.array([True, False])),
+        (spaces.Box(-9.0, 9.0, (2,), np.float32), np.array([7, -9])),
+        (spaces.Discrete(3), np.uint8(2)),
+        (spaces.Discrete(3), 2.0),
+        (spaces.MultiBinary(2), np.array([True, False])),
+    ],
+)
+def test_observations_of_another_type_that_it_can_hold(space, value):
+    for batch in (stack(space, [value, value]), in_types(space, np.array([value, value]))):
+        assert batch.dtype == space.dtype
+        np.testing.assert_allclose(batch, [value, value], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "match"),
+    [
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([0.5, 1.0]), "float64 value 0.5, which the"),
+        (spaces.Box(0, 255, (2,), np.uint8), [3, 300], "value 300, which the uint8 .*dtype int64"),
+        (spaces.Box(0, 255, (2,), np.uint8), [3, -1], "value -1"),
+        (spaces.Box(0, 255, (2,), np.uint64), np.array([3, -1]), "value -1"),
+        (spaces.Box(-9, 9, (1,), np.int64), np.array([np.nan]), "value nan"),
+        (spaces.Box(-9, 9, (1,), np.float32), np.array([1e300]), r"value 1e\+300"),
+        (spaces.Discrete(3), 1.7, "value 1.7, which the int64"),
+        (spaces.MultiBinary(2), [0.0, 0.5], "value 0.5"),
+        (spaces.Box(-9, 9, (1,), np.float32), np.array([1j]), "type complex128"),
+        (spaces.Box(-9, 9, (1,), np.float32), ["1"], "type <U1 and shape"),
+        (spaces.Box(-9, 9, (1,), np.float32), None, "observation None of type object"),
+        (spaces.Box(-9, 9, (2,), np.float32), [1.0, [2.0]], "ValueError: "),
+        (spaces.Box(-9, 9, (1,), np.float32), torch.ones(1, requires_grad=True), "detach"),
+    ],
+)
+def test_observations_that_their_space_would_change_are_refused(space, value, match):
+    with pytest.raises(ValueError, match=match):
+        stack(space, [space.sample(), value])
+    nested = spaces.Dict({"a": spaces.Tuple([space])})
+    with pytest.raises(ValueError, match=match):
+        stack(nested, [nested.sample(), {"a": (value,)}])
 
 
 # Images.
