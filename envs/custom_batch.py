@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from metarl.batches import map_leaves
+from metarl.batches import in_types, map_leaves
 from metarl.distribution import TaskDistribution
 from metarl.envs.custom import Splits, allowed
-from metarl.envs.custom_vector import SUCCESS
+from metarl.envs.custom_vector import SUCCESS, _as_flags, _as_rewards, check_wrappers
 from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
@@ -130,7 +130,7 @@ class AdaptedVectorEnv(TaskVectorEnv):
         seed, self._next_seed = self._next_seed, None
         options = None if isinstance(ids, slice) else {"reset_mask": self._mask(ids)}
         observations, _ = self._batch.reset(seed=seed, options=options)
-        return _rows(observations, ids)
+        return in_types(self.single_observation_space, self._rows(observations, ids))
 
     def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
         # Copied, as the batch may clip actions in place.
@@ -149,10 +149,27 @@ class AdaptedVectorEnv(TaskVectorEnv):
                 f"a method step(actions, active), which leaves the others as they are, or {_OWN}"
             )
         observations, rewards, terminated, truncated, info = returned
-        told = [info[key] for key in SUCCESS if key in info][:1]
-        flags = [np.array(flag, dtype=np.bool_)[ids] for flag in (terminated, truncated, *told)]
-        rewards = np.array(rewards, dtype=np.float64)[ids]
-        return _rows(observations, ids), rewards, *flags
+        told = {f"info[{key!r}]": info[key] for key in SUCCESS if key in info}
+        flags = {"terminated": terminated, "truncated": truncated, **dict([*told.items()][:1])}
+        return (
+            in_types(self.single_observation_space, self._rows(observations, ids)),
+            _as_rewards(self._rows(rewards, ids)),
+            *(_as_flags(name, self._rows(flag, ids)) for name, flag in flags.items()),
+        )
+
+    def _rows(self, values: Values, ids: Ids) -> Values:
+        """Return rows as new arrays: a batch may write its next observations into the old ones."""
+
+        def rows(part: Any) -> Array:
+            every = np.array(part)
+            if every.shape[:1] != (self.num_envs,):
+                raise InvalidValueError(
+                    f"{self._batch} returned {part!r:.100}, of shape {every.shape}; expected a row "
+                    f"for each of {self.num_envs} sub-environments"
+                )
+            return every[ids]
+
+        return map_leaves(rows, values)
 
     def _mask(self, ids: Ids) -> NDArray[np.bool_]:
         mask = np.zeros(self.num_envs, dtype=np.bool_)
@@ -166,11 +183,6 @@ class AdaptedVectorEnv(TaskVectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the batch."""
         self._batch.close()
-
-
-def _rows(values: Values, ids: Ids) -> Values:
-    """Return rows as new arrays: a batch may write its next observations into the old ones."""
-    return map_leaves(lambda part: np.array(part)[ids], values)
 
 
 def _checked(batch: Any, num_envs: int) -> Any:
@@ -199,6 +211,9 @@ def _checked(batch: Any, num_envs: int) -> Any:
         raise InvalidValueError(
             f"{batch} cannot be given tasks; expected a method set_tasks(columns), or {_OWN}"
         )
+    check_wrappers(batch)
+    for env in batch.unwrapped.envs if isinstance(batch.unwrapped, SyncVectorEnv) else ():
+        check_wrappers(env)
     check_space("observation", batch.single_observation_space)
     check_space("action", batch.single_action_space)
     return batch

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import math
+import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -22,6 +24,13 @@ Env: TypeAlias = gymnasium.Env[Any, Any]
 
 SUCCESS = ("success", "is_success")
 """What suites call it in their ``info``: Meta-World, and gymnasium-robotics."""
+
+_WITH_STATISTICS = (
+    gymnasium.wrappers.NormalizeObservation,
+    gymnasium.wrappers.NormalizeReward,
+    gymnasium.wrappers.vector.NormalizeObservation,
+    gymnasium.wrappers.vector.NormalizeReward,
+)
 
 BuildEnv: TypeAlias = Callable[..., Env]
 """``build(task, **options)``: build an environment that has the task."""
@@ -51,7 +60,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
     Raises:
         ValueError: If no time limit is known or ``horizon`` is beyond it, or agents cannot
-            deal with a space.
+            deal with a space, or a wrapper carries statistics from task to task.
     """
 
     def __init__(
@@ -72,11 +81,15 @@ class GymTaskVectorEnv(TaskVectorEnv):
         self._lanes = np.arange(num_envs)
         default = Task(family, {name: law.default for name, law in parameters.items()})
         first = self._build(default)
+        check_wrappers(first)
         self._envs = {0: first}
         self._present_tasks = {0: default}
         self._next_seeds: list[int | None] = [None] * num_envs
         check_space("observation", first.observation_space)
         check_space("action", first.action_space)
+        length = _horizon(first, horizon)
+        # A horizon that was asked for cuts longer episodes; the environment's own is the longest.
+        self._longest = length if horizon is None else math.inf
         self.metadata = {
             **TaskVectorEnv.metadata,
             **{key: first.metadata[key] for key in first.metadata if key.startswith("render")},
@@ -86,7 +99,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
             parameters=parameters,
             observation_space=first.observation_space,
             action_space=first.action_space,
-            horizon=_horizon(first, horizon),
+            horizon=length,
             render_mode=render_mode,
         )
 
@@ -117,18 +130,40 @@ class GymTaskVectorEnv(TaskVectorEnv):
         return stack(self.single_observation_space, observations)
 
     def _begin_task(self, i: int, task: Task) -> None:
-        old = self._envs.get(i)
-        if old is not None and self._give_task is not None:
-            self._give_task(old, task)
-        elif old is None or task != self._present_tasks[i]:
-            self._envs[i] = self._build(task)
-            if old is not None:
-                old.close()
+        old = env = self._envs.get(i)
+        if env is not None and self._give_task is not None:
+            self._give_task(env, task)
+        elif env is None or task != self._present_tasks[i]:
+            env = self._build(task)
+        self._check(env, task)
+        self._envs[i] = env
+        if old is not None and old is not env:
+            old.close()
         self._present_tasks[i] = task
         if self._give_task is None and self._next_seeds[i] is None:
             # A new environment has not been seeded. One that is kept is seeded alike: what
             # happens in a task must not depend on which task was there before.
             self._next_seeds[i] = int(self.random.uniform(np.array([i]))[0, 0] * 2**53)
+
+    def _check(self, env: Env, task: Task) -> None:
+        """Raise if the environment of a task differs from the first in what is the family's."""
+        check_wrappers(env)
+        for what, own, shared in (
+            ("observation", env.observation_space, self.single_observation_space),
+            ("action", env.action_space, self.single_action_space),
+        ):
+            if own is not shared and own != shared:
+                raise InvalidValueError(
+                    f"the environment of {task} has the {what} space {own}, and that of the "
+                    f"default task {shared}; expected one space, which holds the values of all"
+                )
+        limit = _time_limit(env)
+        if limit > self._longest:
+            raise InvalidValueError(
+                f"the environment of {task} has a time limit of {limit:g} steps, beyond that of "
+                f"the default task, {self._longest:g} steps; pass horizon={self._longest:g} to cut "
+                "longer episodes, or a larger horizon= and no time limit of the environment"
+            )
 
     def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
         # Copied, as an environment may clip its action in place.
@@ -139,8 +174,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
         return (
             stack(self.single_observation_space, list(observations)),
             _as_rewards(rewards),
-            np.array(terminated, dtype=np.bool_),
-            np.array(truncated, dtype=np.bool_),
+            _as_flags("terminated", terminated),
+            _as_flags("truncated", truncated),
             *_successes(infos),
         )
 
@@ -191,36 +226,103 @@ class GymTaskVectorEnv(TaskVectorEnv):
 def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
     """Return which environments say that their task is done; nothing if none ever says."""
     names = [name for name in SUCCESS if any(name in info for info in infos)]
-    return [np.array([bool(info.get(name, False)) for info in infos]) for name in names[:1]]
+    return [
+        _as_flags(f"info[{name!r}]", [info.get(name, False) for info in infos])
+        for name in names[:1]
+    ]
 
 
-def _as_rewards(rewards: Sequence[Any]) -> NDArray[np.float64]:
-    if all(isinstance(reward, float) for reward in rewards):  # numpy's too
-        return np.array(rewards)
-    for reward in rewards:
-        if (np.ndim(reward) > 0 and np.size(reward) != 1) or not np.issubdtype(
-            np.asarray(reward).dtype, np.number
-        ):
-            raise InvalidValueError(f"step must return a number as the reward, got {reward!r:.100}")
-    return np.array(rewards, dtype=np.float64).reshape(len(rewards))
+def _as_rewards(rewards: Sequence[Any] | Array) -> NDArray[np.float64]:
+    """Return what environments gave as rewards as numbers.
+
+    A number may be in an array or a tensor of one element; True is 1 and False is 0.
+    """
+    rows = _as_row(rewards)
+    if rows is None:
+        rows = np.array([_number("the reward", "a number", reward) for reward in rewards])
+    return rows.astype(np.float64, copy=False)
+
+
+def _as_flags(what: str, flags: Sequence[Any] | Array) -> NDArray[np.bool_]:
+    """Return what environments gave as flags as booleans: True or False, or one of 1 and 0."""
+    rows = _as_row(flags)
+    if rows is not None and rows.dtype == np.bool_:
+        return rows
+    expected = "True or False"
+    found = [_number(what, expected, flag) for flag in flags]
+    for number, flag in zip(found, flags):
+        if number not in (0, 1):
+            _refuse(what, expected, flag)
+    return np.array(found, dtype=np.bool_)
+
+
+def _as_row(values: Sequence[Any] | Array) -> Array | None:
+    """Return an array of shape (n,) of real numbers, or None if it takes a closer look."""
+    try:
+        row = np.array(values)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return row if row.ndim == 1 and row.dtype.kind in "biuf" else None
+
+
+def _number(what: str, expected: str, value: Any) -> float:
+    try:
+        # Of a PyTorch tensor item() is the number alone, without its gradient.
+        number = (value if hasattr(value, "item") else np.asarray(value)).item()
+    except (TypeError, ValueError, RuntimeError):  # several, or none
+        number = None
+    if not isinstance(number, numbers.Real):
+        _refuse(what, expected, value)
+    return float(number)
+
+
+def _refuse(what: str, expected: str, value: Any) -> NoReturn:
+    raise InvalidValueError(f"step must return {expected} as {what}, got {value!r:.100}")
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """Yield an environment, or a batch, and all that it wraps."""
+    yield env
+    while isinstance(env, (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)):
+        env = env.env
+        yield env
+
+
+def check_wrappers(env: Any) -> None:
+    """Raise if a wrapper of an environment, or of a batch, carries statistics from task to task.
+
+    Raises:
+        ValueError: If there is one of gymnasium's that normalise by what they have seen.
+    """
+    for layer in _layers(env):
+        if isinstance(layer, _WITH_STATISTICS) and layer.update_running_mean:
+            raise InvalidValueError(
+                f"{layer} normalises by what it has seen so far, so what a task returns depends "
+                "on the episodes before it; leave the wrapper out and let the agent normalise "
+                "(normalize_observation and normalize_reward of RL2), or freeze its statistics "
+                "with update_running_mean = False"
+            )
+
+
+def _time_limit(env: Env) -> float:
+    """Return after how many steps an environment cuts an episode, as far as gymnasium knows."""
+    layers = [e for e in _layers(env) if isinstance(e, gymnasium.wrappers.TimeLimit)]
+    if layers:  # may have been added by hand, several times
+        return min(layer._max_episode_steps for layer in layers)
+    return (env.spec.max_episode_steps if env.spec else None) or math.inf
 
 
 def _horizon(env: Env, horizon: int | None) -> int:
     """Return after how many steps an episode is truncated."""
-    limit = env.spec.max_episode_steps if env.spec else None
-    layer = env
-    while isinstance(layer, gymnasium.Wrapper):  # TimeLimit may have been added by hand
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limit = layer._max_episode_steps
-        layer = layer.env
+    limit = _time_limit(env)
     if horizon is None:
-        if limit is None:
+        if limit == math.inf:
             raise InvalidValueError(
                 f"{env} has no time limit: pass horizon=, the steps of an episode"
             )
-        return limit
-    if limit is not None and horizon > limit:
+        return int(limit)
+    if horizon > limit:
         raise InvalidValueError(
-            f"horizon={horizon} is beyond the time limit of {env}, {limit} steps"
+            f"horizon={horizon} is beyond the time limit of {env}, {limit:g} steps"
         )
     return horizon

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import NormalizeReward
 
 from metarl import Uniform, check_tasks, rollout
 from metarl.agents import MAML, RL2
@@ -148,6 +149,74 @@ def test_a_batch_that_does_not_listen_is_found_out(make_vec):
         check_tasks(family(make_vec))
 
 
+class OddHills(Hills):
+    """Returns what its ``change`` says: the reward, the flags, or the observations of a step."""
+
+    change = staticmethod(lambda *returned: returned)
+
+    def step(self, actions):
+        return self.change(*super().step(actions))
+
+
+def odd_step(change):
+    tasks = from_vector_env(
+        type("Changed", (OddHills,), {"change": staticmethod(change)}), LAWS, horizon=6
+    )
+    env = tasks.make_vec(3)
+    env.reset(seed=0)
+    return env.step(np.zeros((3, 1), np.float32))
+
+
+def test_what_a_batch_returns_is_cast_where_nothing_is_lost():
+    observations, rewards, terminated, truncated, _ = odd_step(
+        lambda o, r, e, c, i: (
+            o.astype(np.float64), [True, False, 2], e.astype(int)[:, None], [1, 0, 0], {}
+        )
+    )  # fmt: skip
+    assert observations.dtype == np.float32
+    assert rewards.tolist() == [1.0, 0.0, 2.0]
+    assert terminated.tolist() == [False] * 3
+    assert truncated.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda o, r, e, c, i: (o * 1e300, r, e, c, i), r"float64 value .*e\+.*float32"),
+        (lambda o, r, e, c, i: (o[:, :, None], r, e, c, i), r"shape \(1, 1\), but its observation"),
+        (
+            lambda o, r, e, c, i: (o[:2], r, e, c, i),
+            r"shape \(2, 1\); expected a row for each of 3",
+        ),
+        (lambda o, r, e, c, i: (o, r + 0j, e, c, i), "a number as the reward, got "),
+        (lambda o, r, e, c, i: (o, 1.0, e, c, i), r"1.0, of shape \(\); expected a row for each"),
+        (lambda o, r, e, c, i: (o, r, e * np.nan, c, i), "True or False as terminated, got "),
+        (lambda o, r, e, c, i: (o, r, e, ["no"] * 3, i), "as truncated, got np.str_"),
+        (lambda o, r, e, c, i: (o, r, e, c, {"success": [2, 0, 1]}), r"as info\['success'\], got"),
+    ],
+)
+def test_what_a_cast_would_change_is_refused(change, match):
+    def in_doubles(o, *others):
+        return change(o.astype(np.float64), *others)
+
+    with pytest.raises(ValueError, match=match):
+        odd_step(in_doubles)
+
+
+def with_statistics(num_envs):
+    class Normalized(NormalizeReward):
+        def set_tasks(self, columns):
+            self.env.set_tasks(columns)
+
+    return Normalized(Hills(num_envs))
+
+
+class HillsWithStatistics(Hills):
+    def __init__(self, num_envs):
+        factories = [lambda: gymnasium.wrappers.NormalizeObservation(Hill())] * num_envs
+        SyncVectorEnv.__init__(self, factories, autoreset_mode=AutoresetMode.DISABLED)
+
+
 def without_tasks(num_envs):
     return SyncVectorEnv([Hill] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
@@ -165,6 +234,8 @@ def without_tasks(num_envs):
             ValueError,
             "begins episodes by itself .*SAME_STEP.*, or write a metarl.TaskVectorEnv",
         ),
+        (with_statistics, ValueError, "normalises by what it has seen so far"),
+        (HillsWithStatistics, ValueError, "normalises by what it has seen so far"),
         (without_tasks, ValueError, r"cannot be given tasks; expected a method set_tasks\(columns"),
         (lambda num_envs: Hills(num_envs + 1), ValueError, "must build 2 sub-environments, got 3"),
         (lambda num_envs: Hill(), TypeError, "VectorEnv, got .*Hill.* goes to from_gymnasium"),

@@ -286,6 +286,10 @@ def test_last_observation_and_first_of_the_next():
         (lambda gravity: TimeLimit(CartPoleEnv(), 30), {}, 30),
         (lambda gravity: TimeLimit(CartPoleEnv(), 30), {"horizon": 20}, 20),
         (lambda gravity: CartPoleEnv(), {"horizon": 20}, 20),
+        # The shortest limit ends the episode, wherever it is.
+        (lambda gravity: TimeLimit(gymnasium.make("CartPole-v1"), 30), {}, 30),
+        (lambda gravity: TimeLimit(TimeLimit(CartPoleEnv(), 30), 90), {}, 30),
+        (lambda gravity: TimeLimit(gymnasium.make("CartPole-v1").unwrapped, 900), {}, 900),
     ],
 )
 def test_horizon_is_that_of_the_environment(env, options, horizon):

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from custom_envs import (
     ENDS,
     GRAVITY,
@@ -15,6 +16,7 @@ from custom_envs import (
 )
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
 from metarl import Choice, Task, TaskSet, Uniform
 from metarl.envs import from_gymnasium
@@ -120,6 +122,131 @@ def test_observations_of_the_wrong_shape():
     env = from_gymnasium(Wide, ENDS, horizon=5).make_vec(1)
     with pytest.raises(ValueError, match=r"shape \(1,\), but its observation space is Box"):
         env.reset(seed=0)
+
+
+class Odd(Stub):
+    """Returns the reward and the flags that it was made with."""
+
+    def __init__(self, reward=0.0, terminated=False, truncated=False, info=None, end=9, cut=9):
+        super().__init__(end, cut)
+        self.returned = reward, terminated, truncated, info or {}
+
+    def step(self, action):
+        return super().step(action)[0], *self.returned
+
+
+def odd_step(**returned):
+    """Return the rewards and flags of a step of two environments, the second as it should be."""
+    tasks = from_gymnasium(
+        lambda end, cut: Odd(**returned) if end == 2 else Odd(), ENDS, name="odd", horizon=5
+    )
+    env = tasks.make_vec(2)
+    env.set_tasks([Task("odd", {"end": end, "cut": 99}) for end in (2, 99)])
+    env.reset(seed=0)
+    return env.step(np.zeros((2, 1)))[1:]
+
+
+TRUE = (True, np.True_, 1, np.int64(1), np.array(True), np.array([True]), torch.tensor([True]))
+
+
+@pytest.mark.parametrize("flag", TRUE)
+def test_flags_in_any_form(flag):
+    for name, place in (("terminated", 1), ("truncated", 2)):
+        flags = odd_step(**{name: flag})[place]
+        assert flags.dtype == np.bool_
+        assert flags.tolist() == [True, False]
+    info = odd_step(info={"success": flag})[3]
+    assert info["success"].tolist() == [True, False]
+
+
+NO_FLAGS = (np.array([False, True]), {"a": False}, "False", float("nan"), None, 2, 0.5, [])
+
+
+@pytest.mark.parametrize("flag", NO_FLAGS)
+def test_what_is_no_flag_is_refused(flag):
+    for name in ("terminated", "truncated"):
+        with pytest.raises(ValueError, match=f"step must return True or False as {name}, got "):
+            odd_step(**{name: flag})
+    with pytest.raises(ValueError, match=r"True or False as info\['success'\], got "):
+        odd_step(info={"success": flag})
+
+
+ONE_AND_A_HALF = (1.5, np.float32(1.5), np.array([1.5]), torch.tensor(1.5, requires_grad=True))
+
+
+@pytest.mark.parametrize("reward", [*ONE_AND_A_HALF, True, np.True_, np.array([[2]]), 2])
+def test_rewards_in_any_form(reward):
+    rewards = odd_step(reward=reward)[0]
+    assert rewards.dtype == np.float64
+    assert rewards.tolist() == [float(reward.item() if hasattr(reward, "item") else reward), 0.0]
+
+
+@pytest.mark.parametrize("reward", [1 + 0j, "1", None, np.zeros(2), {}, np.array("1"), b"1"])
+def test_what_is_no_reward_is_refused(reward):
+    with pytest.raises(ValueError, match="step must return a number as the reward, got "):
+        odd_step(reward=reward)
+
+
+def test_spaces_that_depend_on_the_task_are_refused():
+    class Buttons(Stub):
+        def __init__(self, end, cut):
+            super().__init__(end, cut)
+            self.action_space = spaces.Discrete(end)
+
+        def set_task(self, task):
+            self.action_space = spaces.Discrete(task["end"])
+
+    match = r"Task\(\w+: end=99.*\) has the action space Discrete\(99\), .* Discrete\(2\); expected"
+    for factory in (Buttons, lambda: Buttons(2, 99)):
+        tasks = from_gymnasium(factory, ENDS, name="buttons", horizon=5)
+        env = tasks.make_vec(2)
+        env.set_tasks([Task("buttons", {"end": 2, "cut": 99})] * 2)
+        env.reset(seed=0)
+        env.set_tasks([Task("buttons", {"end": end, "cut": 99}) for end in (2, 99)])
+        for _ in range(2):
+            with pytest.raises(ValueError, match=match):
+                env.reset()
+
+
+@pytest.mark.parametrize("wrapper", [NormalizeObservation, NormalizeReward])
+def test_wrappers_that_carry_statistics_between_tasks_are_refused(wrapper):
+    class Own(wrapper):
+        def set_task(self, task):
+            pass
+
+    for factory in (lambda: TimeLimit(Own(Stub()), 5), lambda end, cut: wrapper(Stub(end, cut))):
+        with pytest.raises(ValueError, match=r"so far.*leave the wrapper out .* RL2"):
+            from_gymnasium(factory, ENDS, name="stub", horizon=5)
+
+    def frozen(end, cut):
+        env = wrapper(Stub(end, cut))
+        env.update_running_mean = False
+        return env
+
+    from_gymnasium(frozen, ENDS, horizon=5)
+
+
+def test_a_time_limit_that_depends_on_the_task():
+    def make_env(end, cut):
+        return TimeLimit(Stub(end, 99), cut)
+
+    laws = {"end": Choice((99,)), "cut": Choice((4, 3, 6))}
+    drawn = [Task("stub", {"end": 99, "cut": cut}) for cut in (3, 4, 6)]
+
+    def lengths(tasks, drawn):
+        env = tasks.make_vec(len(drawn))
+        env.set_tasks(drawn)
+        env.reset(seed=0)
+        cuts = [env.step(np.zeros((len(drawn), 1)))[3] for _ in range(env.horizon)]
+        return (np.argmax(cuts, axis=0) + 1).tolist()
+
+    tasks = from_gymnasium(make_env, laws, name="stub")
+    assert tasks.make_vec(1).horizon == 4
+    assert lengths(tasks, drawn[:2]) == [3, 4]
+    match = r"cut=6.* limit of 6 steps, beyond that of the default task, 4 steps; pass horizon=4"
+    with pytest.raises(ValueError, match=match):
+        lengths(tasks, drawn)
+    assert lengths(from_gymnasium(make_env, laws, name="stub", horizon=4), drawn) == [3, 4, 4]
 
 
 def test_tasks_of_every_split_are_allowed_and_no_others():
