@@ -16,7 +16,7 @@ from metarl.envs.custom import Splits, allowed
 from metarl.envs.custom_vector import SUCCESS, _as_flags, _as_rewards, check_wrappers
 from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.parameters import Parameter
-from metarl.seeding import Ids
+from metarl.seeding import Ids, foreign_seed
 from metarl.spaces import Values, check_space
 from metarl.vector import TaskVectorEnv
 
@@ -124,7 +124,7 @@ class AdaptedVectorEnv(TaskVectorEnv):
 
     def _reseed(self, seed: int) -> None:
         super()._reseed(seed)
-        self._next_seed = seed
+        self._next_seed = foreign_seed(seed)
 
     def _reset(self, ids: Ids) -> Values:
         seed, self._next_seed = self._next_seed, None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metarl.batches import stack
 from metarl.errors import InvalidValueError
 from metarl.parameters import Parameter
-from metarl.seeding import Ids
+from metarl.seeding import Ids, foreign_seed
 from metarl.spaces import Values, check_space
 from metarl.tasks import Task, Tasks
 from metarl.vector import TaskVectorEnv
@@ -110,7 +110,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
     def _reseed(self, seed: int) -> None:
         super()._reseed(seed)
-        self._next_seeds = [seed + i for i in range(self.num_envs)]
+        self._next_seeds = [foreign_seed(seed + i) for i in range(self.num_envs)]
 
     def _reset(self, ids: Ids) -> Values:
         observations = []
@@ -143,7 +143,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
         if self._give_task is None and self._next_seeds[i] is None:
             # A new environment has not been seeded. One that is kept is seeded alike: what
             # happens in a task must not depend on which task was there before.
-            self._next_seeds[i] = int(self.random.uniform(np.array([i]))[0, 0] * 2**53)
+            draw = self.random.uniform(np.array([i]))[0, 0]
+            self._next_seeds[i] = foreign_seed(int(draw * 2**53))
 
     def _check(self, env: Env, task: Task) -> None:
         """Raise if the environment of a task differs from the first in what is the family's."""

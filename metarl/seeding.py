@@ -60,6 +60,15 @@ def stream_seed(seed: Seed, *path: str | int) -> int:
     return int(stream(seed, *path).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def foreign_seed(seed: int) -> int:
+    """Return a seed for an environment of another package, whose generator may take 31 bits only.
+
+    Small seeds stay as they are, and a batch that adds the index of a sub-environment stays below
+    2**31, too.
+    """
+    return seed % (2**31 - 2**16)
+
+
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014), element by element."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

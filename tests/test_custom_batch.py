@@ -203,6 +203,21 @@ def test_what_a_cast_would_change_is_refused(change, match):
         odd_step(in_doubles)
 
 
+def test_batches_get_seeds_that_older_generators_take():
+    seen = []
+
+    class Noted(Hills):
+        def reset(self, *, seed=None, options=None):
+            seen.append(seed)
+            return super().reset(seed=seed, options=options)
+
+    env = family(Noted, name="noted").make_vec(2)
+    env.reset(seed=2**64 - 1)
+    env.reset(seed=7)
+    assert 0 <= seen[0] < 2**31
+    assert seen[1] == 7
+
+
 def with_statistics(num_envs):
     class Normalized(NormalizeReward):
         def set_tasks(self, columns):

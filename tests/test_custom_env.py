@@ -91,6 +91,30 @@ def test_a_rebuilt_environment_needs_no_new_seed():
     assert not np.array_equal(starts[0][0], starts[0][1])
 
 
+class Old(Stub):
+    """Draws with a generator that takes seeds of 31 bits, as emulators of games do."""
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            assert 0 <= seed < 2**31
+            self.random = np.random.RandomState(seed)
+        super().reset()
+        return np.array([self.random.uniform()], np.float32), {}
+
+
+def test_seeds_that_older_generators_take():
+    tasks = from_gymnasium(Old, ENDS, horizon=5)
+    starts = []
+    for seed in (2**63 + 5, 2**63 + 5, 2**63 + 6):
+        env = tasks.make_vec(3)
+        starts.append(env.reset(seed=seed)[0].ravel().tolist())
+        env.set_tasks([Task("old", {"end": 99, "cut": 3})] * 3)
+        starts[-1] += env.reset()[0].ravel().tolist()  # built anew, and seeded from a stream
+    assert starts[0] == starts[1]
+    assert starts[0][1:3] == starts[2][:2]  # sub-environment i is seeded with seed + i
+    assert len(set(starts[0])) == 6
+
+
 @pytest.mark.parametrize("env", ["CartPole-v1", by_set_task, by_factory])
 def test_families_can_be_sent_to_a_worker(env):
     tasks = from_gymnasium(env, GRAVITY, splits={"moon": {"gravity": Uniform(1.0, 2.0)}})
