@@ -1,6 +1,7 @@
 """The convolutional encoder of images."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ class Vision(nn.Module):
     """Images to features: convolutions that halve the picture until it is small, then one layer.
 
     Args:
-        shapes: The shape of each image, (height, width, channels) or (channels, height, width).
+        shapes: The shape of each image, as :func:`metarl.spaces.is_image` takes them.
         channels: The number of filters of each convolution. Where a picture is small before all
             are used, the rest keep its size.
         num_features: The number of features of each image.
@@ -28,14 +29,14 @@ class Vision(nn.Module):
 
     def __init__(
         self,
-        shapes: Sequence[tuple[int, int, int]],
+        shapes: Sequence[tuple[int, ...]],
         channels: Sequence[int],
         num_features: int,
         generator: torch.Generator,
     ):
         super().__init__()
         self._shapes = list(shapes)
-        self._sizes = [a * b * c for a, b, c in shapes]
+        self._sizes = [math.prod(shape) for shape in shapes]
         self.num_features = num_features * len(shapes)
         self.encoders = nn.ModuleList(
             _encoder(shape, channels, num_features, generator) for shape in shapes
@@ -51,25 +52,31 @@ class Vision(nn.Module):
         parts = torch.split(pixels.reshape(-1, pixels.shape[-1]), self._sizes, dim=1)
         features = []
         for part, shape, encoder in zip(parts, self._shapes, self.encoders):
-            images = part.reshape(-1, *shape)
-            if not _channels_first(shape):
-                images = images.permute(0, 3, 1, 2)
+            images = _planes(part.reshape(-1, *shape))
             features.append(encoder(images.to(torch.float32) / 255.0 - 0.5))
         return torch.cat(features, dim=1).reshape(*lead, -1)
 
 
-def _channels_first(shape: tuple[int, int, int]) -> bool:
-    """Tell where the channels are: the shortest axis, the last of equals."""
-    return shape[0] < min(shape[1:])
+def _planes(images: torch.Tensor) -> torch.Tensor:
+    """Return images of shape (n, *shape) as planes, of shape (n, channels, height, width).
+
+    The channels of several pictures, as of the last frames, become those of one.
+    """
+    if images.ndim == 3:  # (n, height, width)
+        return images[:, None]
+    first, *others = images.shape[-3:]
+    if first >= min(others):  # the channels are last, also of equals
+        images = images.movedim(-1, -3)
+    return images.flatten(1, -3)  # (n, pictures * channels, height, width)
 
 
 def _encoder(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     channels: Sequence[int],
     num_features: int,
     generator: torch.Generator,
 ) -> nn.Module:
-    depth, height, width = shape if _channels_first(shape) else (shape[2], *shape[:2])
+    depth, height, width = _planes(torch.empty(1, *shape, device="meta")).shape[1:]
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise((depth, *channels)):
         stride = 2 if min(height, width) > _SMALLEST else 1

@@ -80,19 +80,27 @@ def _named(path: tuple[Any, ...]) -> str:
     return "".join(f"[{key!r}]" for key in path)
 
 
-def is_image(space: Space) -> bool:
-    """Tell whether a space is one of images, in the sense of SB3: uint8 from 0 to 255, 3 axes."""
+def is_bytes(space: Space) -> bool:
+    """Return whether a space is one of bytes: uint8 from 0 to 255, which agents see from 0 to 1."""
     return (
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8
-        and len(space.shape) == 3
         and bool((space.low == 0).all() and (space.high == 255).all())
     )
 
 
-def image_shapes(space: Space) -> list[tuple[int, int, int]]:
+def is_image(space: Space) -> bool:
+    """Return whether a space is one of images: bytes, with the axes of a picture.
+
+    Two axes are the height and width of a grey picture. With three, the channels are last, or first
+    where that is the shortest axis, as in SB3. With four, the first counts pictures of three axes.
+    """
+    return is_bytes(space) and 2 <= len(space.shape or ()) <= 4
+
+
+def image_shapes(space: Space) -> list[tuple[int, ...]]:
     """Return the shape of each image in a space."""
-    return [leaf.shape for _, leaf in leaves(space) if is_image(leaf)]  # type: ignore[misc]
+    return [leaf.shape or () for _, leaf in leaves(space) if is_image(leaf)]
 
 
 def vector_size(space: Space) -> int:
@@ -103,7 +111,7 @@ def vector_size(space: Space) -> int:
 def flatten(space: Space, values: Values) -> NDArray[np.float32]:
     """Return a batch of values of a space as float32 rows.
 
-    What is discrete becomes one-hot, and images numbers from 0 to 1.
+    What is discrete becomes one-hot, and bytes numbers from 0 to 1.
 
     Args:
         space: The space of one value.
@@ -115,12 +123,7 @@ def flatten(space: Space, values: Values) -> NDArray[np.float32]:
     Raises:
         ValueError: If the space holds one of another kind.
     """
-    return _concatenate(
-        [
-            _rows(leaf, part) / np.float32(255) if is_image(leaf) else _rows(leaf, part)
-            for leaf, part in leaf_values(space, values)
-        ]
-    )
+    return _concatenate([_rows(leaf, part) for leaf, part in leaf_values(space, values)])
 
 
 def split(space: Space, values: Values) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -227,7 +230,8 @@ def _rows(space: Space, values: Array) -> NDArray[np.float32]:
 @_rows.register(spaces.Box)
 @_rows.register(spaces.MultiBinary)
 def _(space: Space, values: Array) -> NDArray[np.float32]:
-    return values.reshape(len(values), -1).astype(np.float32, copy=False)
+    rows = values.reshape(len(values), -1).astype(np.float32, copy=False)
+    return rows / np.float32(255) if is_bytes(space) else rows
 
 
 @_rows.register

@@ -21,6 +21,7 @@ from metarl.agents.vision import Vision
 from metarl.batches import as_batch, in_types, replaced, stack, take
 from metarl.envs import from_gymnasium
 from metarl.spaces import check_space, difference, flatten, split, stretch, to_json
+from metarl.trial import TrialInput
 from metarl.vector import TaskEnv
 
 IMAGE = spaces.Box(0, 255, (9, 8, 3), np.uint8)
@@ -338,7 +339,19 @@ def test_observations_that_their_space_would_change_are_refused(space, value, ma
 # Images.
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (3, 20, 30), (7, 7, 3), (2, 2, 1), (64, 64, 3)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (28, 28, 1),
+        (3, 20, 30),
+        (7, 7, 3),
+        (2, 2, 1),
+        (64, 64, 3),
+        (20, 30),
+        (4, 7, 7, 3),
+        (4, 3, 9, 8),
+    ],
+)
 def test_pictures_of_any_size_and_order(shape):
     vision = Vision([shape, (5, 5, 1)], (4, 8, 8), 6, torch.Generator().manual_seed(0))
     pixels = torch.randint(0, 256, (2, 3, int(np.prod(shape)) + 25), dtype=torch.uint8)
@@ -355,6 +368,40 @@ def test_channels_may_come_first_or_last():
     torch.testing.assert_close(
         last(image.reshape(1, -1)), first(image.permute(2, 0, 1).reshape(1, -1))
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "same"),
+    [((9, 8), (0, 1), (9, 8, 1)),  # grey
+     ((2, 9, 8, 3), (1, 2, 0, 3), (9, 8, 6)),  # two pictures, channels last
+     ((2, 3, 9, 8), (2, 3, 0, 1), (9, 8, 6)),  # two pictures, channels first
+     ((4, 9, 8), (1, 2, 0), (9, 8, 4))],  # four grey pictures
+)  # fmt: skip
+def test_pictures_are_seen_as_one_with_all_channels(shape, axes, same):
+    images = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    mine, one = (Vision([each], (4,), 6, generator)
+                 for each, generator in zip((shape, same), generators))  # fmt: skip
+    moved = images.permute(0, *(axis + 1 for axis in axes)).reshape(5, *same)
+    torch.testing.assert_close(mine(images.reshape(5, -1)), one(moved.reshape(5, -1)))
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 8, 3), (2, 9, 8, 3)])
+def test_frames_and_grey_pictures_are_images(shape):
+    space = spaces.Box(0, 255, shape, np.uint8)
+    trial_input = TrialInput(space, spaces.Discrete(2))
+    assert trial_input.image_shapes == [shape]
+    assert (trial_input.size, trial_input.num_pixels) == (2 + 2, np.prod(shape))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2, 2)])
+def test_bytes_that_are_no_image_are_numbers_from_0_to_1(shape):
+    space = spaces.Box(0, 255, shape, np.uint8)
+    values = np.stack([space.low, space.high])
+    rows, pixels = split(space, values)
+    assert pixels.size == 0
+    assert rows.tolist() == flatten(space, values).tolist()
+    assert rows.tolist() == [[0.0] * space.low.size, [1.0] * space.low.size]
 
 
 class SidesVectorEnv(TaskVectorEnv):

@@ -323,7 +323,7 @@ class RowAndPixels(BaseFeaturesExtractor):
         shapes: The shape of each image.
     """
 
-    def __init__(self, observation_space: spaces.Dict, shapes: Sequence[tuple[int, int, int]]):
+    def __init__(self, observation_space: spaces.Dict, shapes: Sequence[tuple[int, ...]]):
         (row_size,) = observation_space["row"].shape or (0,)
         super().__init__(observation_space, row_size + 64 * len(shapes))
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
