@@ -1,5 +1,6 @@
 """Families of tasks over environments: ``make(name)`` builds one, ``names()`` lists them."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ from metarl.envs.dynamics import DYNAMICS
 from metarl.envs.games import GAMES
 from metarl.envs.glyphs import glyphs_cats, glyphs_nway, parse_glyphs
 from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
-from metarl.envs.image_folders import image_folder, parse_image_folder
+from metarl.envs.image_folders import PREFIX, image_folder, parse_image_folder
 from metarl.envs.loading import parse_import
 from metarl.envs.locomotion import LOCOMOTION
 from metarl.envs.navigation import navigation_2d, navigation_sparse
@@ -73,6 +74,25 @@ def names() -> list[str]:
     return list(_FAMILIES)
 
 
+def split_suffix(name: str) -> tuple[str, str, str]:
+    """Divide the name of a family at its last suffix.
+
+    Args:
+        name: As :func:`make` takes it.
+
+    Returns:
+        The name without the suffix; ``told``, ``tasks`` or ``on``; and its number or split. The
+        latter two are empty where the name has no suffix, as that of a folder that is there: a
+        path may end like a suffix.
+    """
+    folder = name.removeprefix(PREFIX)
+    match = re.fullmatch(r"(.+)-(?:(told)|([1-9]\d{0,8})tasks?|on-(\w+))", name, re.DOTALL)
+    if match is None or (folder != name and os.path.isdir(folder)):
+        return name, "", ""
+    base, told, count, split = match.groups("")
+    return base, "told" if told else "tasks" if count else "on", count or split
+
+
 def make(name: str) -> TaskDistribution:
     """Build the family of that name.
 
@@ -82,7 +102,8 @@ def make(name: str) -> TaskDistribution:
             ``my_package.my_module:tasks``. The suffix ``-told`` to any of these adds the task
             to the observation, which is what an oracle trains on; ``-4tasks`` leaves 4 tasks to
             train on, or any other number; ``-on-steep`` trains on the split ``steep``, or any
-            other. Suffixes may follow each other.
+            other. Suffixes may follow each other. A folder whose own name ends like a suffix is
+            taken as it is.
 
     Raises:
         TypeError: If what the name leads to is not a family.
@@ -91,12 +112,13 @@ def make(name: str) -> TaskDistribution:
     check_types(str, "the name of a family", name=name)
     if name in _FAMILIES:
         return _FAMILIES[name]()
-    if name.endswith("-told"):
-        return make(name.removesuffix("-told")).told()
-    if match := re.fullmatch(r"(.+)-([1-9]\d{0,8})tasks?", name):
-        return make(match[1]).limited(int(match[2]))
-    if match := re.fullmatch(r"(.+)-on-(\w+)", name):
-        return make(match[1]).trained_on(match[2])
+    base, suffix, value = split_suffix(name)
+    if suffix == "told":
+        return make(base).told()
+    if suffix == "tasks":
+        return make(base).limited(int(value))
+    if suffix == "on":
+        return make(base).trained_on(value)
     for parse in _PATTERNS:
         tasks = parse(name)
         if tasks is not None:
