@@ -155,7 +155,7 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         Raises:
             ValueError: If there is no preset for such a family.
         """
-        preset = find_preset(cls.name.lower(), tasks.name)
+        preset = find_preset(cls.name.lower(), tasks)
         return cls(tasks, **{**preset.hyperparameters, **options})
 
     # What a learner implements.

@@ -1,10 +1,12 @@
 """Tuned hyperparameters for each agent and family. One place, plain data."""
 
 import fnmatch
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError
 
 
@@ -14,7 +16,8 @@ class Preset:
 
     Attributes:
         agent: The agent's name on the command line.
-        pattern: A shell pattern of family names; the first match counts.
+        pattern: A shell pattern of names of families that come with metarl; the first match counts.
+            ``*`` is for all families.
         total_timesteps: Env steps of training; None takes those of RL² on the family.
         hyperparameters: Keyword arguments of the agent; the rest keep their defaults.
         num_eval_tasks: Held-out tasks of the final evaluation.
@@ -322,18 +325,26 @@ PRESETS: tuple[Preset, ...] = (
 )
 
 
-def find_preset(agent: str, family: str) -> Preset:
+def find_preset(agent: str, family: TaskDistribution | str) -> Preset:
     """Return the first preset that matches.
+
+    Args:
+        agent: The agent's name on the command line.
+        family: The family, or its name on the command line. Patterns are of names of families that
+            come with metarl: any other family, whatever its name, gets the preset ``*``.
 
     Raises:
         ValueError: If the agent has none for such a family.
     """
+    if isinstance(family, TaskDistribution):
+        name, built_in = family.name, family.built_in
+    else:  # module:attribute is the user's own
+        name, built_in = family, re.match(r"[\w.]+:", family) is None
     for preset in PRESETS:
-        if preset.agent == agent and fnmatch.fnmatchcase(family, preset.pattern):
+        matches = fnmatch.fnmatchcase(name if built_in else "", preset.pattern)
+        if preset.agent == agent and matches:
             if preset.total_timesteps is None:
                 same = find_preset("rl2", family).total_timesteps
                 return replace(preset, total_timesteps=same)
             return preset
-    raise InvalidValueError(
-        f"there is no preset of {agent!r} for {family!r}; pass --total-timesteps"
-    )
+    raise InvalidValueError(f"there is no preset of {agent!r} for {name!r}; pass --total-timesteps")

@@ -110,6 +110,7 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
         references=tuple(references),
         description=f"{num_arms} Bernoulli arms, {num_pulls} pulls",
         varies="arms",
+        built_in=True,
     )
 
 

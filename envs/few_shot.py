@@ -271,4 +271,5 @@ def few_shot(
         statistic="mean",
         description=description,
         varies="classes",
+        built_in=True,
     )

@@ -291,6 +291,7 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
         episodes_per_trial=4,
         description=f"a board of {size} by {size}: find out the rules, then play",
         varies="rules",
+        built_in=True,
     )
 
 

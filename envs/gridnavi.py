@@ -157,6 +157,7 @@ def gridnavi() -> TaskDistribution:
         references=("random", "bayes-optimal", "known-goal"),
         description="a 5x5 grid: search it for the hidden goal, then go straight there",
         varies="goal",
+        built_in=True,
     )
 
 
@@ -177,4 +178,5 @@ def gridnavi_unseen() -> TaskDistribution:
         references=("random", "known-goal"),
         description="gridnavi, with 5 cells in which training never has the goal",
         varies="goal",
+        built_in=True,
     )

@@ -122,6 +122,7 @@ def family(
         simulator="mujoco",
         description=description,
         varies=varies,
+        built_in=True,
     )
 
 

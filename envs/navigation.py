@@ -268,6 +268,7 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         episodes_per_trial=3,
         description="a point in the plane: find the hidden goal",
         varies="goal",
+        built_in=True,
     )
 
 
@@ -292,4 +293,5 @@ def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
         references=("random", "known-goal"),
         description="a point in the plane: a goal on a semicircle, rewarded from close by",
         varies="goal",
+        built_in=True,
     )

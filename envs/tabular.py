@@ -132,6 +132,7 @@ def tabular_mdp(
             f"{num_episodes} episodes of {horizon} steps"
         ),
         varies="dynamics",
+        built_in=True,
     )
 
 

@@ -97,7 +97,7 @@ def train(
     family = in_workers(envs.make(tasks), num_workers)
     remember(tasks)
     try:
-        preset = find_preset(agent, tasks)
+        preset = find_preset(agent, family)
     except ValueError:
         if total_timesteps is None:
             raise

@@ -62,6 +62,7 @@ class TaskDistribution:
             :func:`metarl.check_tasks` looks for leaks.
         simulator: The package that simulates, if results depend on its version.
         told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
+        built_in: Whether it comes with metarl, so that presets find it by its name.
 
     Raises:
         TypeError: If ``splits`` is no mapping, or ``episodes_per_trial`` no integer.
@@ -81,6 +82,7 @@ class TaskDistribution:
     visible: tuple[str, ...] = ()
     simulator: str = ""
     told_from: str | None = None
+    built_in: bool = False
 
     def __post_init__(self) -> None:
         check_types(str, "a string", name=self.name)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from toys import folder_of_pictures
 
-from metarl import envs
+from metarl import Uniform, envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import PRESETS, find_preset
+from metarl.envs import from_gymnasium
 from metarl.errors import MissingPackageError
 from metarl.experiments import cli, commands, comparing
 from metarl.experiments.cli import main
 from metarl.experiments.overrides import has_earlier_preset, parse_overrides
+from metarl.experiments.runs import Run
 from metarl.experiments.tuning import search
 
 ROOT = Path(__file__).parents[1]
@@ -92,3 +94,42 @@ def test_that_a_preset_has_changed_since_a_run_is_noticed():
     assert has_earlier_preset(config)
     config["command"] += " --set forgotten=1"
     assert has_earlier_preset(config)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_presets_of_names_are_for_the_families_of_metarl_alone(agent, tmp_path, monkeypatch):
+    for name in [*envs.names(), "bandit-3x2", "gridnavi-told", "half-cheetah-vel-4tasks"]:
+        assert find_preset(agent, envs.make(name)) == find_preset(agent, name)
+    usual = find_preset(agent, "my_module:tasks")
+    assert usual.pattern == "*"
+    laws = {"gravity": Uniform(5.0, 15.0)}
+    for name in ("ant-farm", "bandit-ads", "gridnavi", "hopper-x"):  # names that patterns match
+        own = from_gymnasium("CartPole-v1", laws, name=name, horizon=5)
+        assert find_preset(agent, own) == find_preset(agent, own.told()) == usual
+    assert find_preset(agent, "gridnavi_mine:tasks") == usual
+
+
+def test_from_preset_and_train_agree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_like_ants.py").write_text(
+        "from metarl import Uniform, envs\n"
+        "laws = {'gravity': Uniform(5.0, 15.0)}\n"
+        "ants = envs.from_gymnasium('CartPole-v1', laws, name='ant-farm', horizon=5)\n"
+        "few = envs.make('gridnavi').limited(3)\n"
+    )
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_train", stop)
+    for name, gamma in (("ants", _gamma("*")), ("few", _gamma("gridnavi*"))):
+        assert main(["train", "rl2", f"mine_like_ants:{name}", "--run-dir", name]) == 130
+        trained = Run.open(name).config["hyperparameters"]
+        made = AGENTS["rl2"].from_preset(envs.make(f"mine_like_ants:{name}"), seed=0)
+        assert made.hyperparameters.items() >= trained.items()
+        assert trained["gamma"] == gamma
+
+
+def _gamma(pattern):
+    found = [each for each in PRESETS if (each.agent, each.pattern) == ("rl2", pattern)]
+    return found[0].hyperparameters["gamma"]

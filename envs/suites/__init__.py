@@ -3,6 +3,7 @@
 import fnmatch
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from metarl.distribution import TaskDistribution
 from metarl.errors import MissingPackageError
@@ -33,5 +34,5 @@ def parse_suite(name: str) -> TaskDistribution | None:
             ) from error
         build: Callable[[str], TaskDistribution]
         build = importlib.import_module(f"metarl.envs.suites.{extra}").build
-        return build(name)
+        return replace(build(name), built_in=True)
     return None

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.base import MAX_TIMESTEPS
 from metarl.agents.presets import Preset, find_preset
@@ -55,7 +56,7 @@ class Settings:
     @functools.cached_property
     def preset(self) -> Preset:
         """The preset that the search starts from."""
-        return find_preset(self.agent, self.family)
+        return find_preset(self.agent, envs.make(self.family))
 
     @property
     def env_steps(self) -> int:
