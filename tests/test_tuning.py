@@ -1,7 +1,9 @@
 """The search for hyperparameters: where it begins, what it is judged on, what kills leave of it."""
 
 import contextlib
+import errno
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -164,6 +166,36 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     assert after.trials[3].params == before.trials[2].params
     assert main(command) == 0  # nothing is left to do
     assert len(study().trials) == len(after.trials)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork is killed")
+@pytest.mark.parametrize("noted", ["process", "hyperparameters", "full disk"])
+def test_a_trial_that_dies_before_its_hyperparameters_are_kept(noted, monkeypatch, capsys):
+    assert main([*TUNE, "--trials", "1"]) == 0
+    note = optuna.Trial.set_user_attr
+
+    def die(self, name, value):
+        if name == noted:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if noted == "full disk" and name == "hyperparameters":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        note(self, name, value)
+
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            monkeypatch.setattr(optuna.Trial, "set_user_attr", die)
+            os._exit(main([*TUNE, "--trials", "2"]))
+        os._exit(99)
+    status = os.waitpid(child, 0)[1]
+    expected = 2 if noted == "full disk" else -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(status) == expected
+    capsys.readouterr()
+    assert main([*TUNE, "--trials", "2"]) == 0
+    assert re.search(r"^trial 1: cut short$", capsys.readouterr().out, re.M)
+    assert states(study())[:2] == ["COMPLETE", "FAIL"]
+    assert len(finished(study())) == 2
+    assert main([*TUNE, "--trials", "2"]) == 0
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

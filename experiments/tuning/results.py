@@ -20,7 +20,7 @@ MOST_SHOWN = 4
 
 def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
     """Return how a trial has ended, in a line."""
-    ended = trial.state.name.lower()
+    ended = "cut short"
     if trial.state.name == "COMPLETE":
         ended = number(trial.values[0])
     elif "diverged" in trial.user_attrs:
@@ -28,12 +28,12 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
     elif trial.state.name == "PRUNED":
         rung, score = max(trial.intermediate_values.items())
         ended = f"{number(score)} at rung {rung}, pruned"
-    elif "process" in trial.user_attrs:
-        ended = "cut short"
     if trial.user_attrs.get("preset"):
         return f"trial {trial.number}: {ended}; the preset"
+    if "hyperparameters" not in trial.user_attrs:  # a kill or a full disk came before they were kept
+        return f"trial {trial.number}: {ended}"
     at_preset = shown(settings.agent, settings.preset.hyperparameters)
-    found = shown(settings.agent, trial.user_attrs.get("hyperparameters", at_preset))
+    found = shown(settings.agent, trial.user_attrs["hyperparameters"])
     changes = [f"{name}={_literal(v)}" for name, v in found.items() if v != at_preset[name]]
     return f"trial {trial.number}: {ended}; {', '.join(changes)}"
 
