@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from command_line import write_family
 from optuna.trial import TrialState
 
 from metarl import Choice, envs
@@ -101,6 +102,15 @@ def test_the_preset_is_first_and_what_is_printed_can_be_pasted(capsys):
     assert main(shlex.split(command)[1:]) == 0
     assert Run.open(Path(f"runs/rl2-{FAMILY}-seed0")).config["hyperparameters"] == best
     assert len({trial.params["learning_rate"] for trial in others}) == 3
+
+
+def test_a_family_of_ones_own_gets_a_command_and_no_preset_to_paste(capsys):
+    write_family("ads", "bandit-ads")
+    tune = ["tune", "rl2", "ads:tasks", "--total-timesteps", "400", "--trials", "1"]
+    assert main(tune) == 0
+    printed = capsys.readouterr().out
+    assert "metarl train rl2 ads:tasks --total-timesteps 400" in printed
+    assert "Preset(" not in printed
 
 
 def test_a_trial_that_trains_badly_is_pruned(monkeypatch, capsys):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
+from metarl import envs
 from metarl.errors import InvalidValueError
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import shown
@@ -30,7 +31,9 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
         ended = f"{number(score)} at rung {rung}, pruned"
     if trial.user_attrs.get("preset"):
         return f"trial {trial.number}: {ended}; the preset"
-    if "hyperparameters" not in trial.user_attrs:  # a kill or a full disk came before they were kept
+    if (
+        "hyperparameters" not in trial.user_attrs
+    ):  # it died before they were kept
         return f"trial {trial.number}: {ended}"
     at_preset = shown(settings.agent, settings.preset.hyperparameters)
     found = shown(settings.agent, trial.user_attrs["hyperparameters"])
@@ -39,7 +42,9 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
 
 
 def results(study: "optuna.Study", settings: Settings) -> str:
-    """Return the best trials beside the preset, and the best preset as code and as a command.
+    """Return the best trials beside the preset, and the best one as a preset and as a command.
+
+    A preset in code is only of use to a family that comes with metarl.
 
     Args:
         study: The trials.
@@ -62,6 +67,9 @@ def results(study: "optuna.Study", settings: Settings) -> str:
     others = [trial for trial in complete if trial not in preset][:MOST_SHOWN]
     num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     found: dict[str, Any] = best.user_attrs["hyperparameters"]
+    as_preset = ["\nas a preset, for agents/presets.py:\n", preset_code(settings, found)]
+    if not envs.make(settings.family).built_in:  # patterns are of the families of metarl only
+        as_preset = []
     return "\n".join(
         [
             f"\n{settings.agent} on {settings.family}: {len(complete)} trials complete, "
@@ -70,8 +78,7 @@ def results(study: "optuna.Study", settings: Settings) -> str:
             f"\nbest: trial {best.number}, {number(best.values[0])} beside {beside}; all trained "
             f"with the seed {settings.seed},\nand the best of many is lucky: confirm it with "
             "other seeds",
-            "\nas a preset, for agents/presets.py:\n",
-            preset_code(settings, found),
+            *as_preset,
             "\nas a command:\n",
             train_command(settings, found),
         ]
