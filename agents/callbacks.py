@@ -3,17 +3,19 @@
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 
 from metarl.errors import check_at_least, check_names, check_types
 from metarl.evaluation import evaluate
 from metarl.report import Report
+from metarl.tables import number
 
 MaybeCallback: TypeAlias = (
     BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None
@@ -137,19 +139,21 @@ class ProgressBar(BaseCallback):
         self._console = Console(file=sys.stderr)
         self._reported = self.num_timesteps * 10 // self._total
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            # All of it is at most 80 characters wide: a narrower line would be cut.
+            TextColumn("training"),
+            BarColumn(bar_width=6),
             TaskProgressColumn(show_speed=False),
-            TextColumn("{task.fields[steps]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[speed]}"),
             TextColumn("{task.fields[returns]}"),
             console=self._console,
             refresh_per_second=4,
             disable=not self._console.is_terminal,
         )
         self._bar = self._progress.add_task(
-            "training", total=self._total, completed=self.num_timesteps, steps="", returns=""
+            "", total=self._total, completed=self.num_timesteps, left="", speed="", returns=""
         )
+        self._before: tuple[float, int] | None = None
         self._progress.start()
 
     def _on_step(self) -> bool:
@@ -165,10 +169,17 @@ class ProgressBar(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        speed = self._progress.tasks[self._bar].speed
-        if speed is not None:
-            self._progress.update(self._bar, steps=f"{speed:,.0f} env steps/s")
-        self._progress.update(self._bar, returns=self._returns())
+        now, steps = time.perf_counter(), self.num_timesteps
+        # Over a whole iteration: steps come in bursts, with an update between.
+        if self._before is not None and steps > self._before[1]:
+            speed = (steps - self._before[1]) / (now - self._before[0])
+            minutes, seconds = divmod(round(max(0, self._total - steps) / speed), 60)
+            left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+            self._progress.update(self._bar, left=left, speed=f"{speed:,.0f} steps/s")
+        self._before = (now, steps)
+        if (rollout := self.model.last_rollout) is not None:  # type: ignore[attr-defined]
+            first, last = (number(rollout.returns[:, i].mean()) for i in (0, -1))
+            self._progress.update(self._bar, returns=f"return {first} -> {last}")
 
     def _returns(self) -> str:
         rollout = self.model.last_rollout  # type: ignore[attr-defined]

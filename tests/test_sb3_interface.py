@@ -1,10 +1,14 @@
 """Agents behave as Stable-Baselines3's do: learn, predict, callbacks, logger, evaluate_policy."""
 
 import contextlib
+import io
 import itertools
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from stable_baselines3.common import callbacks, logger
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -12,6 +16,7 @@ from toys import BOX, risk, spaces, strolls
 
 from metarl import TrialEnv, rollout
 from metarl.agents import RL2
+from metarl.agents import callbacks as progress
 from metarl.seeding import stream, stream_seed
 
 SMALL = {"trials_per_iteration": 4, "trials_per_minibatch": 2, "n_epochs": 1, "seed": 7}
@@ -311,6 +316,36 @@ def test_progress_bar_is_silent_unless_asked_for(progress_bar, capsys):
     shown = capsys.readouterr().err
     assert ("training 100%: 60 env steps" in shown) == progress_bar
     assert ("return, first episode" in shown) == progress_bar
+
+
+def test_the_progress_bar_fits_80_columns_and_its_speed_is_of_a_whole_iteration(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    clock = SimpleNamespace(perf_counter=iter([10.0, 14.0]).__next__)
+    monkeypatch.setattr(progress, "time", clock)
+    bar = progress.ProgressBar()
+    bar.model = SimpleNamespace(last_rollout=None)
+    bar.locals = {"total_timesteps": 400_001_000}
+    bar._on_training_start()
+
+    def line():
+        with console.capture() as shown:
+            console.print(bar._progress.get_renderable())
+        return re.sub(r"\x1b\[[\d;]*m", "", shown.get()).rstrip()
+
+    try:
+        bar._on_rollout_start()
+        assert "steps/s" not in line()
+        bar.num_timesteps = 40_001_000
+        bar._on_step()
+        bar.model.last_rollout = SimpleNamespace(returns=np.array([[-1234.5, 0.0, -2345.6]]))
+        bar._on_rollout_start()
+    finally:
+        bar._on_training_end()
+    assert re.fullmatch(
+        r"training \S+ +10% 0:00:36 left 10,000,250 steps/s return -1234\.5 -> -2345\.6", line()
+    )
+    assert len(line()) <= 80
 
 
 @pytest.mark.parametrize("options", [{"total_timesteps": 0}, {"log_interval": 0}])
