@@ -21,20 +21,27 @@ def comparison_table(reports: Sequence[Report]) -> str:
     check_comparable(reports)
     first = reports[0]
     groups = _groups(reports)
+    # A total over 3 episodes and one over 40 do not compare: those count that all agents had.
+    common = min(report.num_episodes for report in reports)
     rows = []
-    for report in sorted(reports, key=lambda report: -report.trial_returns.mean()):
+    for report in sorted(reports, key=lambda report: -report.returns[:, :common].sum()):
         had = [(start, stop) for start, stop in groups if stop <= report.num_episodes]
         cells = [number(value) for value in report.summary(had).center]
         cells += [""] * (len(groups) - len(had))
-        rows.append((report.agent, *cells, report.trial_summary()))
-    headings = [f"ep. {range_of_episodes(group)}" for group in groups]
+        rows.append((report.agent, *cells, report.trial_summary(common)))
+    headings = [range_of_episodes(group) for group in groups]
+    headings[0] = f"ep. {headings[0]}"
+    total, totalled = "all together", "a whole trial"
+    if any(report.num_episodes > common for report in reports):
+        total = f"first {common}" if common > 1 else "first"
+        totalled = "these episodes together" if common > 1 else "this episode"
     name = {"iqm": "IQM", "mean": "mean"}[first.statistic]
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     return "\n".join(
         [
             f"{first.family}, {first.split}: {first.num_tasks} tasks ({name} return per episode)",
-            plain_table(["agent", *headings, "all together"], rows, left=1),
-            " all together: mean return of a whole trial ± standard error over tasks",
+            plain_table(["agent", *headings, total], rows, left=1),
+            f" {total}: mean return of {totalled} ± standard error over tasks",
             *(f" note: {note}" for note in notes),
         ]
     )

@@ -161,9 +161,13 @@ class Report:
         lines += [f" note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    def trial_summary(self) -> str:
-        """Return the mean return of a whole trial, with its standard error over tasks, as text."""
-        totals = self.trial_returns
+    def trial_summary(self, num_episodes: int | None = None) -> str:
+        """Return the mean return of a whole trial, with its standard error over tasks, as text.
+
+        Args:
+            num_episodes: How many episodes count, the first ones; None counts all.
+        """
+        totals = self.returns[:, :num_episodes].sum(axis=1)
         error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else 0.0
         return f"{totals.mean():.2f} ± {error:.2f}"
 

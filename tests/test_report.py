@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -171,8 +172,33 @@ def test_comparison_names_the_better_first():
     worse, better = made_up(rows, "worse"), made_up(rows + 1.0, "better")
     longer = made_up(np.hstack([rows, rows]) + 1.0, "longer")
     lines = comparison_table([worse, better, longer]).splitlines()
-    assert [line.split()[0] for line in lines[2:5]] == ["longer", "better", "worse"]
+    assert [line.split()[0] for line in lines[2:5]] == ["better", "longer", "worse"]
     assert len(plot_reports([worse, better, longer]).axes[0].lines) == 3
+
+
+def test_totals_are_over_the_episodes_that_all_agents_had():
+    short = made_up(np.full((6, 3), 2.0), "short")
+    long = made_up(np.full((6, 40), 1.0), "long")
+    lines = comparison_table([long, short]).splitlines()
+    assert lines[1].split()[-2:] == ["first", "3"]
+    assert lines[2].split() == ["short", "2", "2", "2", "6.00", "±", "0.00"]
+    assert lines[3].split()[0] == "long"
+    assert lines[3].endswith(" 3.00 ± 0.00")
+    assert lines[4].startswith(" first 3: mean return of these episodes together ± ")
+    assert comparison_table([short]).splitlines()[1].endswith("all together")
+
+
+def test_a_table_of_long_names_fits_a_terminal_and_cuts_nothing():
+    reports = [
+        made_up(np.full((6, 4), -1.234), f"RL2, oracle (rl2-gridnavi-{i}-{'n' * 50}-told)")
+        for i in (1, 2)
+    ]
+    lines = comparison_table(reports).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    names = "".join(re.match(r".(.{25,45}?)(  +|$)", f"{line:80}")[1] for line in lines[2:-1])
+    for report in reports:
+        assert report.agent.replace(" ", "") in names.replace(" ", "")
 
 
 def test_only_what_was_done_on_the_same_tasks_is_compared():
