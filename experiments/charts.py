@@ -185,8 +185,14 @@ def over_parameter(
                 }
                 for index, seeds in sorted(values.items())
             ]
-    title = printable(parameter)
-    x = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    # Vega-Lite puts the title of an encoding into code, where a backslash has a meaning of its own;
+    # that of an axis is only shown.
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "axis": {"title": printable(parameter)},
+        "scale": {"zero": False},
+    }
     opacity = {
         "field": "when",
         "type": "ordinal",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metarl import Report, evaluate
+from metarl import Report, envs, evaluate
 from metarl.comparison import comparable, comparison_table, plot_reports
 from metarl.errors import InvalidValueError
 from metarl.experiments.publish import open_run
@@ -18,15 +18,29 @@ def compare(
     run_dirs: Sequence[Path], *, split: str, output: Path, trust: str | None = None
 ) -> list[Report]:
     """Print how several runs do on the same tasks as one table, and plot it."""
+    if not run_dirs:
+        raise InvalidValueError("name at least one run to compare, got none; for example runs/*")
     runs = [open_run(run_dir) for run_dir in run_dirs]
     reports = [
-        replace(report, agent=f"{report.agent} ({run_dir.name})")
-        for report, run_dir in zip(common_reports(runs, split, trust), run_dirs)
+        replace(report, agent=f"{named(report.agent, run)} ({run_dir.name})")
+        for report, run, run_dir in zip(common_reports(runs, split, trust), runs, run_dirs)
     ]
     say(comparison_table(reports))
     plot_reports(reports, output)
     say(f"\nadaptation curves: {output}")
     return reports
+
+
+def named(agent: str, run: Run) -> str:
+    """Return what a run's agent is called: its name, and whether it saw the task."""
+    is_oracle = run.config["tasks"] != base_family(run.config["tasks"])
+    return f"{agent}, oracle" if is_oracle else agent
+
+
+def base_family(name: str) -> str:
+    """Return the name of the family that a name on the command line is of, or is a view of."""
+    base, suffix, _ = envs.split_suffix(name)
+    return base if suffix == "told" else name
 
 
 def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) -> list[Report]:
@@ -38,7 +52,7 @@ def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) ->
     Raises:
         ValueError: If the runs are of different families.
     """
-    families = {run.config["tasks"].removesuffix("-told") for run in runs}
+    families = {base_family(run.config["tasks"]) for run in runs}
     if len(families) > 1:
         raise InvalidValueError(
             f"the runs are of different families and have no tasks in common: "

@@ -116,8 +116,8 @@ def write_page(path: str | Path, page: Page) -> None:
         "</main>",
         f"<footer><p>Made by metarl from {len(page.results)} evaluations.</p></footer>",
     ]
-    # `</` would end a script element, wherever it stands in it.
-    specs = json.dumps(charts, separators=(",", ":")).replace("</", "<\\/")
+    # `</script` or `<!--<script` in a name would change where the script element ends.
+    specs = json.dumps(charts, separators=(",", ":")).replace("<", "\\u003c")
     bundle = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]  # its stub is stricter
     library = bundle.replace("</script", "<\\/script")
     text = "\n".join(

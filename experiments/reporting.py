@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarl import Agent, TaskDistribution, envs
-from metarl.errors import InvalidValueError, RenderingError
+from metarl import Agent, Report, TaskDistribution, envs
+from metarl.agents import AGENTS
+from metarl.agents.config import Config, describe
+from metarl.errors import InvalidValueError, RenderingError, check_names
 from metarl.experiments.charts import Result
-from metarl.experiments.comparing import common_reports
+from metarl.experiments.comparing import base_family, common_reports, named
 from metarl.experiments.page import Page, Picture, write_page
 from metarl.experiments.publish import open_run
 from metarl.experiments.restoring import load_agent
@@ -45,9 +48,11 @@ def report(
         trust: The module of the runs' family, where it may be imported.
 
     Raises:
-        ValueError: If a study is named beside something else or has no results yet, or the runs
-            are of different families.
+        ValueError: If nothing is named, a study is named beside something else or has no results
+            yet, or the runs are of different families.
     """
+    if not names:
+        raise InvalidValueError("name at least one run, or a study, got none; for example runs/*")
     study = [name for name in names if name in STUDIES or (":" in name and not Path(name).exists())]
     if study and len(names) > 1:
         raise InvalidValueError(
@@ -66,22 +71,28 @@ def runs_page(
     runs: Sequence[Run], splits: Sequence[str], pictures: bool = True, trust: str | None = None
 ) -> Page:
     """Return what the page of some runs of one family says."""
+    runs = list({run.directory.resolve(): run for run in runs}.values())
+    splits = list(dict.fromkeys(splits))
+    reports = {split: common_reports(runs, split, trust) for split in splits}
+    labels = _labels(runs, list(zip(*reports.values())))
     results = [
-        Result(_label(run), run.config["seed"], report, run.config)
-        for split in splits
-        for run, report in zip(runs, common_reports(runs, split, trust))
+        Result(label, run.config["seed"], report, run.config)
+        for found in reports.values()
+        for label, run, report in zip(labels, runs, found)
     ]
-    first = runs[0].config
-    check_trusted(first["tasks"], runs[0].directory, trust)
-    labels = {each.label for each in results}
-    adapt = "adapt" if len(labels) > 1 else "adapts"
+    for run in runs:
+        check_trusted(run.config["tasks"], run.directory, trust)
+    families = [envs.make(name) for name in {run.config["tasks"]: None for run in runs}]
+    known = any(tasks.overlap(split) for tasks in families for split in splits)
+    adapt = "adapt" if len(set(labels)) > 1 else "adapts"
     family = results[0].report.family.removesuffix("-told")
     return Page(
-        title=f"{family}: how {_enumerated(labels)} {adapt}",
+        title=f"{family}: how {_enumerated(set(labels))} {adapt}",
         results=results,
-        question="Return on tasks that are new, against episodes of experience in them.",
-        pictures=_pictures(runs, splits[0], trust) if pictures else (),
-        trained={family: _trained(first["tasks"])},
+        question=f"Return on tasks{'' if known else ' that are new'}, against episodes of "
+        "experience in them.",
+        pictures=_pictures(runs, labels, splits[0], trust) if pictures else (),
+        trained={family: _trained(runs[0].config["tasks"])},
     )
 
 
@@ -93,8 +104,11 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
     """
     results: list[Result] = []
     for judging in study.judgings:
+        known = None if judging.values else envs.make(judging.family).overlap(judging.split)
         for learner, found in load_reports(study, judging, places).items():
             for seed, report in found:
+                if known:
+                    report = replace(report, notes=(known, *report.notes))
                 results.append(
                     Result(learner.label, seed, report, _config(study, learner, seed, places))
                 )
@@ -123,10 +137,49 @@ def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, 
     return config
 
 
-def _label(run: Run) -> str:
-    """Return what an agent is called: its name, and whether it is told the task."""
-    told = ", told the task" if run.config["tasks"].endswith("-told") else ""
-    return f"{run.config['agent']}{told}"
+def _labels(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[str]:
+    """Return what the agents of runs are called: runs of one label differ by their seeds only.
+
+    Args:
+        runs: The runs.
+        reports: The reports of each, one for each split.
+    """
+    names = [named(run.config["agent"], run) for run in runs]
+    settings = [_settings_of(run, found) for run, found in zip(runs, reports)]
+    labels = []
+    for run, name, own in zip(runs, names, settings):
+        alike = [other for other, called in zip(settings, names) if called == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        values = [f"{key}={json.dumps(own[key], separators=(',', ':'))}" for key in differing]
+        same = [other for other, found in zip(runs, settings) if found == own]
+        if sum(other.config["seed"] == run.config["seed"] for other in same) > 1:
+            values.append(f"in {run.directory}")
+        labels.append(" ".join([name, *values]))
+    return labels
+
+
+def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
+    """Return all that makes a run's agent, but its seed, and how it is evaluated."""
+    check_names([run.config["agent"]], AGENTS, "agent")
+    agent_class = AGENTS[run.config["agent"]]
+    values = {**_defaults(agent_class.config_class), **run.config["hyperparameters"]}
+    policy = {
+        **_defaults(agent_class.policy_config_class),
+        **(values.pop("policy_kwargs", None) or {}),
+    }
+    values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
+    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
+    for report in reports:
+        of = f" of {report.split}" if len(reports) > 1 else ""
+        values[f"num_episodes{of}"] = report.num_episodes
+        values[f"episodes_per_adaptation{of}"] = report.episodes_per_adaptation
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists, as in config.json
+    return plain
+
+
+def _defaults(config_class: type[Config] | None) -> dict[str, Any]:
+    fields = [] if config_class is None else describe(config_class)
+    return {field.name: field.default for field in fields}
 
 
 def _enumerated(names: set[str]) -> str:
@@ -136,14 +189,16 @@ def _enumerated(names: set[str]) -> str:
 
 def _trained(name: str) -> Mapping[str, Parameter]:
     """Return the parameters of a family's tasks, as in training."""
-    law = envs.make(name.removesuffix("-told")).law("train")
+    law = envs.make(base_family(name)).law("train")
     return law.parameters if isinstance(law, Independent) else {}
 
 
-def _pictures(runs: Sequence[Run], split: str, trust: str | None) -> list[Picture]:
+def _pictures(
+    runs: Sequence[Run], labels: Sequence[str], split: str, trust: str | None
+) -> list[Picture]:
     """Return a picture of each agent, of those that can be drawn: one run of each label."""
     pictures = []
-    for label, run in {_label(run): run for run in reversed(runs)}.items():
+    for label, run in dict(zip(reversed(labels), reversed(runs))).items():
         agent = load_agent(run, trust)
         pictures += _picture(label, "in a task", agent, agent.tasks, split=split)
     return pictures[::-1]

@@ -20,6 +20,7 @@ from metarl.experiments.charts import (
     trained_ranges,
 )
 from metarl.experiments.page import Page, Picture, write_page
+from metarl.experiments.runs import Run
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import places_for
 from metarl.plotting import COLORS, styles_of
@@ -229,6 +230,88 @@ def test_charts_hold_the_numbers_of_the_reports():
     rows = [row for row in gains(results)["layer"][1]["data"]["values"] if row["agent"] == "one"]
     expected = np.sort(results[0].report.returns[:, -1] - results[0].report.returns[:, 0])
     np.testing.assert_allclose([row["gain"] for row in rows], expected, rtol=1e-4)
+
+
+def test_names_of_any_characters_leave_the_controls_and_the_charts(browser, tmp_path):
+    nasty = "<!--<script>\u2028 a\\x"  # opens a comment; a backslash before what it cannot escape
+    parameter = "\\x"
+    of = report(5.0)
+    of = replace(of, tasks=Tasks("family", {parameter: of.tasks.columns["slope"]}))
+    results = [Result(nasty, 0, of, {}), Result("other", 0, of, {})]
+    write_page(tmp_path / "page.html", Page(title="title", results=results))
+    trouble = []
+    tab = browser.new_page()
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("console", lambda message: trouble.append(message.text))
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.wait_for_selector(".chart .marks")
+    tab.wait_for_selector("#controls:visible")
+    lines = "document.querySelectorAll('#split-0-episodes .mark-line path').length"
+    tab.wait_for_function(f"{lines} === 2")
+    assert parameter in tab.locator("#split-0-parameter-4 svg text").all_text_contents()
+    tab.locator("input[name=agent]").nth(0).uncheck()
+    tab.wait_for_function(f"{lines} === 1")
+    tab.close()
+    assert trouble == []
+
+
+def run_of(name, seed=0, tasks="gridnavi", **hyperparameters):
+    config = {"agent": "maml", "tasks": tasks, "seed": seed, "total_timesteps": 100}
+    policy = {"hidden_sizes": [8, 8]}
+    hyperparameters = {"gamma": 0.9, "policy_kwargs": policy, **hyperparameters}
+    return Run(Path(name), {**config, "hyperparameters": hyperparameters})
+
+
+def labels_of(monkeypatch, runs, num_episodes=4, together=2):
+    found = [replace(report(0.0), episodes_per_adaptation=together) for _ in runs]
+    found[-1] = report(0.0, num_episodes=num_episodes)
+    found[-1] = replace(found[-1], episodes_per_adaptation=together)
+    monkeypatch.setattr(reporting, "common_reports", lambda *args: found)
+    page = reporting.runs_page(runs, ["held_out"], pictures=False)
+    return [result.label for result in page.results]
+
+
+def test_only_runs_that_differ_by_nothing_but_their_seeds_are_one_agent(monkeypatch):
+    first, second = run_of("a"), run_of("b", seed=1)
+    assert labels_of(monkeypatch, [first, second]) == ["maml"] * 2
+    default = {"policy_kwargs": {"hidden_sizes": [8, 8], "activation": "relu"}}  # as it is anyway
+    assert labels_of(monkeypatch, [first, run_of("b", 1, **default)]) == ["maml"] * 2
+    assert labels_of(monkeypatch, [first, run_of("b", 1, gamma=0.5), run_of("c", 2)]) == [
+        "maml gamma=0.9",
+        "maml gamma=0.5",
+        "maml gamma=0.9",
+    ]
+    policy = {"policy_kwargs": {"hidden_sizes": [4]}}
+    assert labels_of(monkeypatch, [first, run_of("b", 1, **policy)]) == [
+        "maml policy_kwargs.hidden_sizes=[8,8]",
+        "maml policy_kwargs.hidden_sizes=[4]",
+    ]
+    assert labels_of(monkeypatch, [first, run_of("b", 1, tasks="gridnavi-told")]) == [
+        "maml",
+        "maml, oracle",
+    ]
+    rounds = labels_of(monkeypatch, [first, second], num_episodes=6)
+    assert rounds == ["maml num_episodes=4", "maml num_episodes=6"]
+
+
+def test_the_same_run_given_twice_is_drawn_once(monkeypatch):
+    assert labels_of(monkeypatch, [run_of("a"), run_of("b/../a")]) == ["maml"]
+    twins = labels_of(monkeypatch, [run_of("a"), run_of("b")])
+    assert twins == ["maml in a", "maml in b"]  # no two seeds, and no one run
+
+
+def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
+    found = [report(0.0)]
+    monkeypatch.setattr(reporting, "common_reports", lambda *args: found)
+    for tasks, is_new in (("gridnavi", False), ("gridnavi-unseen", True)):
+        page = reporting.runs_page([run_of("a", tasks=tasks)], ["held_out"], pictures=False)
+        assert ("tasks that are new" in page.question) == is_new
+    maml = find_study("maml")
+    judgings = [each for each in maml.judgings if "dir" in each.name or "vel" in each.name]
+    places = places_for(1.0, Path(__file__).parents[1] / "experiments/results")
+    results = reporting.study_page(replace(maml, judgings=judgings), places, False).results
+    seen = {result.report.split for result in results if "it trains on" in str(result.report.notes)}
+    assert seen == {"half-cheetah-dir-rllab", "ant-dir-rllab"}
 
 
 def test_the_command_writes_the_page_of_runs(tmp_path, monkeypatch, capsys):
