@@ -16,10 +16,12 @@ from metarl.experiments.learning import Interrupted
 from metarl.experiments.runs import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
-from metarl.experiments.terminal import handling, say
+from metarl.experiments.terminal import handling, never_fail_at_characters, say
 from metarl.experiments.together import launch, leads, started_by_torchrun
+from metarl.report import versions
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -33,14 +35,15 @@ Overrides = Annotated[
 ]
 
 
-def list_command(name: NameToList = None, /) -> None:
+def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
     """List the families of tasks and the agents, or show one of them in full.
 
     Args:
         name: What is shown in full: a group of families, a family, or an agent with its
             hyperparameters.
+        tasks: After an agent: the family whose preset is shown, with which ``metarl train`` trains.
     """
-    listing.show(name)
+    listing.show(name, tasks)
 
 
 def train_command(
@@ -298,19 +301,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; those of the process if None.
+        arguments: The arguments; those of the process if None. Without any, help is shown.
 
     Returns:
         0 if all went well, 1 if nobody reads what is printed, 2 for bad input, 130 if the user
         stopped a training.
     """
+    never_fail_at_characters()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        found = versions()
+        metarl = found.pop("metarl")
+        print(f"metarl {metarl} ({', '.join(f'{name} {of}' for name, of in found.items())})")
+        return 0
     try:
         with handling(_interrupt, "SIGTERM", "SIGHUP"):
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,  # type: ignore[arg-type]
                 prog="metarl",
-                description="Meta-reinforcement learning: agents that learn to learn.",
-                args=arguments,
+                description="Meta-reinforcement learning: agents that learn to learn. "
+                "Versions: --version.",
+                args=arguments or ["--help"],
             )
             sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt) as stop:

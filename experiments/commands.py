@@ -201,10 +201,14 @@ def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
         ranks = learn(run, learner)
         say(f"evaluating on {settings['num_tasks']} held-out tasks")
         reports = evaluate_with_references(learner, ranks=ranks, **settings)
-        _show(run, reports)
-        _log_curve(run, learner, reports[0])
-        save(run, learner, run.agent)
-        run.tidy()
+        try:  # a terminal that cannot be written to must not keep the run from being complete
+            places = _keep(run, reports)
+            _log_curve(run, learner, reports[0])
+            save(run, learner, run.agent)
+            run.tidy()
+        finally:
+            _show(reports)
+        say(places)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
     except StorageError as error:
@@ -253,17 +257,20 @@ def evaluate_with_references(
     return reports
 
 
-def _show(run: Run, reports: Sequence[Report], name: str | None = None) -> None:
-    """Print tables, then write the agent's raw returns and the plot of all curves."""
-    first = reports[0]
-    say(f"\n{first}")
+def _show(reports: Sequence[Report]) -> None:
+    """Print tables."""
+    say(f"\n{reports[0]}")
     if len(reports) > 1:
         say(f"\n{comparison_table(reports)}")
+
+
+def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
+    """Write the agent's raw returns and the plot of all curves; return where they are, as text."""
     run.check_there()
-    path = first.save(run.evaluation, name)
+    path = reports[0].save(run.evaluation, name)
     picture = path.with_suffix(".png")
     plot_reports(reports, picture)
-    say(f"\nraw returns: {path}\nadaptation curve: {picture}")
+    return f"\nraw returns: {path}\nadaptation curve: {picture}"
 
 
 def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
@@ -302,9 +309,12 @@ def evaluate_run(
         notes = (*reports[0].notes, f"judged with {', '.join(overrides)}")
         reports[0] = replace(reports[0], notes=notes)
     try:
-        _show(run, reports, name)
+        places = _keep(run, reports, name)
     except StorageError as error:
         raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
+    finally:
+        _show(reports)
+    say(places)
     return reports
 
 

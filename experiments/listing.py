@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,22 +12,26 @@ from rich.table import Table
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
 from metarl.agents.config import Config, describe
+from metarl.agents.presets import find_preset
 from metarl.envs.suites import SUITES
 from metarl.errors import check_names
 
 
-def show(name: str | None = None) -> None:
+def show(name: str | None = None, tasks: str | None = None) -> None:
     """Print all names, or all there is to know about one of them.
 
     Args:
         name: A group of families, a family or an agent; None prints the names.
+        tasks: A family, whose preset of the agent is shown instead of the agent's defaults.
 
     Raises:
-        ValueError: If there is no such name.
+        ValueError: If there is no such name, or there are two and the first is no agent.
     """
     console = Console(highlight=False)
+    if tasks is not None:
+        check_names([str(name)], AGENTS, "agent")
     if name in AGENTS:
-        _show_agent(console, name)
+        _show_agent(console, name, tasks)
         return
     families = {family: envs.make(family) for family in envs.names()}
     groups = list(dict.fromkeys(tasks.varies for tasks in families.values()))
@@ -64,24 +69,36 @@ def _show_names(
         console.print(", ".join(agent_class.hyperparameter_names()))
 
 
-def _show_agent(console: Console, name: str) -> None:
+def _show_agent(console: Console, name: str, tasks: str | None) -> None:
     agent_class = AGENTS[name]
-    console.print(_options(f"hyperparameters of {name}", agent_class.config_class))
+    preset = None if tasks is None else find_preset(name, envs.make(tasks))
+    values = {} if preset is None else dict(preset.hyperparameters)
+    policy = values.get("policy_kwargs", {})
+    of = name if preset is None else f"{name} on {tasks}"
+    head = "default" if preset is None else "preset"
+    console.print(_options(f"hyperparameters of {of}", head, agent_class.config_class, values))
     if agent_class.policy_config_class is not None:
         console.print()
-        console.print(_options(f"policy_kwargs of {name}", agent_class.policy_config_class))
-    console.print("\nTo change one: metarl train ... --set NAME=VALUE, the value in JSON")
+        title = f"policy_kwargs of {of}"
+        console.print(_options(title, head, agent_class.policy_config_class, policy))
+    if preset is None:
+        console.print(f"\nmetarl train takes a family's preset: metarl list {name} TASKS shows it")
+    else:
+        steps = f"{preset.total_timesteps:,} env steps"
+        pattern = escape(preset.pattern)
+        console.print(f"\nThe preset is that of {pattern}: it trains for {steps}")
+    console.print("To change one: metarl train ... --set NAME=VALUE, the value in JSON")
     if agent_class.policy_config_class is not None:
         console.print("policy_kwargs go together: --set 'policy_kwargs={\"NAME\": VALUE}'")
 
 
-def _options(title: str, config_class: type[Config]) -> Table:
-    """Return a table of what a configuration holds."""
+def _options(title: str, head: str, config_class: type[Config], values: Mapping[str, Any]) -> Table:
+    """Return a table of what a configuration holds: values, and defaults of what has none."""
     rows = [
-        (field.name, field.type, json.dumps(field.default), _plain(field.doc))
-        for field in describe(config_class)
+        (f.name, f.type, json.dumps(values.get(f.name, f.default)), _plain(f.doc))
+        for f in describe(config_class)
     ]
-    return _table(title, ("name", "type", "default", ""), rows)
+    return _table(title, ("name", "type", head, ""), rows)
 
 
 def _plain(doc: str) -> str:

@@ -1,7 +1,9 @@
 """What the command line has to do with its terminal: lines on it, and signals from it."""
 
 import contextlib
+import io
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, TypeAlias
@@ -14,6 +16,13 @@ Handler: TypeAlias = Callable[[int, Any], None]
 def say(text: str, file: TextIO | None = None) -> None:
     """Print lines, in which no name of a file steers the terminal."""
     print("\n".join(map(printable, text.split("\n"))), file=file)
+
+
+def never_fail_at_characters() -> None:
+    """Let output in an encoding that lacks a character, such as ASCII, have ``?`` in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """The command line: what its commands do, and what they keep."""
 
+import contextlib
 import importlib.metadata
+import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,10 @@ from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.config import describe
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands, comparing
+from metarl.experiments import cli, commands, comparing
 from metarl.experiments.cli import main
 from metarl.experiments.overrides import parse_overrides
+from metarl.report import versions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,12 +45,37 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained[0], tmp_path / "run"))
 
 
-def test_help_names_every_command(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_help_names_every_command(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
     shown = capsys.readouterr().out
     for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
         assert re.search(rf"^\W*{command}\b", shown, re.M), command
+
+
+def test_the_version_is_that_of_all_that_results_depend_on(capsys):
+    assert main(["--version"]) == 0
+    expected = versions()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"metarl {expected['metarl']} (")
+    for name in ("python", "torch", "mujoco"):
+        assert f"{name} {expected[name]}" in line
+
+
+def test_list_shows_the_preset_that_train_takes(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", "rl2", "gridnavi"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ gamma +float +0\.98 ", shown, re.M)
+    assert re.search(r"^ memory .* \"lstm\" ", shown, re.M)
+    assert re.search(r"^ clip_range +float +0\.2 ", shown, re.M)  # a default
+    assert "The preset is that of gridnavi*: it trains for 3,000,000 env steps" in shown
+    assert main(["list", "rl2"]) == 0
+    assert "metarl list rl2 TASKS" in capsys.readouterr().out
+    assert main(["list", "gridnavi", "rl2"]) == 2
+    assert "unknown agent 'gridnavi'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
@@ -257,6 +286,28 @@ def test_a_hyperparameter_of_acting_may_be_another(run, capsys, monkeypatch):
     assert "forget_after" in capsys.readouterr().err  # what there is
 
 
+@pytest.mark.parametrize("fails", [UnicodeEncodeError("ascii", "±", 0, 1, "no"), BrokenPipeError()])
+def test_a_run_is_complete_even_if_it_cannot_be_shown(fails, monkeypatch):
+    def say(text):
+        if "held_out: 8 tasks" in text:
+            raise fails
+
+    monkeypatch.setattr(commands, "say", say)
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
+    with contextlib.suppress(UnicodeEncodeError):
+        main(["train", "rl2", "bandit-10x2", *SMALL, "--run-dir", "here"])
+    assert Path("here/agent.safetensors").exists()
+    assert Path("here/evaluation/held_out.json").exists()
+
+
+def test_output_that_is_ascii_has_question_marks(run, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["evaluate", str(run)]) == 0
+    stream.flush()
+    assert re.search(rb"all 10 episodes together: \d\.\d\d \? \d", stream.buffer.getvalue())
+
+
 def test_compare_shows_runs_side_by_side(trained, capsys):
     assert main(["compare", *map(str, trained), "--output", "both.png"]) == 0
     shown = capsys.readouterr().out
@@ -278,7 +329,8 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     shown = capsys.readouterr().out
     assert "evaluating other on 7 tasks of held_out" in shown
     assert "bandit-10x5, held_out: 7 tasks" in shown
-    assert "ep. 11-20" in shown  # episodes that only one of the two has
+    # Some episodes only one of the two has; the total is of those that both have.
+    assert re.search(r" ep\. 1 .* 11-20 .* first 10$", shown, re.M)
     files = [sorted(Path(run, "evaluation").glob("*-7x*.json")) for run in runs]
     assert [Report.load(*paths).num_episodes for paths in files] == [10, 40]
     # What was made is not made again.

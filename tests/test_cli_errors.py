@@ -271,7 +271,12 @@ def test_a_damaged_report(run, change, message, capsys):
     assert message in shown
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["list", "--colour"]])
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_command_of_runs_without_runs(command, capsys):
+    assert "got none; for example runs/*" in refusal([command], capsys)
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["train"], ["list", "--colour"]])
 def test_the_parser_refuses(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -31,9 +31,7 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
         ended = f"{number(score)} at rung {rung}, pruned"
     if trial.user_attrs.get("preset"):
         return f"trial {trial.number}: {ended}; the preset"
-    if (
-        "hyperparameters" not in trial.user_attrs
-    ):  # it died before they were kept
+    if "hyperparameters" not in trial.user_attrs:  # it died before they were kept
         return f"trial {trial.number}: {ended}"
     at_preset = shown(settings.agent, settings.preset.hyperparameters)
     found = shown(settings.agent, trial.user_attrs["hyperparameters"])
@@ -42,7 +40,7 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
 
 
 def results(study: "optuna.Study", settings: Settings) -> str:
-    """Return the best trials beside the preset, and the best one as a preset and as a command.
+    """Return the best trials beside the preset, and the best one as code and as a command.
 
     A preset in code is only of use to a family that comes with metarl.
 
