@@ -29,6 +29,8 @@ MAX_ENVS = 10**6
 """How many sub-environments a batch may have."""
 MAX_EPISODES = 10**6
 """How many episodes a trial may have."""
+_MAX_ROUNDS = 64
+"""How often :meth:`TaskDistribution.limited` draws; all of 10**7 tasks take about 20 rounds."""
 
 
 @dataclass(frozen=True)
@@ -206,17 +208,34 @@ class TaskDistribution:
 
         Raises:
             TypeError: If ``num_tasks`` is no integer.
-            ValueError: If it is below 1, or ``train`` has fewer different tasks.
+            ValueError: If it is below 1 or above ``MAX_TASKS``, or ``train`` has fewer different
+                tasks.
         """
         check_at_least(1, num_tasks=num_tasks)
-        count = self.num_tasks("train")
+        check_at_most(MAX_TASKS, num_tasks=num_tasks)
+        law, count = self.law("train"), self.num_tasks("train")
         if count is not None:
             check_at_most(count, num_tasks=num_tasks)
-        # Of finitely many values some are drawn twice; so many draws leave out none, or one in 1e8.
-        draws = num_tasks if count is None else 20 * count
-        drawn = self.sample("train", draws, seed)
-        _, first = np.unique(drawn.group_ids(), return_index=True)
-        chosen = drawn[np.sort(first)[:num_tasks]]
+        # A TaskSet repeats no task, nor does a continuum. Of other finite families so many draws
+        # give nearly all tasks, and the same few whatever num_tasks is.
+        draws = num_tasks
+        if count is not None and not isinstance(law, TaskSet) and 20 * count <= MAX_TASKS:
+            draws = 20 * count
+        rng = np.random.default_rng(stream(seed, "tasks", "train"))
+        columns = law.sample(rng, draws)
+        for _ in range(_MAX_ROUNDS):
+            drawn = Tasks(self.name, columns)
+            _, first = np.unique(drawn.group_ids(), return_index=True)
+            chosen = drawn[np.sort(first)[:num_tasks]]
+            if len(chosen) == num_tasks:
+                break
+            more = law.sample(rng, draws)
+            columns = {n: np.concatenate([col, more[n]]) for n, col in chosen.columns.items()}
+        else:
+            raise InvalidValueError(
+                f"num_tasks={num_tasks:,}, but train of {self.name!r} gave only {len(chosen):,} "
+                f"different tasks in {_MAX_ROUNDS * draws:,} draws; ask for fewer"
+            )
         return replace(
             self,
             name=f"{self.name}-{num_tasks}task{'s' if num_tasks > 1 else ''}",

@@ -189,3 +189,37 @@ def test_a_family_can_be_limited_to_a_few_training_tasks():
         finite.limited(13)
     with pytest.raises(ValueError, match="num_tasks must be at least 1, got 0"):
         tasks.limited(0)
+
+
+def test_limited_tasks_of_a_large_finite_family_are_all_different():
+    digits = {f"digit{i}": Choice(range(10)) for i in range(9)}  # 10**9 tasks
+    tasks = TaskDistribution("digits", digits, env_factory=lambda n: None)
+    few = tasks.limited(1000)
+    assert few.num_tasks("train") == len(rows(few.law("train"))) == 1000
+    assert rows(few.law("train")) == rows(tasks.limited(1000).law("train"))
+
+
+def test_limited_draws_in_rounds_until_all_tasks_are_there(monkeypatch):
+    monkeypatch.setattr("metarl.distribution.MAX_TASKS", 1000)  # too few for 20 draws of each
+    tasks = TaskDistribution("family", {"x": Choice(range(600))}, env_factory=lambda n: None)
+    assert set(tasks.limited(600).law("train").columns["x"].tolist()) == set(range(600))
+
+
+def test_limited_tasks_of_a_set_are_those_of_its_first_round():
+    law = TaskSet({"x": np.arange(600_000)})
+    tasks = TaskDistribution(
+        "set", {"x": Uniform(0, 600_000)}, lambda n: None, splits={"train": law, "held_out": law}
+    )
+    first = tasks.sample("train", 5, 0).columns["x"]
+    np.testing.assert_array_equal(tasks.limited(5).law("train").columns["x"], first)
+
+
+def test_limited_says_how_many_tasks_a_law_gave_where_there_are_too_few():
+    class ThreeSpeeds(TaskLaw):
+        def sample(self, rng, num_tasks):
+            return {"speed": rng.integers(3, size=num_tasks) / 3}
+
+    laws = {"train": ThreeSpeeds()}
+    tasks = TaskDistribution("three", {"speed": Uniform(0, 1)}, lambda n: None, splits=laws)
+    with pytest.raises(ValueError, match="num_tasks=4, but train of 'three' gave only 3 different"):
+        tasks.limited(4)
