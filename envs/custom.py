@@ -8,9 +8,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from metarl.distribution import TaskDistribution
-from metarl.envs.custom_vector import BuildEnv, Env, GiveTask, GymTaskVectorEnv
+from metarl.envs.custom_vector import (
+    BuildEnv,
+    Env,
+    GiveTask,
+    GymTaskVectorEnv,
+    closed_on_error,
+)
 from metarl.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -19,12 +26,13 @@ from metarl.errors import (
     check_types,
     did_you_mean,
 )
-from metarl.parameters import Parameter, hull
+from metarl.parameters import DISTRIBUTION, Parameter, hull
 from metarl.splits import TaskLaw, TaskSet
 from metarl.tasks import Task
 from metarl.workers import with_workers
 
 Splits = Mapping[str, TaskLaw | Mapping[str, Parameter]]
+_API = {*dir(gymnasium.Env), *gymnasium.Env.__annotations__}
 
 
 def from_gymnasium(
@@ -141,6 +149,8 @@ def allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
         else:
             own = getattr(split, "parameters", split)
             laws += [own[name]] if isinstance(own, Mapping) and name in own else []
+    for law in laws:
+        check_types(Parameter, DISTRIBUTION, **{str(name): law})
     return hull(laws)
 
 
@@ -149,7 +159,9 @@ def _how(
 ) -> tuple[BuildEnv, GiveTask | None]:
     """Choose how an environment is built and given another task."""
     if isinstance(env, str):
-        return functools.partial(_make_with_attributes, env, horizon), _set_attributes
+        # What is registered, as a worker process may not have imported what registers the id.
+        registered = gymnasium.registry.get(env, env)
+        return functools.partial(_make_with_attributes, registered, horizon), _set_attributes
     if not callable(env):
         raise InvalidTypeError(
             f"env must be a gymnasium id or a factory, got {env!r}; "
@@ -157,17 +169,31 @@ def _how(
         )
     accepted = inspect.signature(env).parameters
     names = list(parameters)
+    if "render_mode" in names:
+        raise InvalidValueError(
+            "a parameter cannot be called 'render_mode', which a factory takes for videos: "
+            "rename it"
+        )
     missing = [name for name in names if name not in accepted]
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
     # A class with a set_task and **kwargs passes these on to its base: they are not parameters.
-    if not missing or (takes_any and not hasattr(env, "set_task")):
-        return functools.partial(_make_for_task, env), None
-    if len(missing) == len(names):
-        return functools.partial(_make_and_set_task, env), _set_task
-    raise InvalidValueError(
-        f"the factory does not take the parameter {missing[0]!r}; "
-        f"{did_you_mean(missing[0], accepted)}"
+    takes_any = not hasattr(env, "set_task") and any(
+        argument.kind is argument.VAR_KEYWORD for argument in accepted.values()
     )
+    if 0 < len(missing) < len(names) and not takes_any:
+        raise InvalidValueError(
+            f"the factory does not take the parameter {missing[0]!r}; "
+            f"{did_you_mean(missing[0], accepted)}"
+        )
+    for name, argument in accepted.items():
+        variadic = argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+        if argument.default is argument.empty and not variadic and name not in names:
+            raise InvalidValueError(
+                f"the factory needs the argument {name!r}, which is none of the parameters "
+                f"{', '.join(names)}: call both alike, or give the argument a default"
+            )
+    if missing and not takes_any:
+        return functools.partial(_make_and_set_task, env), _set_task
+    return functools.partial(_make_for_task, env), None
 
 
 # Module-level functions rather than closures: worker processes get factories by pickle.
@@ -178,29 +204,42 @@ def _make_for_task(make_env: Callable[..., Env], task: Task, **options: Any) -> 
 
 
 def _make_and_set_task(make_env: Callable[..., Env], task: Task, **options: Any) -> Env:
-    env = _checked(make_env(**options))
-    if not env.has_wrapper_attr("set_task"):
-        raise InvalidValueError(
-            f"{env} cannot be given a task: either the environment needs a method "
-            f"set_task(task), or the factory must take the parameters {', '.join(task)}"
-        )
-    _set_task(env, task)
-    return env
+    with closed_on_error(make_env(**options)) as env:
+        env = _checked(env)
+        if not env.has_wrapper_attr("set_task"):
+            raise InvalidValueError(
+                f"{env} cannot be given a task: either the environment needs a method "
+                f"set_task(task), or the factory must take the parameters {', '.join(task)}"
+            )
+        _set_task(env, task)
+        return env
 
 
 def _set_task(env: Env, task: Task) -> None:
     env.get_wrapper_attr("set_task")(task)
 
 
-def _make_with_attributes(env_id: str, horizon: int | None, task: Task, **options: Any) -> Env:
+def _make_with_attributes(
+    registered: str | EnvSpec, horizon: int | None, task: Task, **options: Any
+) -> Env:
+    env_id = registered if isinstance(registered, str) else registered.id
     try:
         # gymnasium's passive checker costs time in every step, and check_tasks finds more.
-        env = gymnasium.make(env_id, max_episode_steps=horizon, disable_env_checker=True, **options)
+        made = gymnasium.make(
+            registered, max_episode_steps=horizon, disable_env_checker=True, **options
+        )
     except gymnasium.error.Error as error:
         raise InvalidValueError(f"cannot build the environment {env_id!r}: {error}") from error
-    known = [name for name in dir(env.unwrapped) if not name.startswith("_")]
-    check_names(task, known, f"attribute of {env_id}")
-    _set_attributes(env, task)
+    with closed_on_error(made) as env:
+        known = [name for name in dir(env.unwrapped) if not name.startswith("_")]
+        check_names(task, known, f"attribute of {env_id}")
+        for name in task:
+            if name in _API or callable(getattr(env.unwrapped, name)):
+                raise InvalidValueError(
+                    f"{name!r} of {env_id} is not a value that a task can set: it belongs to "
+                    "gymnasium's interface or is a method; pass a factory instead of the id"
+                )
+        _set_attributes(env, task)
     return env
 
 
@@ -208,7 +247,13 @@ def _set_attributes(env: Env, task: Task) -> None:
     for name, value in task.items():
         if isinstance(getattr(env.unwrapped, name), np.ndarray):
             value = np.array(value)  # a task holds tuples
-        setattr(env.unwrapped, name, value)
+        try:
+            setattr(env.unwrapped, name, value)
+        except AttributeError as error:  # a property
+            raise InvalidValueError(
+                f"the attribute {name!r} of {env} cannot be set: {error}; pass a factory instead "
+                "of the id"
+            ) from error
 
 
 def _checked(env: Any) -> Env:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 from metarl.batches import in_types, map_leaves
 from metarl.distribution import TaskDistribution
 from metarl.envs.custom import Splits, allowed
-from metarl.envs.custom_vector import SUCCESS, _as_flags, _as_rewards, check_wrappers
+from metarl.envs.custom_vector import (
+    SUCCESS,
+    _as_flags,
+    _as_rewards,
+    check_wrappers,
+    closed_on_error,
+)
 from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
@@ -105,19 +112,23 @@ class AdaptedVectorEnv(TaskVectorEnv):
         render_mode: str | None = None,
     ):
         options = {"render_mode": render_mode} if render_mode else {}
-        self._batch = _checked(make_vec(num_envs, **options), num_envs)
-        self._takes_active = "active" in inspect.signature(self._batch.step).parameters
-        self._next_seed: int | None = None
-        own = {key: v for key, v in self._batch.metadata.items() if key.startswith("render")}
-        self.metadata = {**TaskVectorEnv.metadata, **own}
-        super().__init__(
-            num_envs,
-            parameters=parameters,
-            observation_space=self._batch.single_observation_space,
-            action_space=self._batch.single_action_space,
-            horizon=horizon,
-            render_mode=render_mode,
-        )
+        with closed_on_error(make_vec(num_envs, **options)) as made:
+            self._batch = _checked(made, num_envs)
+            self._takes_active = "active" in inspect.signature(self._batch.step).parameters
+            self._next_seed: int | None = None
+            own = {key: v for key, v in self._batch.metadata.items() if key.startswith("render")}
+            self.metadata = {**TaskVectorEnv.metadata, **own}
+            super().__init__(
+                num_envs,
+                parameters=parameters,
+                observation_space=self._batch.single_observation_space,
+                action_space=self._batch.single_action_space,
+                horizon=horizon,
+                render_mode=render_mode,
+            )
+        # Where this object is dropped; not at the end of the program.
+        self._close = weakref.finalize(self, self._batch.close)
+        self._close.atexit = False
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._batch.set_tasks({key: column.copy() for key, column in columns.items()})
@@ -182,7 +193,7 @@ class AdaptedVectorEnv(TaskVectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the batch."""
-        self._batch.close()
+        self._close()
 
 
 def _checked(batch: Any, num_envs: int) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import numbers
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
@@ -80,28 +81,33 @@ class GymTaskVectorEnv(TaskVectorEnv):
         self._family = family
         self._lanes = np.arange(num_envs)
         default = Task(family, {name: law.default for name, law in parameters.items()})
-        first = self._build(default)
-        check_wrappers(first)
-        self._envs = {0: first}
         self._present_tasks = {0: default}
         self._next_seeds: list[int | None] = [None] * num_envs
-        check_space("observation", first.observation_space)
-        check_space("action", first.action_space)
-        length = _horizon(first, horizon)
-        # A horizon that was asked for cuts longer episodes; the environment's own is the longest.
-        self._longest = length if horizon is None else math.inf
-        self.metadata = {
-            **TaskVectorEnv.metadata,
-            **{key: first.metadata[key] for key in first.metadata if key.startswith("render")},
-        }
-        super().__init__(
-            num_envs,
-            parameters=parameters,
-            observation_space=first.observation_space,
-            action_space=first.action_space,
-            horizon=length,
-            render_mode=render_mode,
-        )
+        with closed_on_error(self._build(default)) as first:
+            self._envs = {0: first}
+            check_wrappers(first)
+            check_space("observation", first.observation_space)
+            check_space("action", first.action_space)
+            length = _horizon(first, horizon)
+            # A horizon that was asked for cuts longer episodes; the environment's own is the
+            # longest.
+            self._longest = length if horizon is None else math.inf
+            self.metadata = {
+                **TaskVectorEnv.metadata,
+                **{key: first.metadata[key] for key in first.metadata if key.startswith("render")},
+            }
+            super().__init__(
+                num_envs,
+                parameters=parameters,
+                observation_space=first.observation_space,
+                action_space=first.action_space,
+                horizon=length,
+                render_mode=render_mode,
+            )
+        # A batch that is dropped closes its environments too; one that lasts until the end of the
+        # program does not, as what they need may be gone by then.
+        self._close = weakref.finalize(self, _close_all, self._envs)
+        self._close.atexit = False
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
         # Environments may be slow to build, so nothing is built for a task that another replaces
@@ -130,15 +136,18 @@ class GymTaskVectorEnv(TaskVectorEnv):
         return stack(self.single_observation_space, observations)
 
     def _begin_task(self, i: int, task: Task) -> None:
-        old = env = self._envs.get(i)
+        env = self._envs.get(i)
         if env is not None and self._give_task is not None:
             self._give_task(env, task)
+            self._check(env, task)
         elif env is None or task != self._present_tasks[i]:
-            env = self._build(task)
-        self._check(env, task)
-        self._envs[i] = env
-        if old is not None and old is not env:
-            old.close()
+            # Closed first: there may be place for one only, as at a port. It is out of the batch
+            # by then, or it would be stepped where the new one cannot be built.
+            if self._envs.pop(i, None) is not None:
+                env.close()
+            with closed_on_error(self._build(task)) as env:
+                self._check(env, task)
+            self._envs[i] = env
         self._present_tasks[i] = task
         if self._give_task is None and self._next_seeds[i] is None:
             # A new environment has not been seeded. One that is kept is seeded alike: what
@@ -220,8 +229,25 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the sub-environments."""
-        for env in self._envs.values():
+        self._close()
+
+
+def _close_all(envs: Mapping[int, Env]) -> None:
+    """Close environments, the others too where one fails to."""
+    with contextlib.ExitStack() as stack:
+        for env in envs.values():
+            stack.callback(env.close)
+
+
+@contextlib.contextmanager
+def closed_on_error(env: Any) -> Iterator[Any]:
+    """Close an environment or a batch that cannot be put to use, whatever was built instead."""
+    try:
+        yield env
+    except BaseException:
+        if hasattr(env, "close"):
             env.close()
+        raise
 
 
 def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:

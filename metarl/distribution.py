@@ -16,7 +16,7 @@ from metarl.errors import (
     check_names,
     check_types,
 )
-from metarl.parameters import Parameter
+from metarl.parameters import DISTRIBUTION, Parameter
 from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskLaw, TaskSet, num_shared
 from metarl.tasks import Tasks
@@ -89,8 +89,7 @@ class TaskDistribution:
     def __post_init__(self) -> None:
         check_types(str, "a string", name=self.name)
         check_types(Mapping, "a mapping from names to laws", parameters=self.parameters)
-        laws_by_name = {str(name): law for name, law in self.parameters.items()}
-        check_types(Parameter, "a law, such as a Uniform or a Choice", **laws_by_name)
+        check_types(Parameter, DISTRIBUTION, **{str(n): p for n, p in self.parameters.items()})
         check_names(self.visible, self.parameters, "visible parameter")
         check_names([self.statistic], ["iqm", "mean"], "statistic")
         check_at_least(1, episodes_per_trial=self.episodes_per_trial)

@@ -15,6 +15,8 @@ from metarl.errors import InvalidValueError, check_types
 Scalar: TypeAlias = float | int | bool | str
 
 
+DISTRIBUTION = "a distribution, such as Uniform(0.0, 1.0) or Choice((1, 2))"
+"""How messages call what a parameter is declared by."""
 _LARGE = 1e300  # the span of two such numbers is a number still
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import InvalidValueError, check_names, check_types
-from metarl.parameters import Choice, Parameter, Uniform
+from metarl.parameters import DISTRIBUTION, Choice, Parameter, Uniform
 from metarl.seeding import Seed, mix, stream
 
 Columns = Mapping[str, NDArray[Any]]
@@ -43,6 +43,8 @@ class Independent(TaskLaw):
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]):
+        check_types(Mapping, "a mapping from names to distributions", parameters=parameters)
+        check_types(Parameter, DISTRIBUTION, **{str(n): p for n, p in parameters.items()})
         self.parameters = dict(parameters)
 
     def __repr__(self) -> str:

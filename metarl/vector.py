@@ -196,8 +196,10 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
             self._reseed(seed)  # type: ignore[arg-type]
             self._seeded = True
         self._elapsed[:] = 0
+        self._ready = False  # until all sub-environments have begun an episode
+        observations = self._reset(ALL)
         self._ready = True
-        return self._reset(ALL), {}
+        return observations, {}
 
     def _reseed(self, seed: int) -> None:
         self.random = BatchedRandom(seed, self.num_envs)

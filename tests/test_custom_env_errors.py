@@ -1,5 +1,7 @@
 """Your own gymnasium environment: which mistakes are found, and when, and how they are told."""
 
+import gc
+
 import gymnasium
 import numpy as np
 import pytest
@@ -18,8 +20,8 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
-from metarl import Choice, Task, TaskSet, Uniform
-from metarl.envs import from_gymnasium
+from metarl import Choice, Independent, Task, TaskSet, Uniform, evaluate
+from metarl.envs import from_gymnasium, from_vector_env
 
 
 class Worded(Stub):
@@ -263,3 +265,148 @@ def test_pictures_need_a_reset():
     env = stubs().make_vec(2, render_mode="rgb_array")
     with pytest.raises(RuntimeError, match=r"call reset\(\) before render\(\)"):
         env.render()
+
+
+# Names and kinds of parameters.
+
+
+@pytest.mark.parametrize("splits", [None, {"held_out": {"end": (2, 99)}}])
+def test_bounds_given_as_a_tuple_are_refused(splits):
+    own = (2.0, 99.0) if splits is None else Uniform(2.0, 99.0)
+    for make in (from_gymnasium, from_vector_env):
+        with pytest.raises(TypeError, match=r"end must be a distribution, such as Uniform\(.*\(2"):
+            make(Stub, {"end": own}, horizon=5, splits=splits)
+    with pytest.raises(TypeError, match="end must be a distribution"):
+        Independent({"end": (2.0, 99.0)})
+
+
+def test_a_factory_whose_argument_has_another_name_is_refused():
+    with pytest.raises(ValueError, match="needs the argument 'gravity', which is none of the para"):
+        from_gymnasium(lambda gravity: Stub(), {"g": Uniform(5.0, 15.0)}, horizon=5)
+    with pytest.raises(ValueError, match="needs the argument 'size', which is none of the paramet"):
+        from_gymnasium(lambda g, size: Stub(), {"g": Uniform(5.0, 15.0)}, horizon=5)
+
+
+@pytest.mark.parametrize("name", ["step", "action_space", "seed_of"])
+def test_methods_and_interface_are_no_parameters(name):
+    class Gym(Stub):
+        @property
+        def seed_of(self):
+            return 1
+
+    gymnasium.register("test/Gym-v0", Gym, max_episode_steps=5)
+    try:
+        with pytest.raises(ValueError, match=f"{name}.*pass a factory instead of the id"):
+            from_gymnasium("test/Gym-v0", {name: Uniform(0.0, 1.0)})
+    finally:
+        del gymnasium.registry["test/Gym-v0"]
+
+
+def test_render_mode_is_no_parameter():
+    with pytest.raises(ValueError, match="a parameter cannot be called 'render_mode'"):
+        from_gymnasium(Stub, {"render_mode": Choice(("human",))}, horizon=5)
+
+
+# What is opened is closed.
+
+
+class Port(Stub):
+    """Only one may be open."""
+
+    opened = 0
+    broken = False
+
+    def __init__(self, end=99, render_mode=None):
+        super().__init__(end)
+        assert Port.opened == 0, "port in use"
+        if Port.broken:
+            raise OSError("no answer")
+        Port.opened += 1
+
+    def close(self):
+        Port.opened -= 1
+
+
+@pytest.fixture
+def ports():
+    Port.opened, Port.broken = 0, False
+    return from_gymnasium(Port, {"end": Uniform(2.0, 99.0)}, horizon=5)
+
+
+def test_an_environment_is_closed_before_the_next_is_built(ports):
+    env = ports.make_vec(1)
+    for seed in range(3):
+        env.set_tasks(ports.sample("train", 1, seed))
+        env.reset(seed=0)
+        assert Port.opened == 1
+    env.close()
+    assert Port.opened == 0
+
+
+def test_where_the_next_cannot_be_built_no_closed_one_is_stepped(ports):
+    env = ports.make_vec(1)
+    env.set_tasks(ports.sample("train", 1, 0))
+    Port.broken = True
+    with pytest.raises(OSError, match="no answer"):
+        env.reset(seed=0)
+    assert Port.opened == 0
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+        env.step(np.zeros((1, 1)))
+    Port.broken = False
+    env.reset()
+    env.step(np.zeros((1, 1)))
+    env.close()
+    assert Port.opened == 0
+
+
+def test_a_batch_that_is_dropped_is_closed(ports):
+    env = ports.make_vec(1)
+    assert Port.opened == 1
+    del env
+    gc.collect()
+    assert Port.opened == 0
+    batch = ports.told().make_vec(1)
+    del batch
+    gc.collect()
+    assert Port.opened == 0
+
+
+def test_what_is_refused_is_closed(ports):
+    class NoTask(Port):
+        pass
+
+    class NoHorizon(Port):
+        observation_space = spaces.Text(3)
+
+    for env in (lambda: NoTask(), NoHorizon, Port):
+        with pytest.raises(ValueError):  # noqa: PT011
+            from_gymnasium(env, {"end": Uniform(2.0, 99.0)}, horizon=None if env is Port else 5)
+        assert Port.opened == 0
+
+
+def test_all_are_closed_where_one_fails_to(ports):
+    class Sticky(Stub):
+        closed = 0
+
+        def close(self):
+            Sticky.closed += 1
+            raise OSError("stuck")
+
+    env = from_gymnasium(lambda end: Stub(end), {"end": Uniform(2.0, 99.0)}, horizon=5).make_vec(2)
+    env.reset(seed=0)
+    env._envs.update({0: Sticky(), 1: Sticky()})
+    with pytest.raises(OSError, match="stuck"):
+        env.close()
+    assert Sticky.closed == 2
+
+
+def test_an_evaluation_that_fails_closes_its_environments(ports):
+    class Failing:
+        name, episodes_per_adaptation = "failing", 1
+
+        def adaptation(self, num_tasks, *, seed=0, deterministic=False):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Failing(), ports, num_tasks=1)
+    assert Port.opened == 0
