@@ -4,13 +4,17 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import os
+import pickle
 import signal
+import sys
+import threading
 import time
 import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -24,15 +28,21 @@ from numpy.typing import NDArray
 
 from metarl.batches import map_leaves, take
 from metarl.distribution import TaskDistribution
-from metarl.errors import check_at_least
+from metarl.errors import InvalidTypeError, check_at_least
 from metarl.seeding import Ids
 from metarl.spaces import Values
 from metarl.vector import Array, TaskVectorEnv
+
+if sys.platform == "linux":
+    import fcntl
 
 TIMEOUT = 300.0
 """Seconds after which a worker that does not answer is taken for dead."""
 START = 120.0
 """Seconds that a worker has at least to import its packages and build its environments."""
+_NAME = "metarl worker"
+_UNGUARDED = 91
+"""The exit code of a worker that ran the main script to where it starts workers itself."""
 
 Factory = Callable[..., TaskVectorEnv]
 
@@ -69,7 +79,9 @@ def with_workers(
 class WorkerVectorEnv(TaskVectorEnv):
     """A batch whose sub-environments are divided among worker processes.
 
-    Observations come back through shared memory.
+    Observations come back through shared memory. The processes are started when they are first
+    needed: at :meth:`set_tasks` or :meth:`reset`. They end with the process that started them,
+    whatever it died of; where it was killed in the midst of a step, they are too.
 
     Args:
         num_envs: The number of sub-environments.
@@ -80,6 +92,7 @@ class WorkerVectorEnv(TaskVectorEnv):
         options: Passed to ``factory``.
 
     Raises:
+        TypeError: If the factory cannot be sent to another process.
         WorkerError: If an environment raises, or a worker dies or does not answer. All workers
             are stopped then.
     """
@@ -94,29 +107,22 @@ class WorkerVectorEnv(TaskVectorEnv):
         **options: Any,
     ):
         check_at_least(1, num_envs=num_envs, num_workers=num_workers)
-        probe = factory(1, **options)
-        space, self.metadata = probe.single_observation_space, probe.metadata
-        context = multiprocessing.get_context("spawn")
-        shared = create_shared_memory(space, num_envs, context)  # type: ignore[arg-type]
-        self._views: Values = read_from_shared_memory(space, shared, num_envs)
+        self._factory = _pickled(functools.partial(factory, **options))
+        # Closed before a worker builds its own: there may be place for one only, as at a port.
+        with contextlib.closing(factory(1, **options)) as probe:
+            self.metadata = probe.metadata
+        space = probe.single_observation_space
+        self._context = multiprocessing.get_context("spawn")
+        self._shared: Any = create_shared_memory(space, num_envs, self._context)  # type: ignore[arg-type]
+        self._views: Values = read_from_shared_memory(space, self._shared, num_envs)
         self._timeout, self._started = timeout, False
         edges = np.linspace(0, num_envs, min(num_workers, num_envs) + 1).astype(int)
         self._lanes = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        build: Any = functools.partial(factory, **options)
-        build = CloudpickleWrapper(build)  # a lambda too, which the standard pickle refuses
-        for lanes in self._lanes:
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work, args=(theirs, build, space, shared, num_envs, lanes), daemon=True
-            )
-            process.start()
-            theirs.close()
-            self._connections.append(ours)
-            self._processes.append(process)
         # Whatever becomes of this object, no process outlives it.
         self._stop = weakref.finalize(self, _stop, self._processes, self._connections)
+        self._complete = False
         super().__init__(
             num_envs,
             parameters=probe.parameters,
@@ -125,9 +131,37 @@ class WorkerVectorEnv(TaskVectorEnv):
             horizon=probe.horizon,
             render_mode=probe.render_mode,
         )
-        probe.close()
+        self._complete = True
+
+    def _start(self) -> None:
+        """Start the workers: at the first order only, as many a batch is made for its spaces."""
+        process = multiprocessing.current_process()
+        # While a worker imports the main script, and as multiprocessing itself finds it out.
+        if process.name.startswith(_NAME) and getattr(process, "_inheriting", False):
+            sys.exit(_UNGUARDED)
+        for number, lanes in enumerate(self._lanes, start=1):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_work,
+                args=(
+                    theirs,
+                    self._factory,
+                    self.single_observation_space,
+                    self._shared,
+                    self.num_envs,
+                    lanes,
+                ),
+                name=f"{_NAME} {number}",
+                daemon=True,
+            )
+            self._connections.append(ours)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
 
     def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        if not self._complete:  # the default tasks, which workers build their environments with
+            return
         parts = [{n: column[lanes] for n, column in columns.items()} for lanes in self._lanes]
         self._ask("set_parameters", parts)
 
@@ -170,6 +204,12 @@ class WorkerVectorEnv(TaskVectorEnv):
         """Give an order to all workers at once, and return their answers."""
         if not self._stop.alive:
             raise WorkerError("the worker processes are stopped; make the environments again")
+        if not self._processes:
+            try:
+                self._start()
+            except BaseException:
+                self._stop()
+                raise
         for worker, argument in enumerate(arguments):
             try:
                 self._connections[worker].send((order, argument))
@@ -199,7 +239,14 @@ class WorkerVectorEnv(TaskVectorEnv):
 
     def _death(self, worker: int) -> str:
         self._processes[worker].join(5.0)
-        return f"died (exit code {self._processes[worker].exitcode})"
+        code = self._processes[worker].exitcode
+        if code == _UNGUARDED:
+            self._stop()
+            raise WorkerError(
+                "a worker process imports the main script, and this one would start workers "
+                'again: put what it runs under `if __name__ == "__main__":`'
+            ) from None
+        return f"died (exit code {code})"
 
     def _fail(self, worker: int, order: str, what: str) -> None:
         self._stop()
@@ -209,7 +256,7 @@ class WorkerVectorEnv(TaskVectorEnv):
         raise WorkerError(
             f"worker {worker + 1} of {len(self._lanes)}, at {order.replace('_', ' ')}, with "
             f"{tasks}{more}: {what}"
-        )
+        ) from None
 
     def render(self) -> Any:
         """Return the picture of every sub-environment."""
@@ -235,9 +282,58 @@ def _stop(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -
             process.join()
 
 
+def _pickled(factory: Factory) -> bytes:
+    """Return a factory as bytes; a lambda too, which the standard pickle refuses.
+
+    Raises:
+        TypeError: If it holds what cannot be sent to another process.
+    """
+    try:
+        return pickle.dumps(CloudpickleWrapper(factory))
+    except Exception as error:
+        raise InvalidTypeError(
+            f"the environments' factory cannot be sent to a worker process: {error}; make such an "
+            "object inside the factory, or use no workers"
+        ) from error
+
+
+class _EndsWithParent:
+    """While it is entered, this process ends when its parent does, whatever it is doing.
+
+    On Linux the kernel kills it. Elsewhere a thread of its own ends it, which compiled code that
+    keeps Python's lock holds up.
+    """
+
+    def __init__(self) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        self._pid, self._sentinel = parent.pid, parent.sentinel
+        if sys.platform == "linux":
+            # A pipe whose other end is closed when the parent ends.
+            fcntl.fcntl(self._sentinel, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(self._sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        else:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def __enter__(self) -> None:
+        if sys.platform == "linux":
+            fcntl.fcntl(self._sentinel, fcntl.F_SETFL, os.O_ASYNC)
+            if os.getppid() != self._pid:  # it has ended before
+                os._exit(1)
+
+    def __exit__(self, *error: object) -> None:
+        if sys.platform == "linux":
+            fcntl.fcntl(self._sentinel, fcntl.F_SETFL, 0)
+
+    def _watch(self) -> None:
+        wait([self._sentinel])
+        time.sleep(5.0)  # for what is idle, and closes its environments
+        os._exit(1)
+
+
 def _work(
     connection: Connection,
-    build: Any,
+    factory: bytes,
     space: Any,
     shared: Any,
     num_envs: int,
@@ -247,14 +343,16 @@ def _work(
     # Ctrl-C reaches all processes of a terminal; who gives the orders decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     views = read_from_shared_memory(space, shared, num_envs)
+    ends_with_parent = _EndsWithParent()
     env: Any = None
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             order, argument = connection.recv()
             try:
-                if env is None:
-                    env = build.fn(len(lanes))
-                answer = _carry_out(env, order, argument, views, lanes)
+                with ends_with_parent:
+                    if env is None:
+                        env = pickle.loads(factory).fn(len(lanes))
+                    answer = _carry_out(env, order, argument, views, lanes)
             except BaseException:
                 connection.send(("raised", traceback.format_exc()))
             else:

@@ -1,14 +1,24 @@
 """Environments in worker processes: the same trajectories, and one clear error when one fails."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import fault_drills as drills
+import gymnasium
 import numpy as np
 import pytest
 from moody import MOODS, Moody
 
 from metarl import Choice, Uniform, evaluate, with_workers
 from metarl.agents import RL2
+from metarl.agents.baselines import RandomActions
 from metarl.envs import from_gymnasium, make
 from metarl.experiments import cli
 from metarl.experiments.restoring import load_agent
@@ -124,9 +134,111 @@ def test_what_is_not_finite_is_told_as_without_workers():
 def test_an_environment_that_is_forgotten_stops_its_workers():
     env = family(num_workers=2).make_vec(2)
     assert isinstance(env, WorkerVectorEnv)
+    env.reset(seed=0)
     assert len(multiprocessing.active_children()) == 2
     del env
     assert not multiprocessing.active_children()
+
+
+def test_processes_are_started_for_training_only(monkeypatch):
+    started, start = [], SpawnProcess.start
+    monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self)))
+    tasks = family(num_workers=2)
+    tasks.make_vec(4).close()
+    agents = [
+        RL2(tasks, seed=0, trials_per_iteration=2, trials_per_minibatch=2,
+            policy_kwargs={"hidden_size": 4, "channels": [2], "image_features": 2}),
+        RandomActions(tasks),
+    ]  # fmt: skip
+    assert started == []
+    agents[0].learn(30)
+    assert len(started) == 2
+
+
+KILLED = """
+import ctypes
+from metarl import Choice, Task
+from metarl.envs import from_gymnasium
+from moody import Moody
+
+class Endless(Moody):
+    def step(self, action):
+        print("endless", flush=True)
+        if self.drift:
+            ctypes.PyDLL(None).sleep(600)  # compiled code that keeps Python's lock
+        while True:
+            pass
+
+if __name__ == "__main__":
+    drifts = {"drift": Choice((0.0, 1.0))}
+    tasks = from_gymnasium(lambda drift: Endless(drift=drift), drifts, horizon=6, name="endless",
+                           num_workers=2, shares_tasks=True)
+    env = tasks.make_vec(2)
+    env.set_tasks([Task("endless", {"drift": drift}) for drift in (0.0, 1.0)])
+    env.reset(seed=0)
+    env.step([0, 0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes some seconds")
+def test_hung_workers_end_with_a_trainer_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # Workers have the trainer's standard output too: it is closed when all have ended.
+    with subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        start_new_session=True,
+    ) as trainer:
+        try:
+            assert [trainer.stdout.readline() for _ in range(2)] == ["endless\n"] * 2
+            trainer.kill()
+            assert trainer.communicate(timeout=10.0) == ("", None)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(trainer.pid, signal.SIGKILL)
+
+
+def test_a_script_without_a_main_guard_is_told_so_in_one_sentence(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from metarl import Uniform\n"
+        "from metarl.envs import from_gymnasium\n"
+        "tasks = from_gymnasium('Pendulum-v1', {'g': Uniform(5.0, 15.0)}, num_workers=2)\n"
+        "tasks.make_vec(2).reset(seed=0)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1] == (
+        "metarl.workers.WorkerError: a worker process imports the main script, and this one would "
+        'start workers again: put what it runs under `if __name__ == "__main__":`'
+    )
+
+
+def test_workers_build_what_is_registered_in_the_main_process_only():
+    point = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+    gymnasium.register("test/Pendulum-v0", entry_point=point, max_episode_steps=200)
+    try:
+        tasks = from_gymnasium("test/Pendulum-v0", {"g": Uniform(5.0, 15.0)}, num_workers=1)
+        with contextlib.closing(tasks.make_vec(1)) as env:
+            assert env.reset(seed=0)[0].shape == (1, 3)
+    finally:
+        del gymnasium.registry["test/Pendulum-v0"]
+
+
+def test_what_cannot_be_sent_to_a_worker_is_refused():
+    lock = threading.Lock()
+    tasks = from_gymnasium(
+        lambda g: (lock, gymnasium.make("Pendulum-v1", g=g))[1],
+        {"g": Uniform(5.0, 15.0)},
+        name="locked",
+        num_workers=2,
+    )
+    with pytest.raises(TypeError, match=r"sent to a worker process: cannot pickle '_thread.lock'"):
+        tasks.make_vec(2)
 
 
 def test_agents_train_in_the_same_bits():
