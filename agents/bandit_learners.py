@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Transition
+from metarl.adaptation import Adaptation, Transition, check_rows
 from metarl.agents.baselines import NoAdaptation
 from metarl.agents.gittins import gittins_table, posterior_mean, table_place
 from metarl.distribution import TaskDistribution
@@ -96,6 +96,7 @@ class BanditAdaptation:
         self.failures: Counts = np.zeros_like(self.successes)
 
     def act(self, observations: Array) -> Array:
+        check_rows(observations, len(self.successes))
         scores = self.learner.scores(self.successes, self.failures, self.rng)
         if self.learner.random_ties:
             best = scores == scores.max(axis=1, keepdims=True)

@@ -6,7 +6,7 @@ from typing import Any
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Transition
+from metarl.adaptation import Adaptation, Transition, check_rows
 from metarl.distribution import TaskDistribution
 from metarl.seeding import Seed, stream_seed
 
@@ -44,4 +44,10 @@ class RandomActions:
         """Return a player of ``num_tasks`` tasks; ``deterministic`` has no effect."""
         space = batch_space(self.action_space, num_tasks)
         space.seed(stream_seed(seed, "actions"))
-        return NoAdaptation(lambda observations: space.sample())
+
+        def act(observations: Array) -> Array:
+            check_rows(observations, num_tasks)
+            actions: Array = space.sample()
+            return actions
+
+        return NoAdaptation(act)

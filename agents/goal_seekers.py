@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Transition
+from metarl.adaptation import Adaptation, Transition, check_rows
 from metarl.agents.baselines import NoAdaptation
 from metarl.agents.grid_search import STEPS, search_walks
 from metarl.distribution import TaskDistribution
@@ -125,6 +125,7 @@ class GridSearchAdaptation:
         self.step = np.zeros(num_tasks, dtype=np.int64)
 
     def act(self, observations: Array) -> Array:
+        check_rows(observations, len(self.step))
         searching = self.walks[np.minimum(self.episode, len(self.walks) - 1), self.step]
         known = np.isfinite(self.goals[:, 0])
         return np.where(known, _grid_actions(self.goals - observations), searching)

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Adaptation, Transition
+from metarl.adaptation import Adaptation, Transition, check_rows
 from metarl.agents.mdps import Posterior, Values, optimistic_value_iteration, value_iteration
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
@@ -103,6 +103,7 @@ class MDPAdaptation:
         self._planned = np.zeros(num_tasks, dtype=np.bool_)
 
     def act(self, observations: Array) -> Array:
+        check_rows(observations, len(self._rows))
         learner, rng = self.learner, self.rng
         if not self._planned.all():
             rows = np.flatnonzero(~self._planned)
@@ -298,6 +299,7 @@ class KnownMDPAdaptation:
         self._plan: Values | None = None
 
     def act(self, observations: Array) -> Array:
+        check_rows(observations, len(self._rows))
         one_hot, told = np.split(observations, [self.learner.num_states], axis=1)
         if self._plan is None:
             self._plan = self.learner.plan(told)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.batches import replaced, take
+from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed
 from metarl.spaces import Values
 from metarl.vector import TaskVectorEnv
@@ -74,6 +75,22 @@ class Adaptation(Protocol):
         ...
 
 
+def check_rows(observations: Values, num_envs: int) -> None:
+    """Raise unless there is one observation for each environment that an adaptation acts in.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    first = observations
+    while isinstance(first, (dict, tuple)):
+        first = next(iter(first.values())) if isinstance(first, dict) else first[0]
+    if np.shape(first)[:1] != (num_envs,):
+        raise InvalidValueError(
+            f"this adaptation acts in {num_envs} environments at once (its tasks times the "
+            f"episodes it runs side by side), got observations of shape {np.shape(first)}"
+        )
+
+
 @runtime_checkable
 class Agent(Protocol):
     """Anything that :func:`metarl.evaluate` can judge.
@@ -138,7 +155,12 @@ def rollout(
 
     Returns:
         The returns, lengths and, where environments tell, successes of all episodes.
+
+    Raises:
+        TypeError: If ``num_episodes`` is no integer.
+        ValueError: If it is below 1, or observations, actions and environments differ in number.
     """
+    check_at_least(1, num_episodes=num_episodes)
     lanes = np.arange(env.num_envs)
     returns = np.zeros((env.num_envs, num_episodes))
     lengths = np.zeros((env.num_envs, num_episodes), dtype=np.int64)

@@ -1,5 +1,6 @@
 """Evaluation: return per adaptation episode on held-out tasks, with nothing averaged away."""
 
+import inspect
 import math
 from contextlib import closing
 from typing import Any, Protocol
@@ -95,7 +96,8 @@ def evaluate(
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
         ValueError: If there is no such split, a number is below 1, there are more than
             ``MAX_RETURNS`` episodes, the agent adapts by K episodes and ``num_episodes`` is not a
-            multiple of K, or the agent has spaces and they are not the family's.
+            multiple of K, the agent has spaces and they are not the family's, or it does not
+            take ``episodes_per_adaptation`` or ``ranks``.
     """
     if not isinstance(tasks, TaskDistribution):
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
@@ -200,12 +202,16 @@ def play(
 
     Raises:
         ValueError: If ``num_episodes`` is not a multiple of ``episodes_per_adaptation``, or the
-            agent has spaces and they are not the family's.
+            agent has spaces and they are not the family's; or if the agent does not take
+            ``episodes_per_adaptation`` or ``ranks``.
     """
-    options = {}
-    if episodes_per_adaptation is not None:
-        options["episodes_per_adaptation"] = episodes_per_adaptation
     parallel = episodes_per_adaptation or agent.episodes_per_adaptation
+    options: dict[str, Any] = {}
+    if parallel != agent.episodes_per_adaptation:
+        _check_takes(agent, "episodes_per_adaptation")
+        options["episodes_per_adaptation"] = parallel
+    if ranks and ranks.size > 1:
+        _check_takes(agent, "ranks")
     if num_episodes % parallel:
         raise InvalidValueError(
             f"{agent.name} adapts after every {parallel} episodes: num_episodes must be a "
@@ -246,6 +252,16 @@ def play(
             successes = np.zeros(returns.shape, dtype=np.bool_) if successes is None else successes
             successes[rows] = _by_task(played.successes, parallel)
     return Rollout(returns, lengths, True, successes)
+
+
+def _check_takes(agent: Agent, option: str) -> None:
+    """Raise unless an option can be chosen for each adaptation of an agent."""
+    accepted = inspect.signature(agent.adaptation).parameters
+    if option not in accepted and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        raise InvalidValueError(
+            f"{agent.name} cannot be evaluated with {option}=, which its adaptation() does not "
+            "take; leave it out"
+        )
 
 
 def _by_task(values: NDArray[Any], parallel: int) -> NDArray[Any]:

@@ -1,13 +1,16 @@
 """The evaluator, judged with learners whose value is known beforehand."""
 
+import contextlib
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from toys import Counting, Fixed, StrollVectorEnv, Toy, aim, risk, spaces, strolls
 
 from metarl import Agent, Choice, Report, TaskDistribution, TaskSet, envs, evaluate, play, rollout
-from metarl.agents import RL2
+from metarl.agents import AGENTS, REFERENCES, RL2
+from metarl.agents.baselines import RandomActions
 from metarl.comparison import check_comparable, comparison_table
 
 
@@ -360,3 +363,44 @@ def test_agents_that_can_choose_their_rounds_are_told_how_long():
     assert toy.rounds == report.episodes_per_adaptation == 3
     assert report.returns.shape == (2, 6)
     assert toy.episodes_per_adaptation == 1
+
+
+# Numbers that do not fit.
+
+
+@pytest.mark.parametrize(
+    ("agent", "family"),
+    [
+        *((agent, "navigation-2d") for agent in AGENTS.values()),
+        (RandomActions, "navigation-2d"),
+        (REFERENCES["greedy"], "bandit-3x2"),
+        (REFERENCES["mdp-greedy"], "tabular-mdp-75"),
+    ],
+)
+def test_observations_of_another_number_of_environments_are_refused(agent, family):
+    tasks = envs.make(family)
+    options = {"seed": 0} if agent in AGENTS.values() else {}
+    made = agent(tasks, **options)
+    num_envs = 3 * made.episodes_per_adaptation
+    with contextlib.closing(tasks.make_vec(num_envs - 1)) as env:
+        observations, _ = env.reset(seed=0)
+        with pytest.raises(ValueError, match=rf"acts in {num_envs} environments .* got observ"):
+            rollout(env, observations, made.adaptation(3), 1)
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (2.5, TypeError)])
+def test_a_rollout_has_a_number_of_episodes(number, error):
+    with contextlib.closing(risk().make_vec(2)) as env:
+        observations, _ = env.reset(seed=0)
+        with pytest.raises(error, match=r"num_episodes must be .*at least 1"):
+            rollout(env, observations, Fixed(2, 0), number)
+
+
+def test_what_an_adaptation_does_not_take_is_refused():
+    toy = Toy(Fixed)
+    with pytest.raises(ValueError, match="toy cannot be evaluated with episodes_per_adaptation="):
+        evaluate(toy, risk(4), num_tasks=2, num_episodes=6, episodes_per_adaptation=3)
+    with pytest.raises(ValueError, match="toy cannot be evaluated with ranks="):
+        evaluate(toy, risk(4), num_tasks=2, ranks=SimpleNamespace(size=2))
+    own = evaluate(toy, risk(4), num_tasks=2, episodes_per_adaptation=1)
+    assert own.episodes_per_adaptation == 1

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Transition
+from metarl.adaptation import Transition, check_rows
 from metarl.agents.base import NO_MEMORY
 from metarl.agents.linear_baseline import linear_baseline
 from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
@@ -71,6 +71,7 @@ class GradientAdaptation:
         self._ended = np.zeros(self._shape[0] * self._shape[1], dtype=np.bool_)
 
     def act(self, observations: Values) -> Array:
+        check_rows(observations, len(self._ended))
         # The step is taken when the next round begins, for after the last round nobody needs it.
         if self._ended.all():
             self._end_pass()

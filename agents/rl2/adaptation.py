@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.adaptation import Transition
+from metarl.adaptation import Transition, check_rows
 from metarl.agents.normalization import Normalizer
 from metarl.agents.ranks import Noise
 from metarl.agents.rl2.network import RecurrentActorCritic
@@ -86,6 +86,7 @@ class RL2Adaptation:
 
     def _act(self, observations: Values) -> tuple[Array, tuple[torch.Tensor, ...]]:
         """Return actions for the environments; rows, pixels, actions and the policy's outputs."""
+        check_rows(observations, len(self._num_episodes))
         policy, last = self._policy, self._last
         if last is None:
             inputs = policy.trial_input.start(observations)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.adaptation import Transition
+from metarl.adaptation import Transition, check_rows
 from metarl.agents.sb3.streams import global_streams
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, check_at_least
@@ -130,6 +130,7 @@ class SB3Adaptation:
         self._num_steps = 0
 
     def act(self, observations: Values) -> Array:
+        check_rows(observations, len(self._starts))
         if self._input is not None:
             observations = self._rows(self._input, observations)
         if self._prepare is not None:

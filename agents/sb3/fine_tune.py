@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.adaptation import Transition
+from metarl.adaptation import Transition, check_rows
 from metarl.agents.config import Count, Positive, Range
 from metarl.agents.saving import SelfAgent
 from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
@@ -234,6 +234,7 @@ class PPOAdaptation:
         self._running = np.zeros(len(self._ended))  # discounted returns, for their deviation
 
     def act(self, observations: Values) -> Array:
+        check_rows(observations, len(self._ended))
         # The update is made when the next round begins, for after the last round nobody needs it.
         if self._ended.all():
             self._learn()
