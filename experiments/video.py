@@ -116,9 +116,17 @@ def _film(
             else:  # it must pass, to leave the environment as it was
                 for action in actions:
                     camera.step(action[None])
-        fps = camera.metadata["render_fps"]
+        # 30, as gymnasium's own recorder takes where an environment does not say.
+        fps = float(camera.metadata.get("render_fps") or 30)
     finally:
         camera.close()
+    shapes = {picture.shape for film in films for picture in film}
+    if len(shapes) > 1:
+        sizes = sorted((height - _CAPTION, width) for height, width, _ in shapes)
+        raise InvalidValueError(
+            f"the pictures of a video must have one size, {tasks.name} gave {sizes[0]} and "
+            f"{sizes[-1]} (height, width)"
+        )
     return [_beside(*pair) for pair in _hold_last(films[0], films[-1])], fps
 
 
@@ -170,10 +178,26 @@ def _replay(env: TaskVectorEnv, actions: list[Array], number: int) -> Iterator[P
     """Yield a picture before each step of an episode, with the return so far below it."""
     total = 0.0
     for action in actions:
-        frames: tuple[Picture, ...] = env.render()  # type: ignore[assignment]
-        yield _captioned(frames[0], f"episode {number}    return {total:.1f}")
+        yield _captioned(_picture(env), f"episode {number}    return {total:.1f}")
         _, rewards, *_ = env.step(action[None])
         total += float(rewards[0])
+
+
+def _picture(env: TaskVectorEnv) -> Picture:
+    """Return the picture of the only sub-environment.
+
+    Raises:
+        ValueError: If it is no picture.
+    """
+    frames = env.render()
+    picture = np.asarray(frames[0] if frames is not None else None)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        got = "None" if picture.dtype == object else f"{picture.dtype} of shape {picture.shape}"
+        raise InvalidValueError(
+            "render() with render_mode='rgb_array' must return a picture of uint8 of shape "
+            f"(height, width, 3), got {got}"
+        )
+    return picture
 
 
 def _captioned(picture: Picture, text: str) -> Picture:

@@ -3,6 +3,7 @@
 import gc
 
 import gymnasium
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,9 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
 from metarl import Choice, Independent, Task, TaskSet, Uniform, evaluate
+from metarl.agents.baselines import RandomActions
 from metarl.envs import from_gymnasium, from_vector_env
+from metarl.experiments.video import record_adaptation
 
 
 class Worded(Stub):
@@ -410,3 +413,54 @@ def test_an_evaluation_that_fails_closes_its_environments(ports):
     with pytest.raises(ZeroDivisionError):
         evaluate(Failing(), ports, num_tasks=1)
     assert Port.opened == 0
+
+
+# Videos.
+
+
+class Filmed(Stub):
+    def render(self):
+        return self.frame(self.steps)
+
+
+def film(frame, path, metadata=None, horizon=3):
+    class Env(Filmed):
+        pass
+
+    Env.frame = staticmethod(frame)
+    Env.metadata = {"render_modes": ["rgb_array"], **(metadata or {})}
+    tasks = from_gymnasium(Env, {"end": Uniform(90.0, 99.0)}, horizon=horizon, name="filmed")
+    return record_adaptation(RandomActions(tasks), tasks, path, num_episodes=1)
+
+
+def test_a_video_needs_no_render_fps(tmp_path):
+    for fps, duration in ((None, 33.0), (10, 100.0)):
+        path = film(
+            lambda step: np.full((16, 16, 3), 99 * step, np.uint8),
+            tmp_path / "film.gif",
+            {} if fps is None else {"render_fps": fps},
+        )
+        frames = imageio.imread(path)
+        assert frames.shape == (3, 48, 32, 3)
+        assert imageio.immeta(path)["duration"] == pytest.approx(duration, abs=4.0)
+
+
+def test_a_video_of_one_step_has_one_frame(tmp_path):
+    path = film(lambda step: np.zeros((16, 16, 3), np.uint8), tmp_path / "film.gif", horizon=1)
+    assert imageio.imread(path).reshape(-1, 48, 32, 3).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "match"),
+    [
+        (lambda step: None, r"\(height, width, 3\), got None"),
+        (lambda step: np.zeros((16, 16, 3)), r"got float64 of shape \(16, 16, 3\)"),
+        (lambda step: np.zeros((16, 16), np.uint8), r"got uint8 of shape \(16, 16\)"),
+        (lambda step: np.zeros((16 + step, 16, 3), np.uint8),
+         r"must have one size, filmed gave \(16, 16\) and \(18, 16\)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(frame, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        film(frame, tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
