@@ -99,6 +99,8 @@ def check_tasks(
     - the task survives ``reset`` and autoreset, and a new task replaces it wholly;
     - a batch equals single environments, step by step.
 
+    It opens eight environments at a time, one batch, and closes it before the next.
+
     Args:
         tasks: The family.
         num_steps: The length of each run. Raise it if a parameter shows its effect only rarely,
@@ -370,10 +372,11 @@ def _survives(probe: Probe) -> str:
 
 
 def _replaces(probe: Probe) -> str:
+    base = probe.short_base  # before others are made: one batch at a time
     with probe.make(short=True) as env:
         probe.run(env, probe.other_tasks)
         probe.run(env, probe.tasks).check_same(
-            probe.short_base,
+            base,
             "after another task, a task gave another trajectory than in new environments: "
             "something of the old task stays behind; set absolute values, never relative to "
             "those of the task before",

@@ -300,3 +300,20 @@ def test_the_report_is_a_table():
 def test_num_steps_must_allow_a_step_after_a_reset():
     with pytest.raises(ValueError, match="num_steps must be at least 2, got 1"):
         check_tasks(family(Walk), num_steps=1)
+
+
+@pytest.mark.parametrize("skip", [(), ("task survives reset",)])
+def test_one_batch_is_open_at_a_time_and_none_stays(skip):
+    opened, most = set(), []
+
+    class Open(Walk):
+        def __init__(self):
+            opened.add(self)
+            most.append(len(opened))
+
+        def close(self):
+            opened.remove(self)
+
+    check_tasks(family(Open), num_steps=20, skip=skip, raise_on_failure=False)
+    assert max(most) == 8
+    assert not opened
