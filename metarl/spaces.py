@@ -22,7 +22,7 @@ Values: TypeAlias = Any
 """A batch of values of a space: an array, or a dictionary or tuple of batches."""
 
 MAX_RANGE = 1e30
-"""Bounds of a Box that are further apart than this are no bounds: float32 ends at 3e38."""
+"""Bounds of a Box that are further apart than this count as none: float32 ends at 3e38."""
 
 _PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -153,21 +153,27 @@ def split(space: Space, values: Values) -> tuple[NDArray[np.float32], NDArray[np
 # From a policy's actions to values of a Box.
 
 
+def has_bounds(space: spaces.Box) -> NDArray[np.bool_]:
+    """Return which dimensions of a Box have two finite bounds that are not too far apart."""
+    with np.errstate(over="ignore"):
+        near = space.high.astype(np.float64) - space.low < MAX_RANGE
+    # Without the flags, an integer Box without bounds has those of its type.
+    bounded: NDArray[np.bool_] = space.bounded_below & space.bounded_above & near
+    return bounded
+
+
 def action_scale(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how a policy's actions become those of a Box: ``center + half_range * action``.
 
-    A dimension with two finite bounds is stretched from [-1, 1] to them. Any other dimension is in
-    the environment's own units, as is one whose bounds are so far apart that they mean none.
+    A dimension that :func:`has_bounds` is stretched from [-1, 1] to them. Any other dimension is in
+    the environment's own units.
 
     Returns:
         The centers and the half ranges, each of the space's shape.
     """
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    with np.errstate(over="ignore"):
-        near = high - low < MAX_RANGE
-    # Without the flags, an integer Box without bounds has those of its type.
-    bounded = space.bounded_below & space.bounded_above & near
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    bounded = has_bounds(space)
+    low = np.where(bounded, space.low.astype(np.float64), -1.0)
+    high = np.where(bounded, space.high.astype(np.float64), 1.0)
     return 0.5 * (low + high), 0.5 * (high - low)
 
 

@@ -1,6 +1,7 @@
 """Families for Stable-Baselines3's algorithms, its policies for ``evaluate``, rivals on its PPO."""
 
 import copy
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -10,15 +11,17 @@ from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_checker import _check_unsupported_spaces
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
-from toys import BOX, aim, risk, strolls
+from toys import BOX, ONE_STEP, OneStepVectorEnv, aim, risk, strolls
 from toys import signposts as posts
 
-from metarl import Choice, Tasks, evaluate, rollout
+from metarl import Choice, TaskDistribution, Tasks, evaluate, rollout
 from metarl.agents import FineTune, FromScratch, MultiTask, SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import PPOAdaptation
 from metarl.agents.sb3.streams import global_streams
-from metarl.agents.sb3.vec_env import FlatVecEnv, scaled, stretch
+from metarl.agents.sb3.vec_env import FlatVecEnv, scaled, translation
+from metarl.batches import take
 from metarl.envs import from_gymnasium
 from metarl.errors import DivergedError
 from metarl.seeding import stream, stream_seed
@@ -178,10 +181,158 @@ def test_global_streams_are_put_back():
 def test_actions_are_scaled_to_the_bounds():
     assert scaled(BOX) == spaces.Box(-1.0, 1.0, (2,), np.float32)
     low, high = np.full((1, 2), -1.0), np.full((1, 2), 9.0)
-    assert stretch(BOX, low).tolist() == [BOX.low.tolist()]
-    assert stretch(BOX, high).tolist() == [BOX.high.tolist()]
-    unbounded = spaces.Box(-np.inf, np.inf, (2,))
-    assert scaled(unbounded) == unbounded
+    assert translation(BOX)(low).tolist() == [BOX.low.tolist()]
+    assert translation(BOX)(high).tolist() == [BOX.high.tolist()]
+
+
+def test_sb3_clips_only_dimensions_that_have_two_bounds():
+    space = spaces.Box(np.float32([-4, -np.inf, 0]), np.float32([4, np.inf, np.inf]))
+    widest = np.finfo(np.float32).max
+    assert scaled(space).high.tolist() == [1.0, widest, widest]
+    actions = np.clip(np.float32([[-50, -50, -50]]), scaled(space).low, scaled(space).high)
+    assert translation(space)(actions).tolist() == [[-4.0, -50.0, 0.0]]
+
+
+class Recalls(gymnasium.Env):
+    """Shows the last action, among much else, and remembers what it was given."""
+
+    given: set = set()  # noqa: RUF012 (of all environments)
+
+    def __init__(self, action_space, gain=1.0):
+        self.action_space, self.gain = action_space, gain
+        self.observation_space = spaces.Dict(
+            {
+                "last": action_space,
+                "place": spaces.Discrete(2, start=5),
+                "cards": spaces.MultiDiscrete([[2, 3]], start=[[7, -1]]),
+            }
+        )
+
+    def _see(self, action):
+        return {"last": action, "place": 5 + self.steps % 2, "cards": np.array([[8, 1]])}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._see(self.action_space.sample()), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        Recalls.given.add(str(np.asarray(action).tolist()))
+        self.steps += 1
+        return self._see(action), float(np.sum(action)), False, False, {}
+
+
+COUNTS = {
+    "discrete": spaces.Discrete(3, start=-1),
+    "multi-discrete": spaces.MultiDiscrete([2, 3], start=[4, -1]),
+    "multi-discrete of two rows": spaces.MultiDiscrete([[2, 2], [1, 1]], start=[[1, 2], [3, 4]]),
+    "multi-binary of two rows": spaces.MultiBinary([2, 1]),
+}
+
+
+def recalls(space):
+    return from_gymnasium(
+        partial(Recalls, space), {"gain": Choice((1.0, 2.0))}, horizon=8, shares_tasks=True,
+        name="recalls",
+    )  # fmt: skip
+
+
+def all_of(space):
+    """Return all values of a space, as texts."""
+    space.seed(0)
+    return {str(np.asarray(space.sample()).tolist()) for _ in range(200)}
+
+
+@pytest.mark.parametrize("kind", [MultiTask, FineTune, FromScratch])
+@pytest.mark.parametrize("name", COUNTS)
+def test_agents_on_sb3_play_all_discrete_actions_and_no_others(name, kind):
+    family, Recalls.given = recalls(COUNTS[name]), set()
+    options = {"num_envs": 16, "batch_size": 128, "n_epochs": 1}
+    if kind is not MultiTask:
+        options["episodes_per_adaptation"] = 2
+    agent = kind(family, seed=0, **options).learn(1)
+    assert (Recalls.given == set()) == (kind is FromScratch)
+    evaluate(agent, family, num_tasks=16, num_episodes=2)
+    assert Recalls.given == all_of(COUNTS[name])
+    observation = agent.observation_space.sample()
+    assert agent.action_space.contains(agent.predict(observation)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    # RecurrentPPO of sb3-contrib 2.9 takes no MultiBinary actions at all.
+    [(name, None) for name in COUNTS] + [(name, 2) for name in COUNTS if "binary" not in name],
+)
+def test_sb3_gets_discrete_spaces_that_start_at_zero(name, trials, recwarn):
+    family, Recalls.given = recalls(COUNTS[name]), set()
+    venv = TaskVecEnv(family, 16, episodes_per_trial=trials)
+    _check_unsupported_spaces(None, venv.observation_space, venv.action_space)  # warns
+    algorithm, policy = PPO, "MultiInputPolicy"
+    if trials is not None:
+        algorithm, policy = RecurrentPPO, "MlpLstmPolicy"
+    model = algorithm(policy, venv, n_steps=8, batch_size=128, n_epochs=1, seed=0, device="cpu")
+    model.learn(128)
+    assert Recalls.given == all_of(COUNTS[name])
+    first = venv.reset()
+    if trials is None:
+        assert all(venv.observation_space.contains(take(first, i)) for i in range(16))
+        assert np.array_equal(first["place"], np.zeros(16))
+        assert np.array_equal(first["cards"], np.tile([1, 2], (16, 1)))
+    Recalls.given = set()
+    agent = SB3Agent(model, family, trials=trials is not None)
+    evaluate(agent, family, num_tasks=16, num_episodes=2)
+    assert Recalls.given == all_of(COUNTS[name])
+    assert not recwarn.list
+
+
+def test_what_ends_an_episode_is_seen_from_zero_too():
+    venv = TaskVecEnv(recalls(COUNTS["discrete"]), 3)
+    venv.reset()
+    for _ in range(8):
+        *_, infos = venv.step(np.array([0, 1, 2]))
+    assert [info["terminal_observation"]["last"] for info in infos] == [0, 1, 2]
+    assert Recalls.given >= {"-1", "0", "1"}
+
+
+class PullVectorEnv(OneStepVectorEnv):
+    """The nearer the action is to 3, the better."""
+
+    def __init__(self, num_envs, action_space):
+        parameters = {"gain": Choice((1.0, 2.0))}
+        super().__init__(num_envs, parameters=parameters, action_space=action_space, **ONE_STEP)
+
+    def _reward(self, task, actions):
+        assert all(self.single_action_space.contains(action) for action in actions)
+        return -np.abs(actions - 3.0).mean(axis=1)
+
+
+@pytest.mark.filterwarnings("ignore:the action space")
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-np.inf, np.inf, (1,)),
+        spaces.Box(0.0, np.inf, (1,)),
+        spaces.Box(np.float32([-9, -np.inf]), np.float32([9, np.inf])),
+        spaces.Box(-np.inf, np.inf, (1,), np.int64),
+    ],
+    ids=str,
+)
+def test_actions_without_bounds_are_learned_in_the_environments_own_units(space):
+    family = TaskDistribution(
+        name="pull",
+        parameters={"gain": Choice((1.0, 2.0))},
+        env_factory=partial(PullVectorEnv, action_space=space),
+        shares_tasks=True,
+    )
+    agent = MultiTask(family, seed=0, num_envs=512, learning_rate=5e-2, normalize=False)
+    returns = []
+    for _ in range(2):
+        report = evaluate(agent, family, num_tasks=50, num_episodes=1, deterministic=True)
+        returns.append(report.returns.mean())
+        agent.learn(1)
+    assert returns[0] == pytest.approx(-3, abs=0.3)  # it plays about 0
+    assert returns[1] > -2.5
 
 
 # The rivals.

@@ -1,6 +1,7 @@
 """Policies of Stable-Baselines3, judged like any other agent."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.adaptation import Transition, check_rows
 from metarl.agents.sb3.streams import global_streams
+from metarl.agents.sb3.vec_env import from_zero_based, zero_based
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, check_at_least
 from metarl.seeding import Seed, stream_seed
@@ -87,11 +89,17 @@ class SB3Agent:
             num_tasks,
             seed=seed,
             deterministic=deterministic,
-            prepare=self._normalize.normalize_obs if self._normalize else None,
+            prepare=self._prepare,
+            finish=partial(from_zero_based, self.action_space),
             trial_input=(
                 TrialInput(self.observation_space, self.action_space) if self._trials else None
             ),
         )
+
+    def _prepare(self, observations: Values) -> Values:
+        if not self._trials:  # the rows of trials are numbers anyway
+            observations = zero_based(self.observation_space, observations)
+        return self._normalize.normalize_obs(observations) if self._normalize else observations
 
 
 class SB3Adaptation:
@@ -114,8 +122,8 @@ class SB3Adaptation:
         *,
         seed: Seed,
         deterministic: bool,
-        prepare: Callable[[Values], Values] | None = None,
-        finish: Callable[[Array], Array] = np.asarray,
+        prepare: Callable[[Values], Values],
+        finish: Callable[[Array], Array],
         trial_input: TrialInput | None = None,
     ):
         self._model = model
@@ -133,8 +141,7 @@ class SB3Adaptation:
         check_rows(observations, len(self._starts))
         if self._input is not None:
             observations = self._rows(self._input, observations)
-        if self._prepare is not None:
-            observations = self._prepare(observations)
+        observations = self._prepare(observations)
         with global_streams(stream_seed(self._seed, "actions", self._num_steps)):
             actions, self._state = self._model.predict(
                 observations, self._state, self._starts, deterministic=self._deterministic

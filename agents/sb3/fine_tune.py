@@ -18,7 +18,7 @@ from metarl.agents.config import Count, Positive, Range
 from metarl.agents.saving import SelfAgent
 from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
 from metarl.agents.sb3.streams import global_streams
-from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, stretch
+from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, translation
 from metarl.batches import map_leaves, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
@@ -217,7 +217,7 @@ class PPOAdaptation:
     lockstep = True
 
     def __init__(self, agent: FineTune, num_tasks: int, num_episodes: int, seed: Seed):
-        self._space, self._action_space = agent.observation_space, agent.action_space
+        self._space, self._env_actions = agent.observation_space, translation(agent.action_space)
         self._seed = seed
         self._ppo = agent.updater()
         rate = agent.config.adaptation_learning_rate
@@ -247,7 +247,7 @@ class PPOAdaptation:
             map_leaves(lambda *leaves: np.concatenate(leaves), *part) for part in zip(*parts)
         )
         self._steps.append(_Step(rows, seen, actions, values, log_probs))
-        return stretch(self._action_space, actions)
+        return self._env_actions(actions)
 
     def _act(self, task: int, rows: Values) -> tuple[Values, Array, Array, Array]:
         """Return rows of a task as its policy takes them, actions, values, log-probabilities."""

@@ -24,7 +24,14 @@ from metarl.agents.base import NO_MEMORY, MetaAgent
 from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Range, Share
 from metarl.agents.sb3.adapter import SB3Adaptation
 from metarl.agents.sb3.streams import global_streams
-from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, flat_space, scaled, stretch
+from metarl.agents.sb3.vec_env import (
+    FlatVecEnv,
+    TaskVecEnv,
+    flat,
+    flat_space,
+    scaled,
+    translation,
+)
 from metarl.agents.vision import Vision
 from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
@@ -135,6 +142,7 @@ class MultiTask(MetaAgent[PPO]):
         )
         with global_streams(stream_seed(self.seed, "network")):
             self.policy = self._make_policy()
+        self._env_actions = translation(self.action_space)
         self._ppo: PPO | None = None
         self._normalize = self._make_moments()
         self._modules = {"policy": self.policy}
@@ -287,11 +295,8 @@ class MultiTask(MetaAgent[PPO]):
             seed=seed,
             deterministic=deterministic,
             prepare=self._prepare,
-            finish=self._finish,
+            finish=self._env_actions,
         )
-
-    def _finish(self, actions: Array) -> Array:
-        return stretch(self.action_space, actions)
 
     def _prepare(self, observations: Values) -> Values:
         rows = flat(self.observation_space, observations)
@@ -311,7 +316,7 @@ class MultiTask(MetaAgent[PPO]):
         seed = 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator))
         with global_streams(seed):
             actions, _ = self.policy.predict(self._prepare(batch), deterministic=deterministic)
-        actions = self._finish(actions)
+        actions = self._env_actions(actions)
         return (actions[0] if single else actions), state
 
 

@@ -1,5 +1,7 @@
 """Families of tasks as vector environments of Stable-Baselines3."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,16 @@ from metarl.batches import replaced, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, check_seed, stream, stream_seed
-from metarl.spaces import Space, Values, flatten, image_shapes, split, vector_size
+from metarl.spaces import (
+    Space,
+    Values,
+    flatten,
+    has_bounds,
+    image_shapes,
+    split,
+    stretching,
+    vector_size,
+)
 from metarl.trial import TrialInput
 from metarl.vector import TaskVectorEnv
 
@@ -29,13 +40,16 @@ class TaskVecEnv(VecEnv):
     :class:`metarl.trial.TrialInput`: what a recurrent policy (sb3-contrib's RecurrentPPO) needs
     to learn to adapt. The end of a trial is terminal.
 
+    SB3 counts from 0, in one row: actions and observations that are discrete are translated, as
+    :func:`zero_based_space` says.
+
     Args:
         tasks: The family.
         num_envs: The number of environments.
         split: The split that tasks are drawn from.
         seed: The seed of tasks and environments.
         episodes_per_trial: K, the episodes of a trial; None gives plain episodes.
-        env: The batch to step, where there is one already.
+        env: The batch to step, where there is one already; it is not closed with this one.
 
     Raises:
         ValueError: If there is no such split, or a number is below 1.
@@ -55,18 +69,20 @@ class TaskVecEnv(VecEnv):
         check_seed(seed)
         check_at_least(1, num_envs=num_envs, episodes_per_trial=episodes_per_trial or 1)
         self.tasks = tasks
-        self.env = env or tasks.make_vec(num_envs)
+        self.env = tasks.make_vec(num_envs) if env is None else env
+        self._owns_env = env is None
         self.period = self.env.horizon * (episodes_per_trial or 1)
         self._split = split
         self._seed = seed
         self._num_draws = 0
         self._episodes_per_trial = episodes_per_trial
         self._input = None
-        space = self.env.single_observation_space
+        space, self._action_space = self.env.single_observation_space, self.env.single_action_space
         if episodes_per_trial is not None:
-            self._input = TrialInput(space, self.env.single_action_space)
+            self._input = TrialInput(space, self._action_space)
             space = self._input.space()
-        super().__init__(num_envs, space, self.env.single_action_space)
+        self._seen_space = space
+        super().__init__(num_envs, zero_based_space(space), zero_based_space(self._action_space))
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Start the streams of tasks and environments afresh; None leaves them."""
@@ -85,14 +101,12 @@ class TaskVecEnv(VecEnv):
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._episodes = np.zeros(self.num_envs, dtype=np.int64)
-        return (
-            observations
-            if self._input is None
-            else self._input.value(self._input.start(observations))
-        )
+        if self._input is None:
+            return zero_based(self._seen_space, observations)
+        return self._input.value(self._input.start(observations))
 
     def step_async(self, actions: Array) -> None:
-        self._actions = actions
+        self._actions = from_zero_based(self._action_space, actions)
 
     def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
         following, rewards, terminated, truncated, info = self.env.step(self._actions)
@@ -101,7 +115,9 @@ class TaskVecEnv(VecEnv):
         if "final_obs" in info:
             last = replaced(following, ended, take(info["final_obs"], ended))
         dones, cut = ended, truncated
-        if self._input is not None:
+        if self._input is None:
+            last, following = (zero_based(self._seen_space, each) for each in (last, following))
+        else:
             self._episodes += ended
             dones, cut = ended & (self._episodes == self._episodes_per_trial), np.zeros_like(ended)
             told, value = (self._actions, rewards, ended), self._input.value
@@ -131,7 +147,9 @@ class TaskVecEnv(VecEnv):
         return infos
 
     def close(self) -> None:
-        self.env.close()
+        """Close the batch, unless it was given."""
+        if self._owns_env:
+            self.env.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         value = getattr(self.env, attr_name)
@@ -164,13 +182,14 @@ class FlatVecEnv(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv):
         self._space = venv.observation_space
+        self._env_actions = translation(venv.action_space)
         super().__init__(venv, flat_space(self._space), scaled(venv.action_space))
 
     def reset(self) -> Values:
         return flat(self._space, self.venv.reset())
 
     def step_async(self, actions: Array) -> None:
-        self.venv.step_async(stretch(self.venv.action_space, actions))
+        self.venv.step_async(self._env_actions(actions))
 
     def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
         observations, rewards, dones, infos = self.venv.step_wait()
@@ -180,20 +199,64 @@ class FlatVecEnv(VecEnvWrapper):
         return flat(self._space, observations), rewards, dones, infos  # type: ignore[return-value]
 
 
-def scaled(space: Space) -> Space:
-    """Return the action space of scaled actions: [-1, 1] where there are bounds."""
-    if isinstance(space, spaces.Box) and space.is_bounded():
-        return spaces.Box(-1.0, 1.0, space.shape, np.float32)
+# The spaces that SB3 can deal with, and translations from and to those of the environments.
+
+
+def zero_based_space(space: Space) -> Space:
+    """Return a space as SB3 knows it: what is discrete counts from 0, its parts are in one row."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: zero_based_space(part) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([zero_based_space(part) for part in space.spaces])
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return spaces.MultiDiscrete(space.nvec.ravel(), dtype=space.dtype.type)
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiBinary(spaces.flatdim(space))
     return space
 
 
-def stretch(space: Space, actions: Array) -> Array:
-    """Return actions of a space from those of :func:`scaled`, clipped."""
-    if not isinstance(space, spaces.Box):
+def zero_based(space: Space, values: Values) -> Values:
+    """Return a batch of values of a space as values of its :func:`zero_based_space`."""
+    if isinstance(space, spaces.Dict):
+        return {key: zero_based(part, values[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(zero_based(part, each) for part, each in zip(space.spaces, values))
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        values = values - space.start
+    if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)):
+        values = values.reshape(len(values), -1)  # (n, parts)
+    return values
+
+
+def from_zero_based(space: Space, actions: Array) -> Array:
+    """Return actions of a space from those of its :func:`zero_based_space`."""
+    if isinstance(space, spaces.Box):
         return actions
-    if space.is_bounded():
-        actions = 0.5 * (space.low + space.high + (space.high - space.low) * actions)
-    return np.clip(actions, space.low, space.high).astype(space.dtype)
+    actions = actions.reshape(-1, *(space.shape or ()))  # (n, *action_shape)
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        actions = actions + space.start
+    return actions.astype(space.dtype, copy=False)
+
+
+def scaled(space: Space) -> Space:
+    """Return the space that SB3's policies draw actions of a space from; see :func:`translation`.
+
+    A Box is [-1, 1] where it has bounds. SB3 wants bounds elsewhere too, and clips actions to them:
+    there they are the extremes of float32.
+    """
+    if not isinstance(space, spaces.Box):
+        return zero_based_space(space)
+    reach = np.where(has_bounds(space), 1.0, np.finfo(np.float32).max).astype(np.float32)
+    return spaces.Box(-reach, reach, dtype=np.float32)
+
+
+def translation(space: Space) -> Callable[[Array], Array]:
+    """Return a function from actions of :func:`scaled` to those of the space itself."""
+    if isinstance(space, spaces.Box):
+        return stretching(space)
+    return partial(from_zero_based, space)
 
 
 def flat_space(space: Space) -> Space:
