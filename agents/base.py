@@ -1,5 +1,6 @@
 """What all meta-learners share: SB3's interface, logging, callbacks, checkpoints, seeds."""
 
+import copy
 import json
 import os
 import time
@@ -17,11 +18,10 @@ from stable_baselines3.common.utils import configure_logger, get_device
 from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.agents.actions import advice
 from metarl.agents.callbacks import MaybeCallback, as_callback
-from metarl.agents.checkpoint import check_tensors, gather_tensors
 from metarl.agents.config import Config, document
 from metarl.agents.presets import find_preset
 from metarl.agents.ranks import ALONE, Noise, RankError, Ranks
-from metarl.agents.saving import SavedAgent, check_device
+from metarl.agents.saving import SavedAgent, State, check_device
 from metarl.agents.threads import one_thread
 from metarl.distribution import TaskDistribution
 from metarl.errors import (
@@ -142,7 +142,7 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self._callback: BaseCallback | None = None
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
         self._predict_generator: torch.Generator | None = None
-        self._good_state: tuple[dict[str, torch.Tensor], int, int] | None = None
+        self._complete_state = self._good_state = None
 
     @classmethod
     def from_preset(cls: type[SelfAgent], tasks: TaskDistribution, **options: Any) -> SelfAgent:
@@ -217,78 +217,84 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         self._total_timesteps = self.num_timesteps + total_timesteps
         if self.ranks.size > 1:
             self._follow_the_first()
-        if not self._custom_logger:
-            self._logger = configure_logger(
-                self.verbose, self.tensorboard_log, tb_log_name or self.name, reset_num_timesteps
-            )
         if self._env is None:
             self._env = self.tasks.make_vec(self.n_envs)
         self._callback = as_callback(callback, progress_bar and self.ranks.leads)
-        self._callback.init_callback(self)  # type: ignore[arg-type]
-        # SB3's callbacks read these names.
-        total_timesteps = self._total_timesteps
-        self._callback.on_training_start(locals(), globals())
+        own_logger = None
+        if not self._custom_logger:
+            self._logger = own_logger = configure_logger(
+                self.verbose, self.tensorboard_log, tb_log_name or self.name, reset_num_timesteps
+            )
         try:
-            while self.num_timesteps < self._total_timesteps:
-                if not self._iterate(self._env, log_interval):
-                    break
+            self._callback.init_callback(self)  # type: ignore[arg-type]
+            # SB3's callbacks read these names.
+            total_timesteps = self._total_timesteps
+            self._callback.on_training_start(locals(), globals())
+            try:
+                while self.num_timesteps < self._total_timesteps:
+                    if not self._iterate(self._env, log_interval):
+                        break
+            finally:
+                self._callback.on_training_end()
         finally:
-            # What was begun of an iteration and not learned from counts for nothing.
-            self.num_timesteps = self._saved_timesteps
-            self._callback.on_training_end()
+            if own_logger is not None:
+                own_logger.close()  # ends TensorBoard's thread
+                own_logger.output_formats = []  # what is recorded later has no place to go
         return self
+
+    def close(self) -> None:
+        """Close the training environments; the next ``learn`` makes new ones."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def __enter__(self: SelfAgent) -> SelfAgent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _iterate(self, env: TaskVectorEnv, log_interval: int) -> bool:
         """Collect and update once; return False if a callback stopped it on the way."""
         assert self._callback is not None
         started, before = time.perf_counter(), self.num_timesteps
-        self._callback.on_rollout_start()
-        outcome = FAILED
+        self._complete_state = start = good_state = self._copied_state()
         try:
-            with one_thread():
-                rollout, experience = self._collect(env, self._on_step)
-            outcome = COLLECTED if rollout.complete else STOPPED
-        except DivergedError:  # parameters so large that actions are not finite
-            outcome = DIVERGED
-        finally:  # whatever happened, the other processes wait for this one
-            outcome, steps = self.ranks.agree(outcome, self.num_timesteps - before)
-            self.num_timesteps = before + steps
-        if outcome == DIVERGED:
-            self._return_to_good_state()
-            raise self._diverged("actions must be finite, got NaN or infinity")
-        if outcome == FAILED:
-            raise RankError("another of the processes that train together has failed")
-        if outcome == STOPPED:
-            return False
-        self.last_rollout = rollout = self.ranks.gather_rollout(rollout)
-        self._callback.on_rollout_end()
-        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
-        self._good_state = (tensors, self.iteration, self._saved_timesteps)
-        try:
+            self._callback.on_rollout_start()
+            outcome = FAILED
+            try:
+                with one_thread():
+                    rollout, experience = self._collect(env, self._on_step)
+                outcome = COLLECTED if rollout.complete else STOPPED
+            except DivergedError:  # parameters so large that actions are not finite
+                outcome = DIVERGED
+            finally:  # whatever happened, the other processes wait for this one
+                outcome, steps = self.ranks.agree(outcome, self.num_timesteps - before)
+                self.num_timesteps = before + steps
+            if outcome == DIVERGED:
+                good_state = self._good_state or start  # the last update made them so large
+                raise self._diverged("actions must be finite, got NaN or infinity")
+            if outcome == FAILED:
+                raise RankError("another of the processes that train together has failed")
+            if outcome == STOPPED:
+                self._restore_state("the last state", *start)
+                return False
+            self.last_rollout = rollout = self.ranks.gather_rollout(rollout)
+            self._callback.on_rollout_end()
             self._update(experience)
-            after = self._tensors()
-            finite = torch.stack(  # looked at once: a GPU is waited for at each look
-                [t.isfinite().all().to(self.device, non_blocking=True) for t in after.values()]
-            )
-            for name, is_finite in zip(after, finite.tolist()):
-                if not is_finite:  # nothing would be learned ever after
-                    raise self._diverged(f"{name} is not finite")
+            self._check_finite()
         except BaseException:
-            self._return_to_good_state()
+            # Whatever failed, the agent can be saved and resumed: the iteration leaves no trace.
+            self._restore_state("the last state", *good_state)
             raise
+        finally:
+            self._complete_state = None
+        self._good_state = start
         self.iteration += 1
         self._saved_timesteps = self.num_timesteps
         if self.iteration % log_interval == 0:
-            returns = rollout.returns
+            self._record_rollout(rollout)
             seconds = max(time.perf_counter() - started, 1e-9)
-            self.logger.record("rollout/return_first_episode", float(returns[:, 0].mean()))
-            self.logger.record("rollout/return_last_episode", float(returns[:, -1].mean()))
-            self.logger.record("rollout/return_mean", float(returns.mean()))
-            if rollout.successes is not None:
-                shares = rollout.successes.mean(0)
-                self.logger.record("rollout/success_first_episode", float(shares[0]))
-                self.logger.record("rollout/success_last_episode", float(shares[-1]))
-            self.logger.record("rollout/ep_len_mean", float(rollout.lengths.mean()))
             self.logger.record("time/iteration", self.iteration)
             self.logger.record("time/total_timesteps", self.num_timesteps)
             self.logger.record("time/seconds", seconds)
@@ -297,21 +303,44 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             self.logger.dump(self.num_timesteps)
         return True
 
+    def _record_rollout(self, rollout: Rollout) -> None:
+        returns, successes = rollout.returns, rollout.successes
+        if returns.shape[1] > 1:
+            self.logger.record("rollout/return_first_episode", float(returns[:, 0].mean()))
+            self.logger.record("rollout/return_last_episode", float(returns[:, -1].mean()))
+        self.logger.record("rollout/return_mean", float(returns.mean()))
+        if successes is not None:
+            shares = successes.mean(0)
+            self.logger.record("rollout/success_first_episode", float(shares[0]))
+            self.logger.record("rollout/success_last_episode", float(shares[-1]))
+        self.logger.record("rollout/ep_len_mean", float(rollout.lengths.mean()))
+
     def _follow_the_first(self) -> None:
         """Begin where the first process begins: with what it has restored, or its first weights."""
-        header = {
-            "total": self._total_timesteps,
-            "iteration": self.iteration,
-            "num_timesteps": self.num_timesteps,
-        }
-        told = json.loads(self.ranks.tell(json.dumps(header).encode()))
-        tensors = load(self.ranks.tell(save(self._tensors())))
-        check_tensors("the first process's state", tensors, self._modules, self._optimizers)()
-        self._total_timesteps, self.iteration = told["total"], told["iteration"]
-        self.num_timesteps = self._saved_timesteps = told["num_timesteps"]
+        tensors, data = self._copied_state()
+        header = json.dumps({"total": self._total_timesteps, **data})
+        first = json.loads(self.ranks.tell(header.encode()))
+        tensors = load(self.ranks.tell(save(tensors)))
+        self._restore_state("the first process's state", tensors, first)
+        self._total_timesteps = first["total"]
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return gather_tensors(self._modules, self._optimizers)
+    def _copied_state(self) -> State:
+        tensors, data = self._state()
+        return {name: tensor.clone() for name, tensor in tensors.items()}, copy.deepcopy(data)
+
+    def _check_finite(self) -> None:
+        """Raise if the update has left numbers from which nothing can be learned any more.
+
+        Raises:
+            DivergedError: If a tensor of the state is not finite.
+        """
+        tensors, _ = self._state()
+        finite = torch.stack(  # looked at once: a GPU is waited for at each look
+            [t.isfinite().all().to(self.device, non_blocking=True) for t in tensors.values()]
+        )
+        for name, is_finite in zip(tensors, finite.tolist()):
+            if not is_finite:
+                raise self._diverged(f"{name.removeprefix('extra.')} is not finite")
 
     def _diverged(self, what: str) -> DivergedError:
         settings = ", ".join(f"{name}={getattr(self.config, name)}" for name in self.step_sizes)
@@ -319,12 +348,6 @@ class MetaAgent(SavedAgent, Generic[Experience]):
             f"{what} after {self.num_timesteps:,} env steps: the training has diverged; "
             f"lower {settings}"
         )
-
-    def _return_to_good_state(self) -> None:
-        """Undo the last update: whatever failed, the agent can be saved and resumed."""
-        if self._good_state is not None:
-            tensors, self.iteration, self._saved_timesteps = self._good_state
-            check_tensors("the last state", tensors, self._modules, self._optimizers)()
 
     def _on_step(self, transition: Transition) -> bool:
         """Count the env steps of one vector step; return whether training continues."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 
+from metarl.agents.checkpoint import load_checkpoint, with_suffix
 from metarl.errors import check_at_least, check_names, check_types
 from metarl.evaluation import evaluate
 from metarl.report import Report
@@ -61,6 +62,8 @@ class HeldOutCallback(BaseCallback):
         seed: The seed of tasks, episodes and actions. Take another for what you report of an agent
             that was chosen by these tasks.
         best_path: Where to save the agent whenever its last episodes are the best so far, or None.
+            The file holds the score: in a later session too it is replaced only by a better agent
+            of the same kind, if both were evaluated alike.
 
     Attributes:
         report: The newest report.
@@ -96,11 +99,34 @@ class HeldOutCallback(BaseCallback):
     def _init_callback(self) -> None:
         tasks = self.model.tasks  # type: ignore[attr-defined]
         check_names([self.split], tasks.splits, f"split of {tasks.name!r}:")
+        if self.best_path is not None:
+            self.best = self._best_on_disk()
+
+    def _best_on_disk(self) -> float:
+        """Return the score of the agent at ``best_path``, if it was evaluated as this one is."""
+        if not with_suffix(self.best_path).is_file():
+            return -math.inf
+        _, state = load_checkpoint(with_suffix(self.best_path))
+        best = (state.get("notes") or {}).get("held_out", {})
+        alike = {**best, "return": None} == self._note(None)
+        return float(best["return"]) if alike and best["return"] is not None else -math.inf
+
+    def _note(self, score: float | None) -> dict[str, Any]:
+        """Return what a saved agent's file says of its score: all that the score depends on."""
+        return {
+            "agent": type(self.model).__name__,
+            "tasks": self.model.tasks.name,  # type: ignore[attr-defined]
+            "split": self.split,
+            "num_tasks": self.num_tasks,
+            "num_episodes": self.num_episodes,
+            "seed": self.seed,
+            "return": score,
+        }
 
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_end(self) -> None:  # before the update: as the agent was that collected
+    def _on_rollout_start(self) -> None:  # the agent that collects, as it would be saved now
         agent: Any = self.model
         if agent.iteration % self.every:
             return
@@ -125,11 +151,11 @@ class HeldOutCallback(BaseCallback):
         if mean > self.best:  # that of the last episodes
             self.best = mean
             if self.best_path is not None:
-                agent.save(self.best_path)
+                agent.save(self.best_path, notes={"held_out": self._note(mean)})
 
 
 class ProgressBar(BaseCallback):
-    """Shows env steps, speed, time left, and returns before and after adaptation.
+    """Shows env steps, speed, time left, and returns of the first and the last episode of tasks.
 
     On a terminal it is a live bar; elsewhere one line for each tenth of the way.
     """
@@ -185,6 +211,8 @@ class ProgressBar(BaseCallback):
         rollout = self.model.last_rollout  # type: ignore[attr-defined]
         if rollout is None:
             return ""
+        if rollout.returns.shape[1] == 1:
+            return f"  return {rollout.returns.mean():.3g}"
         first, last = rollout.returns[:, 0].mean(), rollout.returns[:, -1].mean()
         return f"  return, first episode {first:.3g}, last {last:.3g}"
 

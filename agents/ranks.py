@@ -118,11 +118,15 @@ class Ranks:
     def gather_rollout(self, rollout: Rollout) -> Rollout:
         """Return what happened in the environments of all processes."""
         gather, successes = self.gather_array, rollout.successes
+        # All send the same messages: the environments of one process may say nothing of success.
+        known = gather(np.array([successes is not None]))
+        if successes is None:
+            successes = np.zeros(rollout.returns.shape, dtype=np.bool_)
         return Rollout(
             gather(rollout.returns),
             gather(rollout.lengths),
             rollout.complete,
-            None if successes is None else gather(successes),
+            gather(successes) if known.any() else None,
         )
 
     def tell(self, data: bytes) -> bytes:

@@ -1,11 +1,12 @@
 """Saving and loading agents: everything that training continues from, in one file."""
 
+import copy
 import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from gymnasium import spaces
@@ -27,6 +28,8 @@ from metarl.seeding import check_seed
 from metarl.spaces import difference, to_json
 
 SelfAgent = TypeVar("SelfAgent", bound="SavedAgent")
+State: TypeAlias = tuple[dict[str, torch.Tensor], dict[str, Any]]
+"""Tensors by name, and JSON-able data."""
 
 
 def check_device(device: object) -> None:
@@ -75,6 +78,10 @@ class SavedAgent(ABC):
     _saved_timesteps: int
     _modules: dict[str, torch.nn.Module]
     _optimizers: dict[str, torch.optim.Optimizer]
+    _complete_state: State | None
+    """While an iteration runs, the state before it; what it has changed so far is not saved."""
+    _good_state: State | None
+    """The state before the last update, which a training that has diverged returns to."""
 
     @abstractmethod
     def __init__(
@@ -89,8 +96,8 @@ class SavedAgent(ABC):
     ):
         """Make an untrained agent."""
 
-    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return what ``save`` writes besides modules and optimisers: tensors, JSON-able data."""
+    def _extra_state(self) -> State:
+        """Return what the state holds besides modules and optimisers; it must not be changed."""
         return {}, {}
 
     def _restore_extra_state(
@@ -104,31 +111,82 @@ class SavedAgent(ABC):
         for name in (*tensors, *data):
             raise InvalidValueError(f"it holds {name!r}, unknown to this agent")
 
-    def save(self, path: str | Path, *, with_optimizers: bool = True) -> None:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        with_optimizers: bool = True,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write parameters, optimiser state and counters as of the last completed iteration.
 
         Args:
             path: The file; ``.safetensors`` is appended unless it ends so.
             with_optimizers: Whether the optimisers' state, two thirds of the file, is written: what
                 training needs to continue with the same bits, and evaluation does not.
+            notes: JSON-able remarks on the agent, which the file holds besides.
         """
-        more_tensors, data = self._extra_state()
+        tensors, data = self._complete_state or self._state()
+        if not with_optimizers:
+            slots = tuple(f"{name}." for name in self._optimizers)
+            tensors = {name: t for name, t in tensors.items() if not name.startswith(slots)}
         state = {
             "metarl": __version__,
             "agent": type(self).__name__,
             "hyperparameters": self.hyperparameters,
             "seed": self.seed,
-            "iteration": self.iteration,
-            "num_timesteps": self._saved_timesteps,
             "tasks": self.tasks.name,
             "versions": versions(),
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
-            "extra": data,
+            **data,
+            **({"notes": dict(notes)} if notes else {}),
         }
-        tensors = gather_tensors(self._modules, self._optimizers if with_optimizers else {})
-        tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
         save_checkpoint(with_suffix(path), tensors, state)
+
+    def _state(self) -> State:
+        """Return all that training continues from: tensors by name, and JSON-able data.
+
+        It is what ``save`` writes, what a failed iteration returns to, and what processes that
+        train together start from.
+        """
+        more_tensors, extra = self._extra_state()
+        tensors = gather_tensors(self._modules, self._optimizers)
+        tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
+        return tensors, {
+            "iteration": self.iteration,
+            "num_timesteps": self._saved_timesteps,
+            "extra": extra,
+        }
+
+    def _restore_state(
+        self, source: str, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
+    ) -> None:
+        """Take over what :meth:`_state` gave.
+
+        Args:
+            source: Where it comes from, for the messages.
+            tensors: The tensors by name.
+            data: The rest; other entries are left alone.
+
+        Raises:
+            ValueError: If it does not fit or is not finite; the agent is then as it was.
+        """
+        counters = [data.get("iteration"), data.get("num_timesteps")]
+        if not all(type(counter) is int and counter >= 0 for counter in counters):
+            raise InvalidValueError(f"{source} has damaged counters: {counters}")
+        own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
+        extra = {n.removeprefix("extra."): t.clone() for n, t in tensors.items() if n not in own}
+        restore = check_tensors(source, own, self._modules, self._optimizers)
+        with found_in(source):
+            check_entries({"extra": {}, **data}, {"extra": OBJECT})
+            for name, tensor in extra.items():
+                if not torch.isfinite(tensor).all():
+                    raise InvalidValueError(f"the tensor {name!r} is not finite")
+            self._restore_extra_state(extra, copy.deepcopy(data.get("extra", {})))
+        restore()
+        self.iteration = int(data["iteration"])
+        self.num_timesteps = self._saved_timesteps = int(data["num_timesteps"])
 
     @classmethod
     def load(
@@ -276,15 +334,5 @@ class SavedAgent(ABC):
                     f"{str(path)!r} was trained with another {space} than that of "
                     f"{self.tasks.name!r}: {differs}"
                 )
-        counters = [state.get("iteration"), state.get("num_timesteps")]
-        if not all(type(counter) is int and counter >= 0 for counter in counters):
-            raise InvalidValueError(f"{str(path)!r} has damaged counters: {counters}")
-        own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
-        extra = {n.removeprefix("extra."): t for n, t in tensors.items() if n not in own}
-        restore = check_tensors(repr(str(path)), own, self._modules, self._optimizers)
-        with found_in(repr(str(path))):
-            check_entries({"extra": {}, **state}, {"extra": OBJECT})
-            self._restore_extra_state(extra, state.get("extra", {}))
-        restore()
-        self.iteration = int(state["iteration"])
-        self.num_timesteps = self._saved_timesteps = int(state["num_timesteps"])
+        self._restore_state(repr(str(path)), tensors, state)
+        self._good_state = None  # what went before is another training's

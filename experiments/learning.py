@@ -79,7 +79,7 @@ def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
         episodes = settings["num_episodes"]
         callbacks.append(HeldOutCallback(every, num_tasks=num_tasks, num_episodes=episodes, seed=0))
     started = time.monotonic()
-    with _stopping(checkpointer), contextlib.closing(logger):
+    with _stopping(checkpointer), contextlib.closing(logger), learner:
         try:
             learner.learn(left, callbacks, reset_num_timesteps=False, progress_bar=True)
         except Exception as error:
@@ -116,7 +116,7 @@ def follow(ranks: Ranks) -> None:
     learner = agent_of(config, ranks)
     learner.set_logger(Logger(None, []))
     stopper = _Stopper()
-    with _stopping(stopper):
+    with _stopping(stopper), learner:
         learner.learn(1, stopper, reset_num_timesteps=False)  # up to where the first one goes
     settings = json.loads(ranks.tell(b""))
     if settings is not None:  # it was not stopped

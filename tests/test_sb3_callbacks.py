@@ -10,6 +10,7 @@ from toys import aim
 
 from metarl import Task, TaskEnv, TrialEnv, evaluate, rollout
 from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask, TaskVecEnv
+from metarl.agents.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 
@@ -222,7 +223,7 @@ def test_held_out_tasks_are_judged_while_training_and_change_nothing(kind, tmp_p
     held_out = HeldOutCallback(2, num_tasks=6, seed=3, best_path=tmp_path / "best")
     agent.learn(5 * iteration_steps(kind), [held_out, Judge()])
     alone.learn(5 * iteration_steps(kind))
-    for one, other in zip(agent._tensors().values(), alone._tensors().values(), strict=True):
+    for one, other in zip(agent._state()[0].values(), alone._state()[0].values(), strict=True):
         np.testing.assert_array_equal(one, other)
     # At iterations 0, 2 and 4 of 5, with the parameters that collected.
     np.testing.assert_array_equal(held_out.report.returns, judged[4].returns)
@@ -238,6 +239,41 @@ def test_held_out_tasks_are_judged_while_training_and_change_nothing(kind, tmp_p
     assert held_out.best == max(means[::2])
     best = kind.load(tmp_path / "best", aim())
     assert means[best.iteration] == held_out.best
+
+
+@every_agent
+def test_the_best_agents_file_is_replaced_in_another_session_only_by_a_better_one(kind, tmp_path):
+    path = tmp_path / "best.safetensors"
+    first = HeldOutCallback(num_tasks=6, best_path=path)
+    small(kind).learn(1, first)
+    content = path.read_bytes()
+    again = HeldOutCallback(num_tasks=6, best_path=path)
+    small(kind).learn(1, again)  # the same agent once more is no better
+    assert again.best == first.best
+    assert path.read_bytes() == content
+
+    worse = HeldOutCallback(num_tasks=6, best_path=path)
+    agent = small(kind)
+    agent.save(path, notes={"held_out": {**note_of(agent), "return": first.best - 1.0}})
+    agent.learn(1, worse)
+    assert worse.best == first.best
+    assert load_checkpoint(path)[1]["notes"]["held_out"]["return"] == first.best
+
+    # Another evaluation gives scores that do not compare.
+    content = path.read_bytes()
+    small(kind).learn(1, HeldOutCallback(num_tasks=6, seed=9, best_path=path))
+    assert path.read_bytes() != content
+
+
+def note_of(agent):
+    return {
+        "agent": type(agent).__name__,
+        "tasks": "aim",
+        "split": "held_out",
+        "num_tasks": 6,
+        "num_episodes": None,
+        "seed": 0,
+    }
 
 
 def test_what_a_held_out_callback_refuses():

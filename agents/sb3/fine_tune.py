@@ -1,6 +1,7 @@
 """Transfer and its control: PPO that goes on learning in the held-out task, or begins there."""
 
 import copy
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -136,7 +137,8 @@ class FineTune(MultiTask):
             batch_size=config.adaptation_batch_size,
             anneal=False,
         )
-        ppo = self._make_ppo(FlatVecEnv(TaskVecEnv(self.tasks, 1)), in_task)
+        with closing(TaskVecEnv(self.tasks, 1)) as venv:  # for its spaces
+            ppo = self._make_ppo(FlatVecEnv(venv), in_task)
         ppo.set_logger(Logger(None, []))
         return ppo
 
@@ -235,7 +237,7 @@ class PPOAdaptation:
 
     def act(self, observations: Values) -> Array:
         check_rows(observations, len(self._ended))
-        # The update is made when the next round begins, for after the last round nobody needs it.
+        # The update is made when the next round begins: after the last round there is none.
         if self._ended.all():
             self._learn()
         rows = flat(self._space, observations)

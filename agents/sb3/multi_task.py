@@ -144,6 +144,7 @@ class MultiTask(MetaAgent[PPO]):
             self.policy = self._make_policy()
         self._env_actions = translation(self.action_space)
         self._ppo: PPO | None = None
+        self._num_updates = 0  # epochs so far, for the log
         self._normalize = self._make_moments()
         self._modules = {"policy": self.policy}
         self._optimizers = {"optimizer": self.policy.optimizer}
@@ -163,7 +164,8 @@ class MultiTask(MetaAgent[PPO]):
         """Return what normalises, as long as nothing was seen."""
         if not self.config.normalize:
             return None
-        return _normalized(FlatVecEnv(TaskVecEnv(self.tasks, 1)), self.config.gamma)
+        with contextlib.closing(TaskVecEnv(self.tasks, 1)) as venv:  # for its spaces
+            return _normalized(FlatVecEnv(venv), self.config.gamma)
 
     def _policy_options(self) -> dict[str, Any]:
         config = PPOPolicyConfig.build(self.config.policy_kwargs or {}, "policy_kwargs name")
@@ -177,6 +179,10 @@ class MultiTask(MetaAgent[PPO]):
             options["features_extractor_kwargs"] = {"shapes": shapes}
         return options
 
+    def close(self) -> None:
+        super().close()
+        self._ppo = None  # it holds the environments
+
     # One iteration.
 
     def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, PPO]:
@@ -189,20 +195,23 @@ class MultiTask(MetaAgent[PPO]):
         venv.seed(self._seed("tasks"))
         ppo._last_obs = venv.reset()  # type: ignore[assignment]
         ppo._last_episode_starts = np.ones(self.n_envs, dtype=np.bool_)
-        forward = _Forward(on_step)
+        forward = _Forward(on_step, self.horizon)
         forward.init_callback(ppo)
         with global_streams(self._seed("actions")), no_distribution("the policy"):
             complete = ppo.collect_rollouts(venv, forward, ppo.rollout_buffer, ppo.n_steps)
-        returns = np.array(forward.returns, dtype=np.float64).reshape(-1, 1)
-        lengths = np.array(forward.lengths, dtype=np.int64).reshape(-1, 1)
+        # (number of tasks, 1)
+        returns = np.concatenate(forward.returns)[:, None]
+        lengths = np.concatenate(forward.lengths)[:, None]
         return Rollout(returns, lengths, complete=complete), ppo
 
     def _update(self, experience: PPO) -> None:
         done = self._saved_timesteps / max(self._total_timesteps, 1)
         experience._current_progress_remaining = 1.0 - min(done, 1.0)
+        experience._n_updates = self._num_updates
         try:
             with global_streams(self._seed("minibatches")), no_distribution("the policy"):
                 experience.train()
+            self._num_updates = experience._n_updates
         except DivergedError as error:
             raise self._diverged(str(error)) from None
 
@@ -250,7 +259,7 @@ class MultiTask(MetaAgent[PPO]):
             f"{name}.{part}": torch.as_tensor(np.asarray(getattr(moments, part), dtype=np.float64))
             for name, moments in self._moments().items()
             for part in ("mean", "var", "count")
-        }, {}
+        }, {"num_updates": self._num_updates}
 
     def _restore_extra_state(
         self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
@@ -263,6 +272,8 @@ class MultiTask(MetaAgent[PPO]):
                 raise InvalidValueError(
                     f"the moments lack {name!r}, of shape {tuple(tensor.shape)}"
                 )
+        check_at_least(0, num_updates=data.get("num_updates", 0))
+        self._num_updates = data.get("num_updates", 0)  # early files lack it
         for name, moments in self._moments().items():
             moments.mean = tensors[f"{name}.mean"].numpy().copy()
             moments.var = tensors[f"{name}.var"].numpy().copy()
@@ -340,20 +351,32 @@ class RowAndPixels(BaseFeaturesExtractor):
 
 
 class _Forward(BaseCallback):
-    """Passes SB3's steps on as ours, and keeps the returns of episodes."""
+    """Passes SB3's steps on as ours, and keeps the return of one episode of each task.
 
-    def __init__(self, on_step: OnStep):
+    An environment plays as many episodes of its task as there is time for. Only the first one is
+    counted, which is always complete: of the others, short ones are complete more often.
+
+    Args:
+        on_step: What steps are passed on to.
+        period: How many steps there are between two tasks.
+    """
+
+    def __init__(self, on_step: OnStep, period: int):
         super().__init__()
         self._forward = on_step
-        self.returns: list[float] = []
-        self.lengths: list[int] = []
+        self._period = period
+        self.returns: list[Array] = []
+        self.lengths: list[Array] = []
 
     def _on_step(self) -> bool:
         seen, dones = self.locals, self.locals["dones"]
-        for i in np.flatnonzero(dones).tolist():
+        if (self.n_calls - 1) % self._period == 0:
+            self.returns.append(np.zeros(len(dones)))
+            self.lengths.append(np.zeros(len(dones), dtype=np.int64))
+        returns, lengths = self.returns[-1], self.lengths[-1]
+        for i in np.flatnonzero(dones & (lengths == 0)).tolist():
             episode = seen["infos"][i]["episode"]
-            self.returns.append(episode["r"])
-            self.lengths.append(episode["l"])
+            returns[i], lengths[i] = episode["r"], episode["l"]
         return self._forward(
             Transition(
                 observations=seen["self"]._last_obs,

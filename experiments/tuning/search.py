@@ -209,7 +209,8 @@ class Search:
         hyperparameters = self.base if is_preset else with_values(self.base, values)
         trial.set_user_attr("hyperparameters", _plain(hyperparameters))
         learner = AGENTS[settings.agent](self.family, **hyperparameters, seed=settings.seed)
-        learner.learn(settings.env_steps, callback=Rungs(self.judge, trial, self.deadline))
+        with learner:
+            learner.learn(settings.env_steps, callback=Rungs(self.judge, trial, self.deadline))
         score, error = self.judge.score(learner)
         trial.set_user_attr("standard error", error)
         trial.report(score, NUM_RUNGS)
