@@ -14,7 +14,7 @@ from toys import StrollVectorEnv, strolls
 from walk import walk
 
 from metarl import MetarlError
-from metarl.agents import MAML, RL2, FineTune, MultiTask
+from metarl.agents import MAML, RL2, MultiTask
 from metarl.experiments import cli, commands
 
 CASES = {
@@ -60,8 +60,7 @@ def test_an_update_that_is_not_finite_is_refused_and_the_last_good_state_stays(c
 
 
 KEEPING = {
-    MultiTask: {"num_envs": 16, "batch_size": 128, "n_epochs": 2},
-    FineTune: {"num_envs": 16, "batch_size": 128, "n_epochs": 2},
+    MultiTask: {"num_envs": 256, "batch_size": 2048, "n_epochs": 2},
     RL2: OPTIONS,
     Rehearsing: OPTIONS,
     MAML: {"meta_batch_size": 2, "episodes_per_adaptation": 2},

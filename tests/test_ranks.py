@@ -11,7 +11,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import torch
 from test_reproducibility import rows_of
 from toys import risk
 
+from metarl import Rollout
 from metarl.agents import MAML, RL2
 from metarl.agents.ranks import Noise, Ranks
 
@@ -88,6 +91,43 @@ def find(folder, size, cases):
     done = python(folder, *launcher, str(HERE / "ranked.py"), ",".join(cases), str(folder))
     assert done.returncode == 0, done.stderr
     return {case: np.load(folder / f"{case}-{size}.npz") for case in cases}
+
+
+class ThreadRanks(Ranks):
+    """One of two processes that are threads: what they send at a time must be of one kind."""
+
+    def __init__(self, rank, barrier, sent):
+        super().__init__(rank, 2)
+        self.barrier, self.sent = barrier, sent
+
+    def gather_array(self, values):
+        self.sent[self.rank] = values
+        self.barrier.wait(timeout=10)
+        one, other = self.sent
+        self.barrier.wait(timeout=10)
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        return np.concatenate([one, other])
+
+
+@pytest.mark.parametrize("known", [(True, False), (False, True), (True, True), (False, False)])
+def test_processes_of_which_some_see_no_success_gather_it(known):
+    barrier, sent = threading.Barrier(2), [None, None]
+
+    def gather(rank):
+        successes = np.array([[rank == 0], [True]]) if known[rank] else None
+        rollout = Rollout(np.full((2, 1), 1.0 + rank), np.ones((2, 1), np.int64), True, successes)
+        return ThreadRanks(rank, barrier, sent).gather_rollout(rollout)
+
+    with ThreadPoolExecutor(2) as pool:
+        rollouts = list(pool.map(gather, range(2)))
+    for rollout in rollouts:
+        assert rollout.returns.tolist() == [[1.0], [1.0], [2.0], [2.0]]
+        if not any(known):
+            assert rollout.successes is None
+            continue
+        first = [True, True] if known[0] else [False, False]
+        second = [False, True] if known[1] else [False, False]
+        assert rollout.successes.ravel().tolist() == first + second
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import _check_unsupported_spaces
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from toys import BOX, ONE_STEP, OneStepVectorEnv, aim, risk, strolls
 from toys import signposts as posts
@@ -406,6 +407,50 @@ def test_a_killed_training_goes_on_in_the_same_bits(tmp_path):
         assert torch.equal(tensor, resumed.policy.state_dict()[name]), name
     for name, moments in whole._moments().items():
         assert np.array_equal(moments.mean, resumed._moments()[name].mean)
+
+
+class Sprint(gymnasium.Env):
+    """Good tasks are over after 5 steps and earn 1, the others last 50 steps and earn nothing."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, good):
+        self.good = good
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        over = self.steps >= (5 if self.good else 50)
+        return np.zeros(1, np.float32), float(over and self.good), over, False, {}
+
+
+def test_the_log_of_training_counts_short_and_long_episodes_alike():
+    good = {"good": Choice((0, 1))}
+    family = from_gymnasium(Sprint, good, horizon=50, shares_tasks=True, name="sprint")
+    agent = MultiTask(family, seed=0, num_envs=40, n_epochs=1, batch_size=1000)
+    lines = {}
+
+    class Lines(KVWriter):
+        def write(self, key_values, key_excluded, step=0):
+            lines.update(key_values)
+
+        def close(self):
+            pass
+
+    agent.set_logger(Logger(None, [Lines()]))
+    returns = agent.learn(1).last_rollout.returns
+    assert returns.shape == (2 * 40, 1)  # two tasks in each environment
+    assert np.array_equal(agent.last_rollout.lengths, np.where(returns == 1, 5, 50))
+    share = returns.mean()
+    assert 0.3 < share < 0.7  # half of the tasks are good
+    assert lines["rollout/return_mean"] == pytest.approx(share)
+    assert lines["rollout/ep_len_mean"] == pytest.approx(5 * share + 50 * (1 - share))
+    assert not {"rollout/return_first_episode", "rollout/return_last_episode"} & lines.keys()
 
 
 ADAPTING = {

@@ -4,18 +4,22 @@ import contextlib
 import io
 import itertools
 import re
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import toys
 from rich.console import Console
 from stable_baselines3.common import callbacks, logger
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from toys import BOX, risk, spaces, strolls
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 from metarl import TrialEnv, rollout
-from metarl.agents import RL2
+from metarl.agents import MAML, RL2, FineTune, FromScratch, MultiTask, TaskVecEnv
 from metarl.agents import callbacks as progress
 from metarl.seeding import stream, stream_seed
 
@@ -357,3 +361,84 @@ def test_learn_refuses(options):
 def test_there_is_no_logger_before_learning():
     with pytest.raises(RuntimeError, match=r"call learn\(\) or set_logger\(\) first"):
         _ = small().logger
+
+
+def test_learning_ends_the_logger_that_it_made(tmp_path):
+    agent = small(tensorboard_log=str(tmp_path))
+    threads = threading.active_count()
+    for part in range(3):
+        agent.learn(STEPS, reset_num_timesteps=part == 0)
+        assert threading.active_count() == threads
+    (folder,) = tmp_path.iterdir()
+    shown = EventAccumulator(str(folder)).Reload().Scalars("rollout/return_mean")
+    assert [event.step for event in shown] == [STEPS, 2 * STEPS, 3 * STEPS]
+    # What callbacks record afterwards goes nowhere, and does not fail.
+    assert agent.logger.dir == str(folder)
+    agent.logger.record("late", 1.0)
+    agent.dump_logs()
+    # An own logger is its owner's.
+    own = logger.configure(str(tmp_path / "own"), ["csv"])
+    agent.set_logger(own)
+    agent.learn(STEPS, reset_num_timesteps=False)
+    assert len(own.output_formats) == 1
+    own.close()
+
+
+def test_a_wrong_callback_leaves_no_logger_behind(tmp_path):
+    agent = small(tensorboard_log=str(tmp_path))
+    threads = threading.active_count()
+    with pytest.raises(TypeError, match="a callback"):
+        agent.learn(STEPS, 3)
+    assert threading.active_count() == threads
+
+
+class Counted(StrollVectorEnv):
+    """Counts the batches that are open."""
+
+    open = 0
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        Counted.open += 1
+
+    def close_extras(self, **kwargs):
+        Counted.open -= 1
+
+
+@pytest.mark.parametrize("kind", [RL2, MAML, MultiTask, FineTune, FromScratch])
+def test_agents_close_their_environments(kind, monkeypatch):
+    monkeypatch.setattr(toys, "StrollVectorEnv", Counted)
+    family, Counted.open = strolls(), 0
+    options = {"RL2": SMALL, "MAML": {"meta_batch_size": 2}}.get(
+        kind.__name__, {"num_envs": 256, "n_epochs": 1}
+    )
+    with kind(family, **{**options, "seed": 0}) as agent:
+        assert Counted.open == 0
+        agent.learn(1)
+        assert Counted.open == (kind is not FromScratch)
+        agent.adaptation(1)
+        assert Counted.open == (kind is not FromScratch)
+        agent.close()
+        agent.close()
+        assert Counted.open == 0
+        agent.learn(1, reset_num_timesteps=False)
+    assert Counted.open == 0
+    # New environments are as good as the old ones.
+    whole = kind(family, **{**options, "seed": 0}).learn(1)
+    whole.learn(1, reset_num_timesteps=False)
+    for name, tensor in whole._state()[0].items():
+        assert torch.equal(tensor, agent._state()[0][name]), name
+    whole.close()
+
+
+def test_sb3s_environments_close_what_they_have_made_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(toys, "StrollVectorEnv", Counted)
+    family, Counted.open = strolls(), 0
+    venv = TaskVecEnv(family, 2)
+    venv.close()
+    venv.close()
+    assert Counted.open == 0
+    env = family.make_vec(2)
+    TaskVecEnv(family, 2, env=env).close()
+    assert Counted.open == 1
+    env.close()
