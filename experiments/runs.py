@@ -12,6 +12,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -215,16 +216,49 @@ def evaluation_name(report: Report, overrides: Sequence[str] = ()) -> str:
 
 def git_commit() -> str | None:
     """Return the working directory's commit, with ``+`` if it has changes; None outside git."""
-    # -c: a folder of somebody else's must not have its own monitor of files run.
-    git = ("git", "-c", "core.fsmonitor=false")
     try:
-        revision = subprocess.run(
-            [*git, "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        filters = _git("config", "-z", "--name-only", "--get-regexp", r"^filter\.", check=False)
+        settings = dict.fromkeys(filters.split("\0")[:-1], "")
+        options = ("--untracked-files=no", "--ignore-submodules=dirty", "--no-ahead-behind")
+        lines = _git("status", "--porcelain=v2", "--branch", *options, **settings).splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
-    return revision.stdout.strip() or None
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
+    if commit == "(initial)":
+        return None
+    changed = any(not line.startswith("#") for line in lines)
+    return f"{commit}+" if changed else commit
+
+
+def _git(*words: str, check: bool = True, **settings: str) -> str:
+    """Return what git prints, of a folder that may be somebody else's.
+
+    A repository's own configuration names programs for git to run: hooks, a monitor of files,
+    filters, transports. None of them is run.
+
+    Args:
+        words: The command.
+        check: Whether an exit status other than 0 is an error.
+        settings: Further configuration, stronger than the repository's.
+    """
+    settings |= {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+    keys = {f"GIT_CONFIG_KEY_{i}": key for i, key in enumerate(settings)}
+    values = {f"GIT_CONFIG_VALUE_{i}": value for i, value in enumerate(settings.values())}
+    done = subprocess.run(
+        ["git", *words],
+        env={
+            **os.environ,
+            **keys,
+            **values,
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_ALLOW_PROTOCOL": "none",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",  # names of files may be any bytes
+        timeout=10,
+        check=check,
+    )
+    return done.stdout

@@ -1,8 +1,10 @@
 """A stranger's run: its code does not run before its user says so, and its names steer nothing."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from command_line import SMALL, edit, refusal
 
 from metarl import Report
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands
+from metarl.experiments import commands, runs
 from metarl.experiments.cli import main
 from metarl.experiments.trust import check_trusted
 
@@ -143,3 +145,42 @@ def test_a_report_is_saved_where_the_user_says(run, split):
     path.write_text(json.dumps({**json.loads(path.read_text()), "split": split}))
     with pytest.raises(ValueError, match="'split' must be a name without slashes"):
         Report.load(path)
+
+
+def test_git_runs_no_program_of_the_folder(tmp_path, monkeypatch):
+    def git(*words):
+        who = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "core.fsmonitor=false")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    commit = runs.git_commit()
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\ncat\n")
+    evil.chmod(0o755)
+    for setting in ("core.fsmonitor", "filter.a=b.clean", "filter.a=b.process"):
+        git("config", setting, str(evil))
+    (tmp_path / ".git/info/attributes").write_text("* filter=a=b\n")
+    for hook in ("post-index-change", "pre-commit", "fsmonitor-watchman"):
+        shutil.copy(evil, tmp_path / ".git/hooks" / hook)
+    os.utime(tmp_path / "code.py", (1, 1))  # as if changed: its content is compared
+    index = (tmp_path / ".git/index").read_bytes()
+    assert runs.git_commit() == commit
+    (tmp_path / "code.py").write_text("x = 2\n")
+    assert runs.git_commit() == f"{commit}+"
+    assert not (tmp_path / "ran").exists()
+    assert (tmp_path / ".git/index").read_bytes() == index
+    subprocess.run(["git", "status"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "ran").exists()  # what is checked here is live
+
+
+def test_a_folder_without_commits_has_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runs.git_commit() is None
+    subprocess.run(["git", "init", "-q"], check=True, capture_output=True)
+    assert runs.git_commit() is None
