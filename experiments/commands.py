@@ -329,6 +329,7 @@ def watch(
 ) -> Path:
     """Film the first and the last adaptation episode of a run's agent in one task."""
     run = open_run(run_dir)
+    run.check_there()
     learner = load_agent(run, trust)
     path = record_adaptation(
         learner,

@@ -6,7 +6,6 @@ repeated, and logged again. So a log is cut back to the checkpoint before anythi
 
 import csv
 import io
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from metarl.errors import InvalidValueError, StorageError
-from metarl.files import atomic_write
+from metarl.files import atomic_write, check_no_link, open_to_write
 
 STEPS = "time/total_timesteps"
 _EVENTS = "events.out.tfevents."
@@ -108,12 +107,16 @@ class TensorBoard(KVWriter):
     def cut(folder: Path, num_timesteps: int) -> None:
         """Drop what a run's files hold beyond a number of env steps."""
         for path in folder.glob(f"{_EVENTS}*"):
+            check_no_link(path)
+            if not path.is_file():
+                raise StorageError(f"{str(path)!r} is not a file; remove it to go on")
             size = 0
             for record in RawEventFileLoader(str(path)).Load():  # leaves out a record cut short
                 if Event.FromString(record).step > num_timesteps:
                     break
                 size += len(record) + 16  # with its length and two checksums
-            os.truncate(path, size)
+            with open_to_write(path, "rb+") as file:
+                file.truncate(size)
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
@@ -148,7 +151,9 @@ def _value(tag: str, value: Any) -> Summary.Value:
 
 def _append(path: Path, data: bytes) -> None:
     try:
-        with path.open("ab") as file:
+        with open_to_write(path, "ab") as file:
             file.write(data)
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -26,7 +26,7 @@ from metarl.agents.base import MAX_TIMESTEPS
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
 from metarl.errors import InvalidValueError, StorageError, check_names
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
-from metarl.files import atomic_write, locked, remove_parts
+from metarl.files import atomic_write, check_no_link, locked, remove_parts
 from metarl.report import Report, versions
 
 MAX_WORKERS = 1024
@@ -164,11 +164,13 @@ class Run:
         return self.directory / "evaluation"
 
     def check_there(self) -> None:
-        """Raise if the run directory was removed: what is written there now would be no run.
+        """Raise unless the run can be written to.
 
         Raises:
-            OSError: If it was.
+            OSError: If it was removed: what is written there now would be no run. Or if its folder
+                of evaluations is a symbolic link, which may lead anywhere.
         """
+        check_no_link(self.evaluation)
         if not (self.directory / "config.json").is_file():
             raise StorageError(f"the run directory {str(self.directory)!r} is gone")
 
@@ -177,6 +179,7 @@ class Run:
 
         Only for who has the run for itself.
         """
+        self.check_there()
         for folder in (self.directory, self.evaluation):
             remove_parts(folder)
         if self.agent.exists():

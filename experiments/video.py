@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from metarl import Agent, Task, TaskDistribution, Tasks, TaskVectorEnv, Transition, play
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
+from metarl.files import atomic_write
 from metarl.seeding import stream, stream_seed
 
 Array = NDArray[Any]
@@ -232,8 +233,10 @@ def _import_imageio() -> Any:
 
 def _write(path: Path, frames: list[Picture], fps: float) -> None:
     imageio = _import_imageio()
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
-        imageio.imwrite(path, np.stack(frames), duration=1000.0 / fps, loop=0)
+        options = {"duration": 1000.0 / fps, "loop": 0}
     else:
-        imageio.imwrite(path, np.stack(frames), fps=fps, plugin="FFMPEG")
+        options = {"fps": fps, "plugin": "FFMPEG"}
+    atomic_write(
+        path, imageio.imwrite("<bytes>", np.stack(frames), extension=path.suffix, **options)
+    )

@@ -1,10 +1,17 @@
-"""Files that are whole at every moment."""
+"""Files that are whole at every moment, and written where their name says.
+
+A folder may come from anybody. A symbolic link in it must not lead what is written out of it:
+nothing here writes through a link in the place of a file, and :func:`check_no_link` refuses one in
+the place of a folder.
+"""
 
 import contextlib
+import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from metarl.errors import InvalidValueError, StorageError, check_types
 
@@ -32,6 +39,8 @@ def as_path(path: object) -> Path:
 def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False) -> None:
     """Write a file so that a reader or a crash at any moment finds the old one or the new one.
 
+    A symbolic link of that name is replaced, what it leads to is left as it is.
+
     Args:
         path: Where to write. Missing parent folders are made.
         data: The content; text is written as UTF-8.
@@ -45,26 +54,61 @@ def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False
     path = as_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PART}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             if exclusive:
                 os.link(temporary, path)  # unlike a replacement, fails where there is a file
-                os.unlink(temporary)
+                temporary.unlink()
             else:
                 os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:  # it names the temporary file, or none
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def open_to_write(path: str | Path, mode: str) -> IO[Any]:
+    """Open a file to write, unless its name is a symbolic link.
+
+    Args:
+        path: The file.
+        mode: As of :func:`open`.
+
+    Raises:
+        StorageError: If it is a link, or cannot be opened.
+    """
+    path = as_path(path)
+    try:
+        return open(path, mode, opener=_without_links)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            check_no_link(path)
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def check_no_link(path: str | Path) -> None:
+    """Raise if a file or folder that is to be written to is a symbolic link.
+
+    Raises:
+        StorageError: If it is.
+    """
+    if os.path.islink(path):
+        raise StorageError(
+            f"{str(path)!r} is a symbolic link to {os.readlink(path)!r}, and nothing is written "
+            "through links here; put the file or folder itself in its place, or remove it"
+        )
 
 
 @contextlib.contextmanager
@@ -74,7 +118,7 @@ def locked(path: str | Path) -> Iterator[bool]:
     The lock ends with the process, however that ends. Where there is no ``flock`` (Windows),
     nothing is locked. A missing file is made.
     """
-    with Path(path).open("a") as file:
+    with open_to_write(path, "ab") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,16 +7,20 @@ import logging
 import os
 import shutil
 import signal
+import stat
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import SMALL, edit, refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metarl import files
 from metarl.agents import RL2, MetaAgent
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands, learning, logs
+from metarl.errors import StorageError
+from metarl.experiments import commands, learning, logs, video
 from metarl.experiments.cli import main
 from metarl.experiments.runs import Run
 
@@ -92,7 +96,7 @@ def test_a_disk_that_is_full_at_the_log(log, monkeypatch, capsys):
     def full(path, data):
         if path.name == log and next(count) > 1:
             with monkeypatch.context() as patch:
-                patch.setattr(Path, "open", no_space)
+                patch.setattr("metarl.files.os.open", no_space)
                 append(path, data)
         append(path, data)
 
@@ -142,10 +146,14 @@ def test_a_run_that_is_removed_ends_with_an_error_and_leaves_nothing(moment, mon
 
 
 def test_a_read_only_folder_is_evaluated_all_the_same(run, monkeypatch, capsys):
-    def read_only(*args, **kwargs):
-        raise OSError(errno.EROFS, "Read-only file system", "run/evaluation/.held_out.json.x.part")
+    original = Path.open
 
-    monkeypatch.setattr("tempfile.mkstemp", read_only)
+    def read_only(path, mode="r", *options, **named):
+        if mode == "xb":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return original(path, mode, *options, **named)
+
+    monkeypatch.setattr(Path, "open", read_only)
     assert main(["evaluate", "run"]) == 2
     out, err = capsys.readouterr()
     assert "RL2 on bandit-10x5, held_out: 4 tasks" in out
@@ -197,6 +205,77 @@ def test_progress_beyond_the_goal_is_all_of_it(capsys):
     shown = capsys.readouterr().err
     assert "training 100%: 8 env steps" in shown
     assert shown.count("training") == 1
+
+
+# Symbolic links, which may lead out of a run of somebody else's.
+
+
+@pytest.fixture
+def outside(tmp_path):
+    (tmp_path / "outside").mkdir()
+    path = tmp_path / "outside" / "precious"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
+    assert [each.name for each in path.parent.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("name", ["events.out.tfevents.0000000009", "config.json"])
+def test_a_run_is_not_resumed_through_a_link(name, run, outside, capsys):
+    (run / "agent.safetensors").rename(run / "checkpoint.safetensors")
+    edit(run, lambda config: config.update(total_timesteps=480))
+    if name == "config.json":
+        (run / name).rename(run / "config")
+        (run / name).symlink_to("config")
+    else:
+        (run / name).symlink_to(outside)
+    assert f"'run/{name}' is a symbolic link to " in refusal(["resume", "run"], capsys)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch", "resume"])
+def test_a_folder_of_evaluations_that_is_a_link_is_refused(command, run, outside, capsys):
+    shutil.rmtree(run / "evaluation")
+    (run / "evaluation").symlink_to(outside.parent)
+    assert main([command, "run"]) == 2
+    assert "'run/evaluation' is a symbolic link to " in last_error(capsys)
+
+
+def test_links_in_place_of_what_is_written_are_replaced(run, outside):
+    (run / "agent.safetensors").rename(run / "checkpoint.safetensors")
+    edit(run, lambda config: config.update(total_timesteps=480))
+    names = ["progress.csv", "evaluation/held_out.json", "evaluation/held_out.png"]
+    for name in [*names, "agent.safetensors"]:
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(outside.with_name("made"))
+    assert main(["resume", "run"]) == 0
+    assert not [path for path in run.rglob("*") if path.is_symlink()]
+    films = run / "evaluation" / "film.gif"
+    films.symlink_to(outside)
+    video._write(films, [np.zeros((16, 16, 3), np.uint8)] * 2, 10.0)
+    assert films.read_bytes().startswith(b"GIF8")
+
+
+def test_what_is_appended_is_not_appended_through_a_link(outside, tmp_path):
+    (tmp_path / "log").symlink_to(outside)
+    for mode in ("ab", "wb", "rb+", "a"):
+        with pytest.raises(StorageError, match=r"log' is a symbolic link to .*precious'"):
+            files.open_to_write(tmp_path / "log", mode)
+    (tmp_path / "lock").symlink_to(outside.parent / "made")
+    with pytest.raises(StorageError, match="is a symbolic link"), files.locked(tmp_path / "lock"):
+        pass
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_mode_of_the_umask(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        files.atomic_write(tmp_path / "one", "text")
+        files.atomic_write(tmp_path / "one", "another")
+        files.atomic_write(tmp_path / "two", "text", exclusive=True)
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "two")]
+    assert modes == [mode, mode]
 
 
 # Logs.

@@ -33,6 +33,7 @@ from metarl.experiments.studies.jobs import (
 )
 from metarl.experiments.studies.study import Study
 from metarl.experiments.terminal import handling, say
+from metarl.files import open_to_write
 from metarl.tables import plain_table
 
 NICENESS = 10
@@ -167,7 +168,7 @@ class Engine:
         command = [sys.executable, "-m", __spec__.name, self.study.source, job.key]
         command += ["--budget", str(self.study.budget)]
         command += ["--results", str(self.places.results), "--work", str(self.places.work)]
-        with log.open("ab") as output:
+        with open_to_write(log, "ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

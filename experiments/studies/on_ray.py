@@ -22,7 +22,7 @@ from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
 from metarl.experiments.learning import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, jobs_of, perform
-from metarl.files import atomic_write
+from metarl.files import atomic_write, open_to_write
 
 Files = Mapping[str, bytes]
 """Files by their paths below the folder of results."""
@@ -143,7 +143,7 @@ class Task:
             return CANCELLED
         except self._ray.exceptions.RayError as error:
             status, files, output = 1, {}, f"{error}\n".encode()
-        with self._errand.log.open("ab") as log:
+        with open_to_write(self._errand.log, "ab") as log:
             log.write(output)
         for name, data in files.items():
             atomic_write(self._errand.places.results / name, data)
@@ -173,7 +173,7 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
         os.setpriority(os.PRIO_PROCESS, 0, 10)
     if errand.token.exists():
         os.chdir(errand.folder)
-        with errand.log.open("a") as log:
+        with open_to_write(errand.log, "a") as log:
             return _perform(errand, errand.places, log), {}, b""
     # The same folder whenever a job of this engine comes here: it may have been here before.
     root = Path(tempfile.gettempdir()) / f"metarl-{errand.token.name}"

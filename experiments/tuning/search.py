@@ -45,7 +45,7 @@ from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import space_of, values_at, with_values
 from metarl.experiments.tuning.storage import import_optuna, open_journal, waiting_for
-from metarl.files import locked
+from metarl.files import check_no_link, locked, open_to_write
 from metarl.seeding import stream_seed
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Search:
         self.judge = Judge.of(self.family, settings.preset, settings.seed)
         self._name = f"process-{uuid.uuid4().hex}"
         self._said: set[int] = set()
+        check_no_link(settings.locks)
         settings.locks.mkdir(parents=True, exist_ok=True)
         self.study = self._open()
 
@@ -282,7 +283,7 @@ def _run_processes(search: Search, minutes: float | None, processes: int) -> Non
     running: list[subprocess.Popen[bytes]] = []
     try:
         for log in logs:
-            with log.open("wb") as output:
+            with open_to_write(log, "wb") as output:
                 running.append(
                     subprocess.Popen(
                         command,

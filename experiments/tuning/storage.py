@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl.errors import InvalidValueError, MissingPackageError
-from metarl.files import locked
+from metarl.files import check_no_link, locked, open_to_write
 
 if TYPE_CHECKING:
     import optuna
@@ -54,6 +54,7 @@ def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
     Raises:
         ValueError: If the file is something else, which is left as it is.
     """
+    check_no_link(path)
     if path.exists():
         with path.open("rb") as file:
             start = file.read(len(_START))
@@ -81,7 +82,7 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         self._held.enter_context(waiting_for(self._folder / "journal"))
-        with self._journal.open("rb+") as file:
+        with open_to_write(self._journal, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
             if size and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n":
                 file.seek(0)
