@@ -1,6 +1,7 @@
 """Few-shot recognition of pictures of your own: a folder with one subfolder for each class."""
 
 import functools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,10 @@ MIN_PICTURES = 5
 """The fewest pictures of a class: with less, one would be asked about what was just shown."""
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What files are read as, whatever their names say: Pillow leaves others to other programs."""
+_MAX_PIXELS = 50_000_000
+"""Of a picture that is decoded, which takes some times 4 bytes for each."""
 _HELD_OUT_SHARE = 0.25
 
 
@@ -161,8 +166,17 @@ def _square(file: Path, side: int, color: bool) -> Bytes:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
+        if not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            image = Image.open(file, formats=_FORMATS)
+        with image:
             image.draft("RGB", (2 * side, 2 * side))  # photographs are many times too large
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(
+                    f"it has {image.width} x {image.height} pixels, more than {_MAX_PIXELS:,}"
+                )
             upright = ImageOps.exif_transpose(image).convert("RGB" if color else "L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidValueError(

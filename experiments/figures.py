@@ -133,6 +133,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], num_tasks: int = 4, seed: i
         seed: The seed of tasks, episodes and actions.
     """
     opened = open_run(run)
+    opened.check_there()
     agent = load_agent(opened)
     parallel = agent.episodes_per_adaptation
     path = opened.evaluation / f"paths-seed{seed}.png"

@@ -25,6 +25,8 @@ from metarl.files import atomic_write
 from metarl.tables import number
 
 RESULTS = Path("experiments/results/runs")
+UNPACKED = Path("runs/published")
+"""Where published runs are unpacked: beside the runs that are trained, never among them."""
 PAGES = (
     Path("README.md"),
     Path("docs/results/runs.md"),
@@ -92,30 +94,37 @@ def publish(run: Run, path: Path | None = None) -> Path:
 def open_run(name: str | Path) -> Run:
     """Open a run directory, or a published run by its name.
 
-    A published run is unpacked to a run directory of its own first, ``runs/NAME``, unless it is
-    there: what is done with it then is done with that.
+    What exists as it is given is a run directory; any other name without slashes is that of a
+    published run. That is unpacked to ``runs/published/NAME`` first, where its further evaluations
+    are kept.
 
     Args:
-        name: A run directory; or a published run, as ``rl2-gridnavi-seed0``, or with the study that
-            it is part of, as ``few-shot/rl2-glyphs-5way-seed0``.
+        name: A run directory; or a published run, as ``rl2-gridnavi-seed0``.
 
     Raises:
         FileNotFoundError: If it is neither.
-        ValueError: If the run's configuration is damaged.
+        ValueError: If the run's configuration or the published record is damaged.
     """
     record = RESULTS / f"{Path(name).name}.json"
     agent = record.with_suffix(".safetensors")
     if Path(name).exists() or not (record.is_file() and agent.is_file()):
         return Run.open(name)
-    directory = Path("runs") / record.stem
-    if not (directory / "config.json").is_file():
-        published = json.loads(record.read_text())
+    if Path(name).name != str(name):
+        raise FileNotFoundError(
+            f"there is no run directory {str(name)!r}; the published run is {record.stem!r}"
+        )
+    directory = UNPACKED / record.stem
+    data = agent.read_bytes()
+    unpacked = directory / "agent.safetensors"
+    if not (unpacked.is_file() and unpacked.read_bytes() == data):
+        published = load_record(record)
         config = published["config"]
         # Hyperparameters of early records had other names; the agent's file has today's.
         config["hyperparameters"] = load_checkpoint(agent)[1]["hyperparameters"]
-        atomic_write(directory / "agent.safetensors", agent.read_bytes())
-        Report.from_json(published["report"]).save(directory / "evaluation")
+        shutil.rmtree(directory, ignore_errors=True)  # what was published under that name before
         atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
+        published["report"].save(directory / "evaluation")
+        atomic_write(unpacked, data)
     return Run.open(directory)
 
 

@@ -1,13 +1,18 @@
 """Pictures of your own: a folder is read, its classes are divided, and what is wrong is said."""
 
+import os
 import pickle
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import EpsImagePlugin, Image, ImageDraw
 
 from metarl import check_tasks, envs
-from metarl.envs.image_folders import image_folder
+from metarl.envs.image_folders import _square, image_folder
+from metarl.errors import InvalidValueError
 
 COLORS = {"red": (200, 30, 30), "blue": (30, 60, 200), "green": (20, 150, 40), "grey": (90, 90, 90)}
 SHAPES = ("disc", "square", "triangle")
@@ -179,6 +184,59 @@ def test_what_is_wrong_is_said_before_training(tmp_path, prepare, options, messa
     prepare(folder)
     with pytest.raises(ValueError, match=message):
         image_folder(folder, **options)
+
+
+def put(folder, name, content):
+    """A folder of classes, with something of a name in one of them."""
+    path = fill(folder, [f"disc-{color}" for color in COLORS]) / "disc-red" / name
+    content(path)
+    return path
+
+
+def write_eps(path):
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
+
+
+def write_wide_png(path):
+    """A PNG that says of itself that it is large, and has nothing in it."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("9.png", write_eps, "cannot identify image file"),
+        ("9.png", write_wide_png, "it has 13000 x 13000 pixels, more than 50,000,000"),
+        ("9.png", os.mkfifo, "it is not a regular file"),
+        ("9.jpg", Path.mkdir, "it is not a regular file"),
+    ],
+)
+def test_a_strangers_files_start_nothing_and_fit_into_memory(
+    name, content, message, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: started.append(args))
+    path = put(tmp_path / "photos", name, content)
+    expected = (
+        f"the picture '{path}' cannot be read \\(.*{message}.*\\); remove it or save it again"
+    )
+    with pytest.raises(InvalidValueError, match=expected):
+        image_folder(tmp_path / "photos")
+    assert started == []
+
+
+def test_a_large_photograph_is_decoded_small(tmp_path):
+    def write(path):
+        Image.new("RGB", (8000, 7000), (200, 30, 30)).save(path, quality=50)
+
+    path = put(tmp_path / "photos", "9.jpg", write)
+    red = _square(path, 16, color=True)
+    assert red.shape == (16, 16, 3)
+    assert np.abs(red.astype(int) - (200, 30, 30)).max() < 5
 
 
 def test_a_name_without_a_folder():
