@@ -1,5 +1,7 @@
 """Settings of all tests."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,6 +10,15 @@ pytest.register_assert_rewrite("command_line", "saved_agents")
 
 # Toy networks gain nothing from threads, and two test runs side by side lose much.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def results():
+    """The folder of published results; an sdist comes without."""
+    folder = Path(__file__).parents[1] / "experiments" / "results"
+    if not folder.is_dir():
+        pytest.skip("the results are in the repository only")
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,16 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     source = folder / "source"
-    # A build leaves files behind: not in the checkout.
-    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", source], check=True)
-    for changed in ("metarl", "envs", "agents", "experiments"):
-        subprocess.run(["cp", "-r", ROOT / changed, source], check=True)
+    source.mkdir()
+    # A build leaves files behind: not here, where there may be no repository.
+    for package in ("metarl", "envs", "agents", "experiments"):
+        shutil.copytree(
+            ROOT / package,
+            source / package,
+            ignore=shutil.ignore_patterns("results", "__pycache__"),
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     options = ["--no-deps", "--no-build-isolation", "--target", folder / "site"]
     subprocess.run([*pip, "install", *options, source], check=True)
     return folder / "site"

@@ -63,11 +63,11 @@ def test_every_folder_is_listed_and_every_listed_package_is_there():
     for package, folder in (FOLDERS | INNER).items():
         assert (ROOT / folder / "__init__.py").is_file(), package
     # A package inside one of these, or a fifth folder, would be missing from the wheel.
-    tracked = subprocess.run(
-        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.split()
-    inits = {str(Path(path).parent) for path in tracked if path.endswith("__init__.py")}
-    assert inits <= {*FOLDERS.values(), *INNER.values()}
+    inits = [init for folder in FOLDERS.values() for init in (ROOT / folder).rglob("__init__.py")]
+    found = {init.parent.relative_to(ROOT).as_posix() for init in inits}
+    assert found <= {*FOLDERS.values(), *INNER.values()}
+    roots = {init.parent.name for init in ROOT.glob("*/__init__.py")}
+    assert roots == set(FOLDERS.values())
 
 
 @pytest.mark.parametrize(("package", "path"), SOURCES, ids=lambda value: getattr(value, "name", ""))

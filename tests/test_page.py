@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -340,10 +339,9 @@ def test_without_its_library_the_page_says_what_to_install(monkeypatch, tmp_path
         page.write_page(tmp_path / "page.html", PAGE)
 
 
-def test_a_study_shows_an_agent_in_a_usual_task():
+def test_a_study_shows_an_agent_in_a_usual_task(results):
     study = find_study("more-tasks")
     judging = next(each for each in study.judgings if each.name == "gridnavi-unseen")
-    results = Path(__file__).parents[1] / "experiments/results"
     places = places_for(1.0, results)
     (picture,) = reporting._study_pictures(replace(study, judgings=[judging]), places)
     assert picture.data.startswith(b"\x89PNG")

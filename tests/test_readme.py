@@ -83,9 +83,10 @@ def test_files_to_read_exist():
         assert (ROOT / name).is_file(), name
 
 
+@pytest.mark.usefixtures("results")
 def test_tables_equal_the_stored_results(monkeypatch):
     monkeypatch.chdir(ROOT)
-    results, found = publish.load_results(), set()
+    records, found = publish.load_results(), set()
     for path in publish.PAGES:
         page = path.read_text()
         names = re.findall("<!-- (.*): begin -->", page)
@@ -93,7 +94,7 @@ def test_tables_equal_the_stored_results(monkeypatch):
         for name in names:  # a marker without stored results would stay so
             begin = f"<!-- {name}: begin -->\n"
             spoilt = spoilt.replace(begin, f"{begin}spoilt")
-        assert publish.with_tables(spoilt, results) == page
+        assert publish.with_tables(spoilt, records) == page
         found |= set(names)
     assert found == {"results", "highlights", "published"}
 

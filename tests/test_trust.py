@@ -147,6 +147,10 @@ def test_a_report_is_saved_where_the_user_says(run, split):
         Report.load(path)
 
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+@needs_git
 def test_git_runs_no_program_of_the_folder(tmp_path, monkeypatch):
     def git(*words):
         who = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "core.fsmonitor=false")
@@ -178,6 +182,7 @@ def test_git_runs_no_program_of_the_folder(tmp_path, monkeypatch):
     assert (tmp_path / "ran").exists()  # what is checked here is live
 
 
+@needs_git
 def test_a_folder_without_commits_has_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
