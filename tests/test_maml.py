@@ -45,7 +45,7 @@ def test_equal_data_per_task_with_unequal_lengths(discrete):
 
 
 def test_each_round_is_acted_with_the_parameters_adapted_on_the_last():
-    agent = make(inner_steps=2, inner_lr=0.5)
+    agent = make(inner_steps=2, inner_lr=0.5, halve_inner_lr=True)  # halved at test only
     batches = collected(agent)
     for rounds, batch in enumerate(batches):
         adapted = agent.inner.adapt(batches[:rounds], 3, differentiable=False)
@@ -110,18 +110,18 @@ def test_rounds_wait_for_the_slowest_lane_and_idle_lanes_do_not_step():
 def test_any_number_of_inner_steps_and_the_halved_rate():
     for halve in (False, True):
         agent = make(halve_inner_lr=halve, inner_lr=0.3)
-        scales = []
+        rates = []
 
-        def spy(*args, scale, step=agent.inner.step, scales=scales, **kwargs):
-            scales.append(scale)
-            return step(*args, scale=scale, **kwargs)
+        def spy(*args, rate=agent.inner.rate, rates=rates):
+            rates.append(rate(*args))
+            return rates[-1]
 
-        agent.inner.step = spy
+        agent.inner.rate = spy
         env = agent.tasks.make_vec(8)
         env.set_tasks(agent.tasks.sample("held_out", 2, 0).repeat(4))
         before = flatten(agent.inner.theta()).clone()
         rollout(env, env.reset(seed=0)[0], agent.adaptation(2, seed=0), 4)
-        assert scales == ([1.0, 0.5, 0.5] if halve else [1.0, 1.0, 1.0])
+        assert rates[:: len(rates) // 3] == ([0.3, 0.15, 0.15] if halve else [0.3] * 3)
         assert torch.equal(before, flatten(agent.inner.theta()))
 
 

@@ -1,7 +1,7 @@
 """Acting and learning by inner steps: K episodes of every task side by side, then a step."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class GradientAdaptation:
     """
 
     lockstep = True
+    at_test: ClassVar[bool] = True
+    """Whether inner steps have the sizes of test; those of training can be repeated from theta."""
 
     def __init__(
         self,
@@ -102,9 +104,8 @@ class GradientAdaptation:
     def _learn(self) -> Sequence[torch.Tensor]:
         """Take the round's gradient step; return the gradients, each of shape (M, *shape)."""
         step, self.num_inner_steps = self.num_inner_steps, self.num_inner_steps + 1
-        scale = 0.5 if self._inner.options.halve_inner_lr and step > 0 else 1.0
         before = {name: tensor.requires_grad_() for name, tensor in self.parameters.items()}
-        after, gradients = self._inner.step(before, self.take_batch(), step, scale=scale)
+        after, gradients = self._inner.step(before, self.take_batch(), step, at_test=self.at_test)
         self.parameters = {name: tensor.detach() for name, tensor in after.items()}
         return gradients
 
@@ -183,7 +184,9 @@ def _side_by_side(passes: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 
 class Recorder(GradientAdaptation):
-    """The same adaptation, keeping what the outer loop needs of every round."""
+    """The adaptation in training, keeping what the outer loop needs of every round."""
+
+    at_test = False
 
     def __init__(self, *args: Any):
         super().__init__(*args)

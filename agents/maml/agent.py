@@ -40,7 +40,8 @@ class MAMLConfig(Config):
     """Learns the inner step sizes, from ``inner_lr`` on: one for each inner step (``"per_step"``),
     or one for each parameter (``"per_parameter"``); None keeps it fixed."""
     halve_inner_lr: bool = False
-    """Whether, at test, steps after the first have half the size."""
+    """Whether, at test, steps after the first have half the size, as in Finn et al. 2017; in
+    training all have the whole size."""
     inner_objective: Literal["log_prob", "ratio"] = "log_prob"
     """What the inner step ascends, times advantages: ``"log_prob"`` or ``"ratio"``, whose second
     derivatives have lower variance or bias respectively."""

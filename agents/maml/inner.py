@@ -105,7 +105,7 @@ class InnerLoop:
         batch: Batch,
         step: int,
         *,
-        scale: float = 1.0,
+        at_test: bool = False,
         differentiable: bool = False,
     ) -> tuple[Stacked, Sequence[torch.Tensor]]:
         """Take one step up every task's policy gradient (Finn et al. 2017, eq. 4).
@@ -114,7 +114,7 @@ class InnerLoop:
             parameters: The parameters of every task, as part of a graph or as leaves.
             batch: Episodes acted with them.
             step: The number of steps before this one.
-            scale: A factor on the step size.
+            at_test: Whether the step is taken at test; see :meth:`rate`.
             differentiable: Whether the outcome is to be differentiated.
 
         Returns:
@@ -134,17 +134,28 @@ class InnerLoop:
         )
         updated = dict(parameters)
         for name, gradient in zip(self._names, gradients):
-            updated[name] = parameters[name] + scale * self._rate(name, step) * gradient
+            updated[name] = parameters[name] + self.rate(name, step, at_test) * gradient
         return updated, gradients
 
-    def _rate(self, name: str, step: int) -> torch.Tensor | float:
-        if self.options.learn_inner_lr is None:
-            return self.options.inner_lr
-        if self.options.learn_inner_lr == "per_parameter":
-            rate: torch.Tensor = self.rates[name]
-        else:  # at test there may be more steps than rates: the last rate serves them
-            rate = self.rates["steps"][min(step, self.options.inner_steps - 1)]
-        return rate
+    def rate(self, name: str, step: int, at_test: bool) -> torch.Tensor | float:
+        """Return the step size of a parameter.
+
+        In training the steps that acted are repeated to be differentiated, so what halves the size
+        must be the same for both.
+
+        Args:
+            name: The parameter's name.
+            step: The number of steps before this one.
+            at_test: Whether the step is taken at test, where ``halve_inner_lr`` counts.
+        """
+        options = self.options
+        rate: torch.Tensor | float = options.inner_lr
+        if options.learn_inner_lr == "per_parameter":
+            rate = self.rates[name]
+        elif options.learn_inner_lr == "per_step":
+            # At test there may be more steps than rates: the last rate serves them.
+            rate = self.rates["steps"][min(step, options.inner_steps - 1)]
+        return 0.5 * rate if at_test and options.halve_inner_lr and step > 0 else rate
 
 
 def mean_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
