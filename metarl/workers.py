@@ -40,6 +40,8 @@ TIMEOUT = 300.0
 """Seconds after which a worker that does not answer is taken for dead."""
 START = 120.0
 """Seconds that a worker has at least to import its packages and build its environments."""
+GRACE = 5
+"""Seconds that a worker whose parent has ended has to close its environments."""
 _NAME = "metarl worker"
 _UNGUARDED = 91
 """The exit code of a worker that ran the main script to where it starts workers itself."""
@@ -327,7 +329,7 @@ class _EndsWithParent:
 
     def _watch(self) -> None:
         wait([self._sentinel])
-        time.sleep(5.0)  # for what is idle, and closes its environments
+        time.sleep(GRACE)
         os._exit(1)
 
 
@@ -357,6 +359,9 @@ def _work(
                 connection.send(("raised", traceback.format_exc()))
             else:
                 connection.send(("done", answer))
+    if hasattr(signal, "alarm"):  # the kernel ends what hangs while it closes
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(GRACE)
     if env is not None:
         env.close()
 

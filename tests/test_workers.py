@@ -157,26 +157,33 @@ def test_processes_are_started_for_training_only(monkeypatch):
 
 KILLED = """
 import ctypes
-from metarl import Choice, Task
+from metarl import Choice, Task, workers
 from metarl.envs import from_gymnasium
 from moody import Moody
+
+workers.GRACE = 1
 
 class Endless(Moody):
     def step(self, action):
         print("endless", flush=True)
-        if self.drift:
+        if self.drift == 1:
             ctypes.PyDLL(None).sleep(600)  # compiled code that keeps Python's lock
-        while True:
+        while self.drift == 2:
+            pass
+        return super().step(action)
+
+    def close(self):
+        while self.drift == 3:
             pass
 
 if __name__ == "__main__":
-    drifts = {"drift": Choice((0.0, 1.0))}
+    drifts = {"drift": Choice((0, 1, 2, 3))}
     tasks = from_gymnasium(lambda drift: Endless(drift=drift), drifts, horizon=6, name="endless",
-                           num_workers=2, shares_tasks=True)
-    env = tasks.make_vec(2)
-    env.set_tasks([Task("endless", {"drift": drift}) for drift in (0.0, 1.0)])
+                           num_workers=3, shares_tasks=True)
+    env = tasks.make_vec(3)
+    env.set_tasks([Task("endless", {"drift": drift}) for drift in (1, 2, 3)])
     env.reset(seed=0)
-    env.step([0, 0])
+    env.step([0, 0, 0])
 """
 
 
@@ -193,7 +200,7 @@ def test_hung_workers_end_with_a_trainer_that_is_killed(tmp_path):
         start_new_session=True,
     ) as trainer:
         try:
-            assert [trainer.stdout.readline() for _ in range(2)] == ["endless\n"] * 2
+            assert [trainer.stdout.readline() for _ in range(3)] == ["endless\n"] * 3
             trainer.kill()
             assert trainer.communicate(timeout=10.0) == ("", None)
         finally:
