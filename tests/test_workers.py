@@ -208,7 +208,7 @@ def test_hung_workers_end_with_a_trainer_that_is_killed(tmp_path):
                 os.killpg(trainer.pid, signal.SIGKILL)
 
 
-def test_a_script_without_a_main_guard_is_told_so_in_one_sentence(tmp_path):
+def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
         "from metarl import Uniform\n"
