@@ -108,7 +108,7 @@ MOMENTS = {
     "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "last iteration": [(9, RL2, "_update", kill)],
     "before the evaluation": [(1, commands, "evaluate_with_references", kill)],
-    "evaluation written": [(1, commands, "_show", kill, True)],
+    "evaluation written": [(1, commands, "_keep", kill, True)],
     "curve written": [(1, commands, "_log_curve", kill, True)],
     "ctrl-c": [(33, MetaAgent, "_on_step", interrupt)],
     "ctrl-c twice": [(n, MetaAgent, "_on_step", interrupt) for n in (33, 34)],
