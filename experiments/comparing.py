@@ -21,9 +21,12 @@ def compare(
     if not run_dirs:
         raise InvalidValueError("name at least one run to compare, got none; for example runs/*")
     runs = [open_run(run_dir) for run_dir in run_dirs]
+    names = [run_dir.name for run_dir in run_dirs]
+    if len(set(names)) < len(names):  # as a run and a published run of the same name
+        names = [str(run_dir) for run_dir in run_dirs]
     reports = [
-        replace(report, agent=f"{named(report.agent, run)} ({run_dir.name})")
-        for report, run, run_dir in zip(common_reports(runs, split, trust), runs, run_dirs)
+        replace(report, agent=f"{named(report.agent, run)} ({name})")
+        for report, run, name in zip(common_reports(runs, split, trust), runs, names)
     ]
     say(comparison_table(reports))
     plot_reports(reports, output)

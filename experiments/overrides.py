@@ -44,9 +44,9 @@ def has_earlier_preset(config: Mapping[str, Any]) -> bool:
         config: The run's configuration.
     """
     overrides = overrides_in(config["command"])
-    preset = find_preset(config["agent"], config["tasks"]).hyperparameters
     try:
+        preset = find_preset(config["agent"], config["tasks"]).hyperparameters
         today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
-    except InvalidValueError:  # a hyperparameter that there was
+    except InvalidValueError:  # a preset or hyperparameter that there was
         return True
     return bool(json.loads(json.dumps(today)) != config["hyperparameters"])

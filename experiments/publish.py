@@ -15,13 +15,15 @@ import tyro
 
 from metarl import Report
 from metarl.agents.checkpoint import load_checkpoint
-from metarl.errors import InvalidValueError
+from metarl.entries import OBJECT, check_entries
+from metarl.errors import InvalidValueError, found_in
 from metarl.experiments.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.published import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.published_table import published_table
+from metarl.experiments.records import load_training
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
-from metarl.files import atomic_write
+from metarl.files import atomic_write, check_no_link
 from metarl.tables import number
 
 RESULTS = Path("experiments/results/runs")
@@ -65,18 +67,27 @@ def publish(run: Run, path: Path | None = None) -> Path:
         Where the record is.
 
     Raises:
-        ValueError: If the run is not complete.
+        ValueError: If the run is not complete, or damaged.
     """
     evaluation = run.evaluation / "held_out.json"
     if not run.agent.exists() or not evaluation.exists():
         raise InvalidValueError(
             f"{str(run.directory)!r} is not complete: finish it with metarl resume"
         )
+    Report.load(evaluation)  # what is damaged is not published
     rows = run.progress()
+    try:
+        env_steps = int(rows[-1]["time/total_timesteps"])
+        seconds = sum(float(row["time/seconds"]) for row in rows)
+    except (LookupError, ValueError) as error:
+        log = str(run.directory / "progress.csv")
+        raise InvalidValueError(
+            f"{log!r} does not say how long the training took ({error}); put back a whole one"
+        ) from None
     result = {
         "config": run.config,
-        "env_steps": int(rows[-1]["time/total_timesteps"]),
-        "training_seconds": round(sum(float(row["time/seconds"]) for row in rows), 1),
+        "env_steps": env_steps,
+        "training_seconds": round(seconds, 1),
         "report": json.loads(evaluation.read_text()),
     }
     parameters = result["report"]["tasks"]["parameters"]
@@ -116,15 +127,25 @@ def open_run(name: str | Path) -> Run:
     directory = UNPACKED / record.stem
     data = agent.read_bytes()
     unpacked = directory / "agent.safetensors"
-    if not (unpacked.is_file() and unpacked.read_bytes() == data):
-        published = load_record(record)
+    if not unpacked.is_file():
+        published = load_training(record)
         config = published["config"]
+        state = load_checkpoint(agent)[1]
+        with found_in(f"{str(agent)!r} is damaged"):
+            check_entries(state, {"hyperparameters": OBJECT})
         # Hyperparameters of early records had other names; the agent's file has today's.
-        config["hyperparameters"] = load_checkpoint(agent)[1]["hyperparameters"]
-        shutil.rmtree(directory, ignore_errors=True)  # what was published under that name before
+        config["hyperparameters"] = state["hyperparameters"]
+        run = Run(directory, config)
+        check_no_link(directory)
+        check_no_link(run.evaluation)
         atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
-        published["report"].save(directory / "evaluation")
+        Report.from_json(published["report"]).save(run.evaluation)
         atomic_write(unpacked, data)
+    elif unpacked.read_bytes() != data:
+        raise InvalidValueError(
+            f"{str(directory)!r} holds another agent than the one published as {record.stem!r}; "
+            "move it away to unpack that"
+        )
     return Run.open(directory)
 
 
@@ -222,7 +243,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
 
 def load_results() -> list[dict[str, Any]]:
     """Return the records of all published runs."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    return [load_training(path) for path in sorted(RESULTS.glob("*.json"))]
 
 
 def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:

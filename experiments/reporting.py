@@ -1,6 +1,5 @@
 """The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from metarl.experiments.charts import Result
 from metarl.experiments.comparing import base_family, common_reports, named
 from metarl.experiments.page import Page, Picture, write_page
 from metarl.experiments.publish import open_run
+from metarl.experiments.records import load_training
 from metarl.experiments.restoring import load_agent
 from metarl.experiments.runs import Run
 from metarl.experiments.studies import STUDIES, find_study
@@ -133,7 +133,7 @@ def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, 
     if training is None:
         return {}
     record = places.trained / f"{training.name}.json"
-    config: dict[str, Any] = json.loads(record.read_text())["config"] if record.is_file() else {}
+    config: dict[str, Any] = load_training(record)["config"] if record.is_file() else {}
     return config
 
 

@@ -8,6 +8,8 @@
     checkpoint.safetensors   the newest checkpoint, until the run is complete
     agent.safetensors     the trained agent, once it is evaluated: the run is complete
     evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
+
+A run directory is data of any origin: nothing is written through symbolic links in it.
 """
 
 import contextlib
@@ -23,8 +25,8 @@ from typing import Any
 from stable_baselines3.common.logger import Logger
 
 from metarl.agents.base import MAX_TIMESTEPS
-from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
-from metarl.errors import InvalidValueError, StorageError, check_names
+from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, read_entries
+from metarl.errors import StorageError, check_names, found_in
 from metarl.experiments.logs import ProgressCsv, TensorBoard, read_progress
 from metarl.files import atomic_write, check_no_link, locked, remove_parts
 from metarl.report import Report, versions
@@ -33,7 +35,7 @@ MAX_WORKERS = 1024
 MAX_PROCESSES = 4096
 MAX_THREADS = 1024  # beyond thousands, PyTorch crashes
 
-_CONFIG = {  # what config.json must have for a run to be evaluated and resumed
+CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "agent": STRING,
     "tasks": STRING,
     "seed": integer(0),
@@ -114,13 +116,11 @@ class Run:
             raise FileNotFoundError(
                 f"{str(directory)!r} is not a run directory: it has no config.json{hint}"
             )
-        try:
-            config = parse_json(path.read_bytes())
-            check_entries(config, _CONFIG | {n: _OPTIONAL[n] for n in _OPTIONAL if n in config})
-            settings = [entry.partition(".")[2] for entry in _CONFIG if "." in entry]
+        config = read_entries(path, CONFIG)
+        with found_in(f"{str(path)!r} is damaged"):
+            check_entries(config, {n: _OPTIONAL[n] for n in _OPTIONAL if n in config})
+            settings = [entry.partition(".")[2] for entry in CONFIG if "." in entry]
             check_names(config["evaluation"], settings, "entry of 'evaluation':")
-        except ValueError as error:
-            raise InvalidValueError(f"{str(path)!r} is damaged: {error}") from None
         return cls(directory, config)
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ One sentence names the entry and what was expected.
 import json
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from metarl.errors import InvalidValueError
@@ -24,6 +25,10 @@ COUNT = integer(1)
 STRING: Rule = (  # what is printed must not steer the terminal
     lambda v: isinstance(v, str) and v.isprintable(),
     "a printable string",
+)
+NUMBER: Rule = (
+    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
+    "a finite number",
 )
 OBJECT: Rule = (lambda v: isinstance(v, dict), "an object")
 _MISSING = object()
@@ -46,6 +51,26 @@ def _integer(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
         raise InvalidValueError(f"an integer must have at most 64 bits, got {digits:.50}")
     return int(digits)
+
+
+def read_entries(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """Read a JSON object from a file, and check its entries.
+
+    Args:
+        path: The file.
+        rules: As of :func:`check_entries`.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged; the message names the file and the entry.
+    """
+    data = path.read_bytes()
+    try:
+        entries: dict[str, Any] = parse_json(data)
+        check_entries(entries, rules)
+    except ValueError as error:
+        raise InvalidValueError(f"{str(path)!r} is damaged: {error}") from None
+    return entries
 
 
 def check_entries(data: Any, rules: Mapping[str, Rule]) -> None:

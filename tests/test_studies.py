@@ -71,12 +71,44 @@ def test_publish(tmp_path):
 def test_a_published_run_is_evaluated_by_its_name(capsys):
     train("rl2", "bandit-10x5", "--run-dir", "run")
     publish.publish(Run.open("run"))
-    for name in ("rl2-bandit-10x5-seed0", "a-study/rl2-bandit-10x5-seed0"):
-        assert cli.main(["evaluate", name]) == 0
-    again = json.loads(Path("runs/rl2-bandit-10x5-seed0/evaluation/held_out.json").read_text())
+    assert cli.main(["evaluate", "rl2-bandit-10x5-seed0"]) == 0
+    unpacked = Path("runs/published/rl2-bandit-10x5-seed0")
+    again = json.loads((unpacked / "evaluation/held_out.json").read_text())
     assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed1"]) == 2
     assert "is not a run directory" in capsys.readouterr().err
+
+
+def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
+    name = "rl2-bandit-10x5-seed0"
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    publish.publish(Run.open("run"))
+    assert cli.main(["evaluate", f"runs/{name}"]) == 2  # what is given does not exist
+    error = capsys.readouterr().err
+    assert f"there is no run directory 'runs/{name}'; the published run is '{name}'" in error
+    assert cli.main(["evaluate", name, "--num-tasks", "2"]) == 0
+    own = ["--set", "learning_rate=0.9"]
+    train("rl2", "bandit-10x5", *own)  # runs/NAME is free, as nothing was put there
+    assert Run.open(f"runs/{name}").config["hyperparameters"]["learning_rate"] == 0.9
+    agents = [publish.open_run(each).agent.read_bytes() for each in (name, f"runs/{name}")]
+    assert agents[0] == (publish.RESULTS / f"{name}.safetensors").read_bytes() != agents[1]
+    capsys.readouterr()
+    assert cli.main(["compare", f"runs/{name}", name]) == 0
+    shown = capsys.readouterr().out
+    assert f"RL2 (runs/{name})" in shown
+    assert f"RL2 ({name})" in shown
+    monkeypatch.chdir("runs")
+    assert publish.open_run(name).directory == Path(name)  # it exists as given
+
+
+def test_an_unpacked_agent_that_is_not_the_published_one_is_refused():
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    publish.publish(Run.open("run"))
+    run = publish.open_run("rl2-bandit-10x5-seed0")
+    train("rl2", "bandit-10x5", "--run-dir", "other", "--set", "learning_rate=0.9")
+    run.agent.write_bytes(Run.open("other").agent.read_bytes())
+    with pytest.raises(ValueError, match="holds another agent than the one published as 'rl2"):
+        publish.open_run("rl2-bandit-10x5-seed0")
 
 
 def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
@@ -87,7 +119,8 @@ def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
     assert cli.main(["report", "rl2-tabular-mdp-2-seed0", "--output", "page.html"]) == 0
     assert "tabular-mdp-2" in Path("page.html").read_text()
     assert cli.main(["evaluate", "rl2-tabular-mdp-2-seed0"]) == 0
-    again = json.loads(Path("runs/rl2-tabular-mdp-2-seed0/evaluation/held_out.json").read_text())
+    unpacked = publish.UNPACKED / "rl2-tabular-mdp-2-seed0"
+    again = json.loads((unpacked / "evaluation/held_out.json").read_text())
     assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
 
 

@@ -5,7 +5,6 @@ moment, and two engines on one study do nothing twice.
 """
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import tyro
 
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.experiments.learning import Interrupted
+from metarl.experiments.records import load_evaluation, load_training
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
     ELSEWHERE,
@@ -212,7 +212,7 @@ class Engine:
             seconds
             for job in self.jobs
             if not isinstance(job, TrainingJob) and job.done
-            if (seconds := json.loads(job.record.read_text()).get("seconds"))  # early ones lack it
+            if (seconds := load_evaluation(job.record)[1].get("seconds"))  # early ones lack it
         ]
         judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
         seconds = []
@@ -252,8 +252,8 @@ def _rates(places: Places) -> dict[str, dict[str, float]]:
     """Return the env steps a second of published trainings, by agent and family."""
     rates: dict[str, dict[str, float]] = {}
     for path in sorted(places.trained.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(path.read_text())
+        with contextlib.suppress(OSError, ValueError):  # they may be of other studies
+            record = load_training(path)
             of_agent = rates.setdefault(record["config"]["agent"], {})
             rate = record["env_steps"] / max(record["training_seconds"], 1.0)
             of_agent[record["config"]["tasks"]] = rate

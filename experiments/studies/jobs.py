@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metarl import Agent, Report, TaskDistribution, envs, evaluate
@@ -20,6 +21,7 @@ from metarl.agents import AGENTS, MetaAgent
 from metarl.agents.baselines import RandomActions
 from metarl.errors import InvalidValueError
 from metarl.experiments import commands, publish
+from metarl.experiments.records import load_evaluation, load_training
 from metarl.experiments.runs import Run, git_commit
 from metarl.experiments.studies.study import Judging, Learner, Study, Training
 from metarl.files import atomic_write, locked
@@ -150,7 +152,7 @@ class TrainingJob(_Job):
         Raises:
             ValueError: If it is.
         """
-        config = json.loads(self.record.read_text())["config"]
+        config = load_training(self.record)["config"]
         own = self.training
         expected = (own.agent, own.family, own.seed, own.total_timesteps)
         found = tuple(config[name] for name in ("agent", "tasks", "seed", "total_timesteps"))
@@ -237,19 +239,46 @@ class JudgingJob(_Job):
         return self.learner.episodes or self.judging.num_episodes
 
     def check(self) -> None:
-        """Raise if the record that is there is of other tasks.
+        """Raise if the record that is there is of other tasks, or damaged.
 
         Raises:
             ValueError: If it is.
         """
-        report = json.loads(self.record.read_text())["report"]
-        expected = (self.judging.total_tasks, self.num_episodes, self.judging.seed)
-        found = (len(report["returns"]), len(report["returns"][0]), report["seed"])
+        self.report()
+
+    def report(self) -> Report:
+        """Return the report that the record holds.
+
+        Raises:
+            ValueError: If it is of other tasks, or damaged.
+        """
+        report = load_evaluation(self.record)[0]
+        judging, columns = self.judging, report.tasks.columns
+        expected = (judging.total_tasks, self.num_episodes, judging.seed)
+        found = (report.num_tasks, report.num_episodes, report.seed)
         if found != expected:
             raise InvalidValueError(
                 f"{str(self.record)!r} is of another judging: expected (tasks, episodes, seed) = "
                 f"{expected}, got {found}; move it away to judge anew"
             )
+        for parameter, values in judging.values.items():
+            column = columns.get(parameter, np.array([]))
+            numbers = column.ndim == 1 and column.dtype.kind in "bif"
+            if not numbers or not all(np.isclose(column, value).any() for value in values):
+                raise InvalidValueError(
+                    f"{str(self.record)!r} is damaged: its tasks must have all values of "
+                    f"{parameter!r}, from {min(values):g} to {max(values):g}"
+                )
+        for name, select in judging.groups.items():
+            try:
+                anything = bool(select(columns).any())
+            except (LookupError, TypeError, ValueError):
+                anything = False
+            if not anything:
+                raise InvalidValueError(
+                    f"{str(self.record)!r} is damaged: none of its tasks is of the group {name!r}"
+                )
+        return report
 
     def run(self) -> None:
         """Judge, and write the record."""
@@ -336,14 +365,26 @@ def perform(job: Job) -> bool:
 def load_reports(
     study: Study, judging: Judging, places: Places
 ) -> dict[Learner, list[tuple[int, Report]]]:
-    """Return what is known of a judging: for each learner its seeds and reports."""
+    """Return what is known of a judging: for each learner its seeds and reports.
+
+    Raises:
+        ValueError: If a record is damaged, or does not fit the others.
+    """
     found: dict[Learner, list[tuple[int, Report]]] = {}
     learners: Sequence[Learner] = study.learners[judging.name]
     for learner in learners:
         found[learner] = []
         for seed in seeds_of(learner, study):
-            path = JudgingJob(study, judging, learner, seed, places).record
-            if path.is_file():
-                report = Report.from_json(json.loads(path.read_text())["report"])
-                found[learner].append((seed, report))
+            job = JudgingJob(study, judging, learner, seed, places)
+            if not job.done:
+                continue
+            report = job.report()
+            for _, other in found[learner][:1]:  # seeds are averaged round by round
+                ours, theirs = report.episodes_per_adaptation, other.episodes_per_adaptation
+                if ours != theirs:
+                    raise InvalidValueError(
+                        f"{str(job.record)!r} has episodes_per_adaptation {ours}, other seeds of "
+                        f"{learner.label!r} have {theirs}; move it away to judge anew"
+                    )
+            found[learner].append((seed, report))
     return found

@@ -1,7 +1,6 @@
 """What a study has shown: a page with tables and figures, made from the records alone."""
 
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from metarl import Report, envs
 from metarl.experiments.charts import trained_ranges
 from metarl.experiments.overrides import has_earlier_preset
+from metarl.experiments.records import load_training
 from metarl.experiments.studies.jobs import (
     JudgingJob,
     Places,
@@ -71,7 +71,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
         if isinstance(job, JudgingJob):
             continue
         if job.done:
-            record = json.loads(job.record.read_text())
+            record = load_training(job.record)
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"
             commit = (record["config"]["git_commit"] or "")[:9]
