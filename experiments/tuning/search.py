@@ -30,6 +30,7 @@ import tyro
 
 from metarl import envs
 from metarl.agents import AGENTS
+from metarl.entries import OBJECT, check_entries
 from metarl.errors import (
     DivergedError,
     InvalidValueError,
@@ -44,7 +45,13 @@ from metarl.experiments.tuning.judge import NUM_RUNGS, Judge, OutOfTime, Rungs
 from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import space_of, values_at, with_values
-from metarl.experiments.tuning.storage import import_optuna, open_journal, waiting_for
+from metarl.experiments.tuning.storage import (
+    check_trials,
+    import_optuna,
+    open_journal,
+    reading,
+    waiting_for,
+)
 from metarl.files import check_no_link, locked, open_to_write
 from metarl.seeding import stream_seed
 
@@ -96,7 +103,7 @@ class Search:
         }
         storage = open_journal(settings.journal, settings.locks)
         with waiting_for(settings.locks / "claim"):
-            try:
+            with reading(settings.journal):
                 study: optuna.Study = self._optuna.create_study(
                     storage=storage,
                     study_name=f"{settings.agent} {settings.family}",
@@ -104,13 +111,11 @@ class Search:
                     direction="maximize",
                     pruner=self._optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=2),
                 )
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidValueError(
-                    f"the journal {str(settings.journal)!r} is damaged ({error}); put back a whole "
-                    "one, or name another file with --storage"
-                ) from None
-            # A kill may leave a study without settings or preset.
-            found = study.user_attrs.get("made with", made_with)
+                # A kill may leave a study without settings or preset.
+                found = {"made with": made_with, **study.user_attrs}
+                check_entries(found, {"made with": OBJECT})
+                found = found["made with"]
+                check_trials(study.get_trials(deepcopy=False), settings.agent)
             for name, value in made_with.items():
                 if found.get(name) != value:
                     raise InvalidValueError(

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.errors import InvalidValueError, MissingPackageError
+from metarl.entries import NUMBER, OBJECT, check_entries
+from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
+from metarl.experiments.tuning.space import shown
 from metarl.files import check_no_link, locked, open_to_write
 
 if TYPE_CHECKING:
@@ -66,8 +68,59 @@ def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
     storages = import_optuna().storages
     lock = _JournalLock(path, locks)
     backend = storages.journal.JournalFileBackend(str(path), lock_obj=lock)
-    journal: optuna.storages.JournalStorage = storages.JournalStorage(backend)
+    with reading(path):
+        journal: optuna.storages.JournalStorage = storages.JournalStorage(backend)
     return journal
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in a sentence that a journal is damaged, whatever Optuna raises when it reads it.
+
+    Optuna takes its journal as it is: of a damaged one, any kind of error may come.
+
+    Args:
+        path: The journal.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, MetarlError) else f"{type(error).__name__}: "
+        what = " ".join(f"{kind}{error}".split())
+        raise InvalidValueError(
+            f"the journal {str(path)!r} is damaged ({what:.300}); put back a whole one, or name "
+            "another file with --storage"
+        ) from None
+
+
+def check_trials(trials: "Sequence[optuna.trial.FrozenTrial]", agent: str) -> None:
+    """Raise unless trials have what is printed of them.
+
+    Args:
+        trials: The trials.
+        agent: The name of the agent that they train.
+
+    Raises:
+        ValueError: If one has not.
+    """
+    for trial in trials:
+        rules = {"hyperparameters": OBJECT} if "hyperparameters" in trial.user_attrs else {}
+        scores = list(trial.intermediate_values.values())
+        if trial.state.name == "COMPLETE":
+            rules = {"hyperparameters": OBJECT, "standard error": NUMBER}
+            scores.append(trial.value)
+        elif trial.state.name == "PRUNED" and "diverged" not in trial.user_attrs and not scores:
+            raise InvalidValueError(f"trial {trial.number} was pruned without a score")
+        check_entries(trial.user_attrs, rules)
+        if rules:
+            shown(agent, trial.user_attrs["hyperparameters"])
+        if not all(isinstance(score, (int, float)) for score in scores):
+            raise InvalidValueError(f"trial {trial.number} has scores that are no numbers")
 
 
 class _JournalLock:
