@@ -99,6 +99,7 @@ def test_tables_equal_the_stored_results(monkeypatch):
     assert found == {"results", "highlights", "published"}
 
 
+@pytest.mark.usefixtures("results")  # to which some lead
 def test_links_lead_somewhere():
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
