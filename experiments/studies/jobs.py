@@ -384,7 +384,7 @@ def load_reports(
                 if ours != theirs:
                     raise InvalidValueError(
                         f"{str(job.record)!r} has episodes_per_adaptation {ours}, other seeds of "
-                        f"{learner.label!r} have {theirs}; move it away to judge anew"
+                        f"{learner.label!r} have {theirs}; move it away to evaluate again"
                     )
             found[learner].append((seed, report))
     return found
