@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.batches import stack
-from metarl.errors import InvalidValueError
+from metarl.errors import InvalidValueError, found_in
 from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
 from metarl.spaces import Values, check_space
@@ -120,7 +120,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
     def _reset(self, ids: Ids) -> Values:
         observations = []
-        for i in self._lanes[ids].tolist():
+        lanes = self._lanes[ids].tolist()
+        for i in lanes:
             if i in self._next_tasks:
                 self._begin_task(i, self._next_tasks[i])
                 del self._next_tasks[i]
@@ -133,7 +134,22 @@ class GymTaskVectorEnv(TaskVectorEnv):
                     f"{returned!r:.200}"
                 )
             observations.append(returned[0])
-        return stack(self.single_observation_space, observations)
+        return self._gathered(lanes, self._stack, observations)
+
+    def _stack(self, observations: Sequence[Any]) -> Values:
+        return stack(self.single_observation_space, list(observations))
+
+    def _gathered(
+        self, lanes: list[int], gather: Callable[[Sequence[Any]], Any], values: Sequence[Any]
+    ) -> Any:
+        """Return what sub-environments returned as a batch; an error names the task."""
+        try:
+            return gather(values)
+        except InvalidValueError:
+            for i, value in zip(lanes, values):
+                with found_in(str(self._present_tasks[i])):
+                    gather([value])
+            raise
 
     def _begin_task(self, i: int, task: Task) -> None:
         env = self._envs.get(i)
@@ -182,11 +198,11 @@ class GymTaskVectorEnv(TaskVectorEnv):
         steps = [self._step_one(i, action) for i, action in zip(lanes, actions)]
         observations, rewards, terminated, truncated, infos = zip(*steps)
         return (
-            stack(self.single_observation_space, list(observations)),
-            _as_rewards(rewards),
-            _as_flags("terminated", terminated),
-            _as_flags("truncated", truncated),
-            *_successes(infos),
+            self._gathered(lanes, self._stack, observations),
+            self._gathered(lanes, _as_rewards, rewards),
+            self._gathered(lanes, functools.partial(_as_flags, "terminated"), terminated),
+            self._gathered(lanes, functools.partial(_as_flags, "truncated"), truncated),
+            *self._gathered(lanes, _successes, infos),
         )
 
     def _step_one(self, i: int, action: Any) -> tuple[Any, ...]:

@@ -170,7 +170,9 @@ NO_FLAGS = (np.array([False, True]), {"a": False}, "False", float("nan"), None, 
 @pytest.mark.parametrize("flag", NO_FLAGS)
 def test_what_is_no_flag_is_refused(flag):
     for name in ("terminated", "truncated"):
-        with pytest.raises(ValueError, match=f"step must return True or False as {name}, got "):
+        with pytest.raises(
+            ValueError, match=rf"Task\(odd: end=2.*: step must return True or False as {name}, got "
+        ):
             odd_step(**{name: flag})
     with pytest.raises(ValueError, match=r"True or False as info\['success'\], got "):
         odd_step(info={"success": flag})
