@@ -67,8 +67,8 @@ def from_gymnasium(
             or the parameters whose law differs.
         shares_tasks: Declares that training and judging on the same tasks is meant.
         name: The family's name; None takes that of ``env``.
-        horizon: After how many steps an episode is truncated; None takes the environment's own
-            time limit.
+        horizon: After how many steps an episode is truncated; None takes the shortest
+            ``gymnasium.wrappers.TimeLimit`` of the environment, which no task may exceed.
         episodes_per_trial: How many episodes of one task a learner is given by default.
         visible: The parameters that observations may show, as a map does.
         num_workers: How many worker processes share the environments of a batch, which pays where
@@ -80,8 +80,8 @@ def from_gymnasium(
             ``parameters`` is not a mapping.
         ValueError: If the id or an attribute does not exist, the factory takes only some of the
             parameters, there is no ``set_task``, no time limit is known or ``horizon`` is beyond
-            it, agents cannot deal with a space, or there are neither parameters nor sets of
-            tasks.
+            it, agents cannot deal with a space, a wrapper normalises by what it has seen, or there
+            are neither parameters nor sets of tasks.
     """
     splits = {} if splits is None else splits
     check_types(Mapping, "a mapping from names to laws", splits=splits)
