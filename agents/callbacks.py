@@ -100,13 +100,13 @@ class HeldOutCallback(BaseCallback):
         tasks = self.model.tasks  # type: ignore[attr-defined]
         check_names([self.split], tasks.splits, f"split of {tasks.name!r}:")
         if self.best_path is not None:
-            self.best = self._best_on_disk()
+            self.best = self._score_of(with_suffix(self.best_path))
 
-    def _best_on_disk(self) -> float:
-        """Return the score of the agent at ``best_path``, if it was evaluated as this one is."""
-        if not with_suffix(self.best_path).is_file():
+    def _score_of(self, path: Path) -> float:
+        """Return the score that a saved agent's file holds, if it was evaluated as this one is."""
+        if not path.is_file():
             return -math.inf
-        _, state = load_checkpoint(with_suffix(self.best_path))
+        _, state = load_checkpoint(path)
         best = (state.get("notes") or {}).get("held_out", {})
         alike = {**best, "return": None} == self._note(None)
         return float(best["return"]) if alike and best["return"] is not None else -math.inf
@@ -117,9 +117,9 @@ class HeldOutCallback(BaseCallback):
             "agent": type(self.model).__name__,
             "tasks": self.model.tasks.name,  # type: ignore[attr-defined]
             "split": self.split,
-            "num_tasks": self.num_tasks,
-            "num_episodes": self.num_episodes,
-            "seed": self.seed,
+            "num_tasks": int(self.num_tasks),
+            "num_episodes": None if self.num_episodes is None else int(self.num_episodes),
+            "seed": int(self.seed),
             "return": score,
         }
 
