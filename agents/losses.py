@@ -48,9 +48,9 @@ def generalized_advantages(
         The advantages, of shape (time, n), zero in the padding.
     """
     # A padded value of zero makes the last real step terminal.
-    values = values * mask
+    values = masked(values, mask)
     following = torch.cat([values[1:], torch.zeros_like(values[:1])])
-    deltas = (rewards + gamma * following - values) * mask
+    deltas = masked(rewards + gamma * following - values, mask)
     return discounted_returns(deltas, gamma * gae_lambda)
 
 
@@ -72,14 +72,19 @@ def running_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
     return torch.stack(sums)
 
 
+def masked(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the values, zero in the padding, whatever is there: infinity times zero is NaN."""
+    return torch.where(mask > 0, values, 0.0)
+
+
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over the real steps, a scalar."""
-    return (values * mask).sum() / mask.sum()
+    return masked(values, mask).sum() / mask.sum()
 
 
 def task_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over each task's real steps: (num_tasks, n) to (num_tasks,)."""
-    return (values * mask).sum(1) / mask.sum(1)
+    return masked(values, mask).sum(1) / mask.sum(1)
 
 
 def standardize(
@@ -96,8 +101,10 @@ def standardize(
     Returns:
         A tensor of the same shape.
     """
-    count, total = ranks.total(mask.sum(dim, keepdim=True), (values * mask).sum(dim, keepdim=True))
-    centered = (values - total / count) * mask
+    count, total = ranks.total(
+        mask.sum(dim, keepdim=True), masked(values, mask).sum(dim, keepdim=True)
+    )
+    centered = masked(values - total / count, mask)
     # Not the variance: dividing by that would tie the size of a step to the scale of rewards.
     (squares,) = ranks.total(centered.square().sum(dim, keepdim=True))
     std = (squares / count).sqrt()

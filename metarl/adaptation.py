@@ -42,7 +42,7 @@ class Transition:
     @property
     def episode_end(self) -> NDArray[np.bool_]:
         """Whether the step ended an episode, either way, of shape (num_envs,)."""
-        return self.terminated | self.truncated
+        return (self.terminated | self.truncated) & self.active
 
 
 OnStep: TypeAlias = Callable[[Transition], bool]
@@ -71,7 +71,10 @@ class Adaptation(Protocol):
         ...
 
     def observe(self, transition: Transition) -> None:
-        """Take in what the actions led to."""
+        """Take in what the actions led to, in the environments that are active.
+
+        In the others nothing has happened: what was known of their tasks must stay as it was.
+        """
         ...
 
 

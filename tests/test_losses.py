@@ -10,9 +10,11 @@ from toys import BOX, spaces
 from metarl.agents.actions import LOG_STD_MAX, action_head
 from metarl.agents.losses import (
     generalized_advantages,
+    masked,
     masked_mean,
     ppo_surrogate,
     standardize,
+    task_mean,
 )
 from metarl.agents.normalization import Normalizer, RunningMoments
 from metarl.agents.ranks import Noise
@@ -85,6 +87,20 @@ def test_standardize_looks_at_real_steps_only(dim):
         expected = (expected - expected.mean()) / expected.std()
         np.testing.assert_allclose(result[real].numpy(), expected, atol=1e-5)
     assert float(masked_mean(values, MASK)) == pytest.approx(float(values[MASK.bool()].mean()))
+
+
+@pytest.mark.parametrize("garbage", [math.inf, -math.inf, math.nan])
+def test_nothing_in_the_padding_counts(garbage):
+    rows = torch.where(MASK > 0, random_rows(), 0.0)
+    spoilt = torch.where(MASK > 0, rows, garbage)
+    for function in (
+        masked_mean,
+        standardize,
+        lambda values, mask: task_mean(values.T, mask.T),
+        lambda values, mask: ppo_surrogate(masked(values, mask), rows, mask, 0.2),
+        lambda values, mask: generalized_advantages(values, values, mask, 0.9, 0.8),
+    ):
+        assert torch.equal(function(spoilt, MASK), function(rows, MASK))
 
 
 def test_running_moments_are_those_of_all_rows():

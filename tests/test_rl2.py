@@ -171,6 +171,20 @@ def test_an_endless_critic_leaves_out_what_the_end_of_the_trial_takes_away():
     assert batch.value_scale[0].min() > batch.value_scale[batch.mask.bool()].min()
 
 
+def test_an_endless_critic_is_at_rest_in_the_padding():
+    # Counted on there, 1 - gamma ** -10 would overflow, and the whole batch with it.
+    witness = Witness(gamma=1e-5, endless_critic=True, discount_lost_time=True).learn()
+    (trials,), (batch,) = witness.recorded, witness.batches
+    padding = batch.mask == 0
+    assert padding.sum(0).max() >= 10
+    assert (trials.steps_left[padding] == 0).all()
+    assert (trials.episodes_left[padding] == 0).all()
+    assert batch.value_scale.min() == 0.0
+    for part in (batch.advantages, batch.targets, batch.value_scale):
+        assert part.isfinite().all()
+    assert all(p.isfinite().all() for p in witness.agent.network.parameters())
+
+
 def test_without_a_discount_an_endless_critic_changes_nothing():
     plain, endless = (Witness(gamma=1.0, endless_critic=value).learn() for value in (False, True))
     assert torch.equal(plain.batches[0].value_scale, endless.batches[0].value_scale)
@@ -217,7 +231,12 @@ def test_the_gradient_ignores_padding():
     for garbage in (0.0, 50.0):
         agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
         noise = garbage * (1.0 - batch.mask)
-        padded = replace(batch, rows=batch.rows + noise[..., None], targets=batch.targets + noise)
+        padded = replace(
+            batch,
+            rows=batch.rows + noise[..., None],
+            targets=batch.targets + noise,
+            log_probs=batch.log_probs - 10.0 * noise,  # their ratio overflows
+        )
         generator = torch.Generator().manual_seed(0)
         ppo_update(agent.network, agent.optimizer, padded, options, generator)
         results.append(agent.network.state_dict())

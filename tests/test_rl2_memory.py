@@ -33,8 +33,9 @@ def test_memory_begins_at_zero_and_outlives_episodes(network):
     for trial in witness.trials:
         during, acting = acting[: len(trial)], acting[len(trial) :]
         assert (during[0][1] == 0).all()
-        for (_, _, after), (_, before, _) in itertools.pairwise(during):
-            assert torch.equal(after, before)
+        for step, ((_, _, after), (_, before, _)) in zip(trial, itertools.pairwise(during)):
+            active = torch.from_numpy(step[4])
+            assert torch.equal(after[:, active], before[:, active])
             assert (before != 0).any()
     learning = [call for call in calls if call[0][0] > 1]
     assert len(learning) >= 2 * 2 * 2
@@ -95,6 +96,46 @@ def test_a_memory_that_forgets_begins_anew_in_that_task_alone(network):
     torch.testing.assert_close(forgets[4, 1:], keeps[4, 1:])
     assert not torch.allclose(forgets[5, 1], keeps[5, 1], atol=1e-4)
     torch.testing.assert_close(forgets[5, 2], keeps[5, 2])
+
+
+@pytest.mark.parametrize("forget_after", [None, 2])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_task_that_waits_is_remembered_as_it_was(network, forget_after, monkeypatch):
+    monkeypatch.setattr(Episodic, "CAPACITY", 2)
+    agent = RL2(
+        envs.make("navigation-2d"),
+        seed=0,
+        policy_kwargs=NETWORKS[network],
+        forget_after=forget_after,
+    )
+    rng = np.random.default_rng(0)
+    num_steps, num_tasks = 12, 3
+    active = rng.random((num_steps, num_tasks)) < 0.6
+    active[0, 0] = False  # it may wait from the start
+    ends = active & (rng.random(active.shape) < 0.4)
+    seen, actions = rng.normal(size=(2, num_steps, num_tasks, 2)).astype(np.float32)
+    rewards = rng.normal(size=active.shape)
+
+    def outputs(steps, tasks):
+        """Act in some tasks, in some steps; return the policy's outputs."""
+        adaptation = agent.adaptation(len(tasks), deterministic=True)
+        outputs = []
+        for t in steps:
+            outputs.append(adaptation._act(seen[t, tasks])[1][3])
+            ended, moved = ends[t, tasks], active[t, tasks]
+            adaptation.observe(
+                Transition(
+                    seen[t, tasks], actions[t, tasks], rewards[t, tasks],
+                    ended, ended & False, None, moved,
+                )
+            )  # fmt: skip
+        return torch.stack(outputs)
+
+    together = outputs(range(num_steps), np.arange(num_tasks))
+    for task in range(num_tasks):
+        steps = np.flatnonzero(active[:, task])
+        assert 3 < len(steps) < num_steps
+        torch.testing.assert_close(together[steps, task], outputs(steps, [task])[:, 0])
 
 
 @pytest.mark.parametrize("recall_encoder", [(), (6,)])

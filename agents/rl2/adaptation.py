@@ -11,6 +11,7 @@ from metarl.adaptation import Transition, check_rows
 from metarl.agents.normalization import Normalizer
 from metarl.agents.ranks import Noise
 from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.batches import replaced, take
 from metarl.spaces import Values
 from metarl.trial import TrialInput
 
@@ -57,7 +58,7 @@ class RecurrentPolicy:
 
 
 class RL2Adaptation:
-    """A memory for every task, and the last transition to show it.
+    """A memory for every task, and the last transition in it to show it.
 
     Args:
         policy: What acts; only read.
@@ -74,12 +75,12 @@ class RL2Adaptation:
         forget_after: int | None = None,
     ):
         self._policy = policy
-        self._memory = policy.network.initial_state(num_tasks).detach()
+        self._memory = self._memory_before = policy.network.initial_state(num_tasks).detach()
         self._noise = noise
-        self._last: Transition | None = None
+        self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
         self._forget_after = forget_after
         self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
-        self._forgotten = np.zeros(num_tasks, dtype=np.bool_)
+        self._fresh = np.ones(num_tasks, dtype=np.bool_)  # where the memory holds nothing
 
     def act(self, observations: Values) -> Array:
         return self._act(observations)[0]
@@ -91,26 +92,35 @@ class RL2Adaptation:
         if last is None:
             inputs = policy.trial_input.start(observations)
         else:
-            inputs = policy.trial_input.follow(
-                observations, last.actions, last.rewards, last.episode_end
-            )
-            inputs[0][self._forgotten, policy.trial_input.observation.stop :] = 0.0
+            inputs = policy.trial_input.follow(observations, *last)
+            inputs[0][self._fresh, policy.trial_input.observation.stop :] = 0.0
         # The program goes on while a GPU takes them; it must wait for the actions alone.
         rows, pixels = (
             torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
         )
+        self._memory_before = self._memory
         actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._noise)
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)
 
     def observe(self, transition: Transition) -> None:
+        active, ended = transition.active, transition.episode_end
         # Kept across episode ends: what ended an episode is what the next one should start from.
-        self._last = transition
+        last: Any = (transition.actions, transition.rewards, ended)
+        fresh = np.zeros_like(active)
         if self._forget_after is not None:
-            ended = transition.episode_end & transition.active
             self._num_episodes += ended
-            self._forgotten = ended & (self._num_episodes % self._forget_after == 0)
-            self._memory[:, torch.from_numpy(self._forgotten).to(self._memory.device)] = 0.0
+            fresh = ended & (self._num_episodes % self._forget_after == 0)
+            self._memory[:, torch.from_numpy(fresh).to(self._memory.device)] = 0.0
+        if not active.all():  # the others acted on nothing, and have learned nothing
+            idle = ~active
+            fresh[idle] = self._fresh[idle]
+            if self._last is not None:
+                last = replaced(last, idle, take(self._last, idle))
+            lanes = torch.from_numpy(active).to(self._memory.device)
+            actor = self._policy.network.actor
+            self._memory = actor.kept(self._memory_before, self._memory, lanes)
+        self._last, self._fresh = last, fresh
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,10 @@ class Trials:
         pixels: Their pixels, uint8.
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
-        episodes_left: How many episodes of the trial have not ended, the present one included.
-        steps_left: How many steps the trial still has at most, the present one included.
+        episodes_left: How many episodes of the trial have not ended, the present one included;
+            zero in the padding.
+        steps_left: How many steps the trial still has at most, the present one included; zero in
+            the padding.
         rewards: The rewards.
         mask: 1 where a step is real and 0 in the padding.
     """
@@ -176,8 +188,9 @@ class TrialRecorder(RL2Adaptation):
         observed = (self._episodes_left, steps_left, transition.rewards, transition.active)
         for steps, values in zip(self._observed, observed):
             steps.append(np.array(values, dtype=np.float32))  # an environment may reuse its own
+        # Nothing counts on in the padding, where no step is left: 1 - gamma ** -n would overflow.
         self._episodes_left = self._episodes_left - transition.episode_end
-        self._elapsed = np.where(transition.episode_end, 0, self._elapsed + 1)
+        self._elapsed = np.where(transition.episode_end, 0, self._elapsed + transition.active)
 
     def trials(self) -> Trials:
         """Return everything recorded."""

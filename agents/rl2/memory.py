@@ -67,6 +67,16 @@ class Memory(nn.Module, ABC):
         weights = next(self.cell.parameters())
         return weights.new_zeros(self.num_slots, num_trials, self.hidden_size)
 
+    def kept(self, before: torch.Tensor, after: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+        """Return the state after a step in which only some trials took part.
+
+        Args:
+            before: The state before the step, of all trials.
+            after: The state after it.
+            active: Which trials took part, of shape (n,).
+        """
+        return torch.where(active[:, None], after, before)
+
     @abstractmethod
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor
@@ -171,6 +181,12 @@ class Episodic(Memory):
 
     def recalled_size(self) -> int:
         return self.hidden_size
+
+    def kept(self, before: torch.Tensor, after: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+        # The step has added a pair to all trials. That of the others is of no step, the oldest.
+        added = (len(after) - len(before)) // 2
+        pairs = (nn.functional.pad(part, (0, 0, 0, 0, added, 0)) for part in before[2:].chunk(2))
+        return super().kept(torch.cat([before[:2], *pairs]), after, active)
 
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor

@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from metarl.agents.losses import generalized_advantages, masked_mean, ppo_surrogate, standardize
+from metarl.agents.losses import (
+    generalized_advantages,
+    masked,
+    masked_mean,
+    ppo_surrogate,
+    standardize,
+)
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.adaptation import Trials
 from metarl.agents.rl2.network import RecurrentActorCritic
@@ -95,11 +101,11 @@ def make_batch(
     values = trial_values(network, rows, trials.pixels) * scale
     discount = clocked_discount(trials, gamma) if discount_lost_time else gamma
     advantages = generalized_advantages(rewards, values, mask, discount, gae_lambda)
-    targets = advantages + values * mask
-    num_steps, total = ranks.total(mask.sum(), (targets * mask).sum())
+    targets = advantages + masked(values, mask)
+    num_steps, total = ranks.total(mask.sum(), targets.sum())
     residual, spread = ranks.total(
-        ((targets - values).square() * mask).sum(),
-        ((targets - total / num_steps).square() * mask).sum(),
+        masked(targets - values, mask).square().sum(),
+        masked(targets - total / num_steps, mask).square().sum(),
     )
     batch = Batch(
         rows=rows,
@@ -278,7 +284,8 @@ def ppo_loss(
     """
     mask = batch.mask
     distribution, values = network(batch.rows, batch.pixels)
-    log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
+    # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
+    log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
     surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
     value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
     entropy = masked_mean(distribution.entropy(), mask)

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from metarl.adaptation import Transition, check_rows
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import from_zero_based, zero_based
+from metarl.batches import map_leaves, replaced, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, check_at_least
 from metarl.seeding import Seed, stream_seed
@@ -133,8 +134,9 @@ class SB3Adaptation:
         self._finish = finish
         self._input = trial_input
         self._state: Any = None
+        self._state_before: Any = None
         self._starts = np.ones(num_tasks, dtype=np.bool_)
-        self._last: Transition | None = None
+        self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
         self._num_steps = 0
 
     def act(self, observations: Values) -> Array:
@@ -142,6 +144,7 @@ class SB3Adaptation:
         if self._input is not None:
             observations = self._rows(self._input, observations)
         observations = self._prepare(observations)
+        self._state_before = self._state
         with global_streams(stream_seed(self._seed, "actions", self._num_steps)):
             actions, self._state = self._model.predict(
                 observations, self._state, self._starts, deterministic=self._deterministic
@@ -150,13 +153,29 @@ class SB3Adaptation:
         return self._finish(actions)
 
     def _rows(self, trial_input: TrialInput, observations: Values) -> Values:
-        last = self._last
-        if last is None:
+        if self._last is None:
             return trial_input.value(trial_input.start(observations))
-        told = (last.actions, last.rewards, last.episode_end)
-        return trial_input.value(trial_input.follow(observations, *told))
+        return trial_input.value(trial_input.follow(observations, *self._last))
 
     def observe(self, transition: Transition) -> None:
-        self._last = transition
+        active, ended = transition.active, transition.episode_end
+        last: Any = (transition.actions, transition.rewards, ended)
         # Over a trial's episodes the state is kept: it is what adapts.
-        self._starts = transition.episode_end & (self._input is None)
+        starts = ended & (self._input is None)
+        if not active.all():  # the others acted on nothing, and have learned nothing
+            idle = ~active
+            starts[idle] = self._starts[idle]
+            if self._last is not None:
+                last = replaced(last, idle, take(self._last, idle))
+            if self._state_before is not None:
+                self._state = map_leaves(
+                    lambda after, before: np.where(_lanes(active, after), after, before),
+                    self._state,
+                    self._state_before,
+                )
+        self._last, self._starts = last, starts
+
+
+def _lanes(active: Array, state: Array) -> Array:
+    """Return which entries of a state are active; SB3's have the shape (layers, n, size)."""
+    return active if state.ndim == 1 else active[:, None]
