@@ -2,8 +2,13 @@
 
 import torch
 
+from metarl.agents.losses import masked
+
 RIDGE = 1e-5
 """The regularisation of the fit, as in rllab."""
+
+MAX_TRIES = 10
+"""How many ridges are tried, each ten times the last: beyond that the data is not finite."""
 
 MAX_SIZE = 256
 """Observations of more entries are projected to as many: the fit takes the square in memory."""
@@ -26,7 +31,7 @@ def linear_baseline(
         mask: Which steps are real, of the same shape.
 
     Returns:
-        The fitted values, of the same shape; in the padding they mean nothing.
+        The fitted values, of the same shape, zero in the padding.
     """
     if observations.shape[-1] > MAX_SIZE:
         observations = observations @ _projection(observations)
@@ -39,13 +44,28 @@ def linear_baseline(
     for power in (1, 2, 3):
         features[..., 2 * size + power - 1] = time**power
     features = features.reshape(num_tasks, num_steps * num_episodes, -1)
+    features = masked(features, mask.transpose(0, 1).reshape(num_tasks, -1, 1))
     targets = returns.transpose(0, 1).reshape(num_tasks, -1, 1).to(torch.float64)
-    real = features * mask.transpose(0, 1).reshape(num_tasks, -1, 1)
-    gram = real.transpose(1, 2) @ features
-    ridge = RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    weights: torch.Tensor = torch.linalg.solve(gram + ridge, real.transpose(1, 2) @ targets)
+    gram = features.transpose(1, 2) @ features
+    weights = _solve(gram, features.transpose(1, 2) @ targets)
     fitted: torch.Tensor = (features @ weights).reshape(num_tasks, num_steps, num_episodes)
     return fitted.transpose(0, 1).to(returns.dtype)
+
+
+def _solve(gram: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Solve ``(gram + ridge) x = targets`` for each task; gram is positive semidefinite.
+
+    A ridge of ``RIDGE`` is multiplied by ten, as in rllab, until rounding leaves the task's matrix
+    positive definite.
+    """
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    ridge = torch.full_like(gram[:, :1, :1], RIDGE)
+    for _ in range(MAX_TRIES):
+        factor, failed = torch.linalg.cholesky_ex(gram + ridge * identity)
+        if not failed.any():
+            break
+        ridge = torch.where(failed[:, None, None] > 0, 10.0 * ridge, ridge)
+    return torch.cholesky_solve(targets, factor)
 
 
 def _projection(observations: torch.Tensor) -> torch.Tensor:
