@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import kl_divergence
-from walk import collected, make
+from walk import collected, make, walk
 
-from metarl.agents.linear_baseline import RIDGE, linear_baseline
+from metarl.agents.linear_baseline import RIDGE, _projection, _solve, linear_baseline
 from metarl.agents.losses import discounted_returns, task_mean
-from metarl.agents.maml.inner import Batch, InnerLoop
+from metarl.agents.maml.inner import InnerLoop
 from metarl.agents.maml.outer import MetaProblem, fisher_of, trpo_step
 from metarl.agents.trust_region import conjugate_gradient, fisher_product, flatten, line_search
 
@@ -21,12 +21,16 @@ def problem_of(agent):
     return MetaProblem(agent.inner, supports, query, agent.config.exploration_coef)
 
 
+def tensors(batch):
+    return {name: part for name, part in vars(batch).items() if isinstance(part, torch.Tensor)}
+
+
 def doubled(problem):
     """The same in double precision, for finite differences."""
     problem.inner.policy.double()
     problem.inner.rates.double()
     *supports, query = (
-        Batch(**{name: value.double() for name, value in vars(batch).items()})
+        replace(batch, **{name: part.double() for name, part in tensors(batch).items()})
         for batch in [*problem.supports, problem.query]
     )
     return replace(problem, supports=supports, query=query)
@@ -264,3 +268,72 @@ def test_the_baseline_is_refitted_in_each_round():
     large = linear_baseline(observations, 10.0 * observations.sum(-1), mask)
     assert torch.allclose(large, 10.0 * small, atol=1e-2)
     assert torch.allclose(large, 10.0 * observations.sum(-1), atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [78, 256, 300])  # matrices of 160 and of 516 rows, the largest
+def test_large_observations_are_fitted_in_several_threads(size):
+    generator = np.random.default_rng(0)
+    observations = generator.normal(0.0, 4.0, (20, 3, 10, size)).astype(np.float32)
+    returns = generator.normal(size=(20, 3, 10)).astype(np.float32)
+    mask = (np.arange(20)[:, None, None] < generator.integers(10, 21, (3, 10))).astype(np.float32)
+    given = [torch.from_numpy(part) for part in (observations, returns, mask)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        values = linear_baseline(*given)
+    finally:
+        torch.set_num_threads(before)
+    if size == 300:
+        observations = (given[0] @ _projection(given[0])).numpy()
+    clock = np.broadcast_to(np.arange(20.0)[:, None, None] / 100.0, (20, 10, 1))
+    for task in range(3):
+        o = np.clip(observations[:, task], -10.0, 10.0).astype(np.float64)
+        rows = np.concatenate([o, o**2, clock, clock**2, clock**3, np.ones_like(clock)], axis=2)
+        real = mask[:, task] > 0
+        # Ridge regression as least squares: each weight has a row of its own.
+        x = np.concatenate([rows[real], RIDGE**0.5 * np.eye(rows.shape[2])])
+        y = np.concatenate([returns[:, task][real], np.zeros(rows.shape[2])])
+        weights, *_ = np.linalg.lstsq(x, y, rcond=None)
+        ours = values[:, task].numpy()
+        assert ours[real] == pytest.approx(rows[real] @ weights, abs=1e-4)
+        assert (ours[~real] == 0.0).all()
+
+
+def test_a_ridge_that_rounding_swallows_is_raised_for_that_task_alone():
+    column = torch.arange(1.0, 41.0, dtype=torch.float64)
+    singular = 1e9 * column[:, None] * column  # of rank one, and so large that 1e-5 is lost in it
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(100, 40, generator=generator, dtype=torch.float64)
+    gram = torch.stack([singular, rows.T @ rows])
+    targets = gram @ torch.ones(2, 40, 1, dtype=torch.float64)
+    assert torch.linalg.cholesky_ex(gram + RIDGE * torch.eye(40))[1].tolist()[0] > 0
+    weights = _solve(gram, targets)
+    torch.testing.assert_close(gram @ weights, targets, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(weights[1:], _solve(gram[1:], targets[1:]))
+
+
+@pytest.mark.parametrize("inner_objective", ["log_prob", "ratio"])
+def test_no_gradient_comes_from_the_padding(inner_objective):
+    problem = problem_of(make(inner_objective=inner_objective))
+
+    def spoilt(batch):
+        assert batch.mask.min() == 0.0
+        likely = torch.where(batch.mask > 0, batch.log_probs, -1e4)  # their ratio overflows
+        return replace(batch, log_probs=likely)
+
+    supports = [spoilt(batch) for batch in problem.supports]
+    padded = replace(problem, supports=supports, query=spoilt(problem.query))
+    assert torch.equal(meta_gradient(padded), meta_gradient(problem))
+
+
+@pytest.mark.parametrize(("episodes", "stride"), [(20, 20), (20, 10), (4, 2), (5, 1)])
+def test_thinned_batches_have_steps_of_all_episodes_and_times(episodes, stride):
+    agent = make(walk(length=9.0), episodes_per_adaptation=episodes)
+    (support, _) = collected(agent)
+    places = torch.arange(9 * episodes).expand(3, -1)  # time * K + episode, of each task
+    thin = replace(support, advantages=places, mask=torch.ones_like(places)).thin(stride)
+    kept = thin.advantages[0]
+    assert len(kept) == pytest.approx(9 * episodes / stride, rel=0.35)
+    num_episodes = len(set((kept % episodes).tolist()))
+    assert num_episodes == min(episodes, len(kept))
+    assert len(set((kept // episodes).tolist())) == min(9, len(kept))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metarl.adaptation import Transition, check_rows
 from metarl.agents.base import NO_MEMORY
 from metarl.agents.linear_baseline import linear_baseline
-from metarl.agents.losses import discounted_returns, generalized_advantages, standardize
+from metarl.agents.losses import discounted_returns, generalized_advantages, masked, standardize
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.agents.ranks import Noise
@@ -118,7 +118,7 @@ class GradientAdaptation:
         )
         self._clear()
         shape = (-1, *self._shape)
-        return seen, actions, outputs, (rewards * mask).reshape(shape), mask.reshape(shape)
+        return seen, actions, outputs, masked(rewards, mask).reshape(shape), mask.reshape(shape)
 
     def take_batch(self) -> Batch:
         """Return the completed round, and forget it."""
@@ -156,6 +156,7 @@ class GradientAdaptation:
             advantages=standardize(parts["advantages"], parts["mask"], dim=1),
             mask=parts["mask"],
             returns=rewards.sum(0).reshape(shape[1:]).mean(1),
+            num_episodes=shape[2],
         )
 
     def policy(self, task: int = 0) -> "AdaptedPolicy":

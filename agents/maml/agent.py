@@ -65,7 +65,9 @@ class MAMLConfig(Config):
     cg_damping: NotNegative = 1e-5
     """TRPO: added to the Fisher matrix's diagonal."""
     fisher_stride: Count = 10
-    """TRPO: the products take every ``fisher_stride``-th step of the episodes."""
+    """TRPO: the products take every ``fisher_stride``-th step of the episodes, which take turns. A
+    stride with a factor in common with their number counts as the next that has none, so that no
+    episode is left out."""
     learning_rate: Positive = 1e-3
     """PPO: Adam's step size. Reptile: the share of the way to the adapted parameters."""
     n_epochs: Count = 5

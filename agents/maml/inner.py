@@ -1,5 +1,6 @@
 """The inner loop of MAML: a policy-gradient step for every task, on its own episodes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metarl.agents.losses import task_mean
+from metarl.agents.losses import masked, task_mean
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 
 
@@ -22,6 +23,7 @@ class Batch:
         mask: 1 where a step is real and 0 in the padding, of shape (M, n).
         log_probs: Of the actions, when they were taken, of shape (M, n).
         returns: The mean return of the K episodes, of shape (M,).
+        num_episodes: K.
     """
 
     observations: torch.Tensor
@@ -30,9 +32,16 @@ class Batch:
     mask: torch.Tensor
     log_probs: torch.Tensor
     returns: torch.Tensor
+    num_episodes: int
 
     def thin(self, stride: int) -> "Batch":
-        """Return every ``stride``-th step."""
+        """Return every ``stride``-th step, or a little fewer.
+
+        The steps of K episodes take turns: a stride with a factor in common with K would leave out
+        whole episodes.
+        """
+        while math.gcd(stride, self.num_episodes) > 1:
+            stride += 1
         names = ("observations", "actions", "advantages", "mask", "log_probs")
         return replace(self, **{name: getattr(self, name)[:, ::stride] for name in names})
 
@@ -123,7 +132,7 @@ class InnerLoop:
         log_probs = self.policy(batch.observations, parameters).log_prob(batch.actions)
         if self.options.inner_objective == "ratio":
             # The same gradient at the parameters that acted, but another Hessian.
-            log_probs = (log_probs - batch.log_probs).exp()
+            log_probs = masked(log_probs - batch.log_probs, batch.mask).exp()
         # The sum's gradient by one task's parameters is that of the task's own objective: one
         # backward pass serves all tasks.
         objective = task_mean(log_probs * batch.advantages, batch.mask).sum()
