@@ -1,5 +1,8 @@
 """MAML: its data, its promises, and that it learns to learn."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +200,22 @@ def test_an_iteration_keeps_to_the_trust_region(outer):
     moved = flatten(agent.inner.theta()).detach()
     assert not torch.equal(moved, before)
     assert logged["train/line_search_tries"] > 1
+
+
+def test_a_rejected_step_leaves_adam_as_it_was():
+    agent = make(outer="ppo", learning_rate=0.1, inner_objective="ratio", max_kl=1e-30, seed=1)
+    agent.learn(1)  # nothing moves within such a radius
+    assert not agent._optimizers["optimizer"].state_dict()["state"]
+    accepting = make(outer="ppo", learning_rate=0.1, inner_objective="ratio", max_kl=0.01, seed=1)
+    accepting.learn(1)
+    optimizer = accepting._optimizers["optimizer"]
+    accepted = copy.deepcopy(optimizer.state_dict()["state"])
+    assert accepted[0]["step"] == 5
+    accepting.config = replace(accepting.config, max_kl=1e-30)
+    accepting.learn(1, reset_num_timesteps=False)
+    for slot, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, accepted[slot][name])
 
 
 def test_output_gain_scales_the_first_actions():

@@ -132,7 +132,9 @@ class MAML(MetaAgent[Recorder]):
     inner loop that vanishes at the old parameters (they are J' F J, with J the derivative of the
     adapted parameters and F the Fisher matrix there); loss and divergence in the line search
     are those of all steps. ProMP has this trust region instead of its penalty on the inner
-    divergence. E-MAML's term weighs with returns that are standardised over the tasks.
+    divergence; where that shortens a step, Adam's moments stay those of the whole step, and where
+    it rejects one, they return to what they were. E-MAML's term weighs with returns that are
+    standardised over the tasks.
 
     Args:
         tasks: The family to train on.

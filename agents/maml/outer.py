@@ -1,5 +1,6 @@
 """The outer loop of MAML: updates of what is common to all tasks, through their inner steps."""
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.distributions import Distribution, kl_divergence
 
-from metarl.agents.losses import task_mean
+from metarl.agents.losses import masked, task_mean
 from metarl.agents.maml.inner import Batch, InnerLoop
 from metarl.agents.maml.policy import Stacked
 from metarl.agents.ranks import ALONE, Ranks
@@ -69,7 +70,7 @@ class MetaProblem:
             A scalar, the mean over this process's tasks.
         """
         query, policy = self.query, self.inner.policy
-        ratio = (after.log_prob(query.actions) - query.log_probs).exp()
+        ratio = masked(after.log_prob(query.actions) - query.log_probs, query.mask).exp()
         clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
         gain = torch.minimum(ratio * query.advantages, clipped * query.advantages)
         loss = -task_mean(gain, query.mask).mean()
@@ -145,6 +146,8 @@ def ppo_steps(
 
     Together they are one step of a trust region: Adam's first steps have full length in every
     parameter, and a gradient step through inner steps can throw the adapted policies far away.
+    If no part of the step is accepted, Adam's moments return to what they were; if it is
+    shortened, they stay those of the whole step.
 
     Args:
         problem: What to improve; its parameters change.
@@ -155,6 +158,7 @@ def ppo_steps(
     """
     theta = problem.inner.theta()
     start = flatten(theta).detach()
+    moments = copy.deepcopy(optimizer.state_dict())
     old = None
     for _ in range(n_epochs):
         after = problem.policies(problem.adapt(differentiable=True))
@@ -169,7 +173,10 @@ def ppo_steps(
         for parameter, value in zip(theta, unflatten(start, theta)):
             parameter.copy_(value)
     # Nothing bounds how far they went: halving finds a step that is thousands of times shorter.
-    return move_within_trust_region(problem, old, full_step, max_kl, shrink=0.5)
+    measures = move_within_trust_region(problem, old, full_step, max_kl, shrink=0.5)
+    if torch.equal(flatten(theta), start):  # no length was accepted: nothing has happened
+        optimizer.load_state_dict(moments)
+    return measures
 
 
 def move_within_trust_region(
