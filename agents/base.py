@@ -80,6 +80,11 @@ class MetaAgent(SavedAgent, Generic[Experience]):
     """The hyperparameters to lower where training diverges."""
     episodes_per_adaptation: int = 1
 
+    @property
+    def evaluation_options(self) -> tuple[str, ...]:
+        """The hyperparameters that change how the trained agent acts, in sorted order."""
+        return ()
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "config_class" in vars(cls):

@@ -141,8 +141,8 @@ def evaluate_command(
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
-        overrides: A hyperparameter other than in training, such as forget_after=2 or inner_steps=3,
-            value in JSON; may be repeated.
+        overrides: A hyperparameter of acting other than in training, value in JSON, such as
+            forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
         trust: The module of the run's family, which may be imported (default: those named before).
     """
     commands.evaluate_run(

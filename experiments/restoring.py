@@ -1,7 +1,7 @@
 """The agents of runs: built from what the configuration says, restored from what was saved."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,12 @@ def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()
     Args:
         run: The run.
         trust: The module of the run's family, where it may be imported.
-        overrides: ``name=value`` of hyperparameters that shall not be as in training.
+        overrides: ``name=value`` of hyperparameters of acting that shall not be as in training.
 
     Raises:
         FileNotFoundError: If it has neither.
-        ValueError: If it does not fit the run's configuration, or the family is not trusted.
+        ValueError: If it does not fit the run's configuration, the family is not trusted, or an
+            override counts in training only.
     """
     path = run.agent if run.agent.exists() else run.checkpoint
     if not path.exists():
@@ -102,8 +103,25 @@ def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()
     if not overrides:
         return learner
     values = parse_overrides(type(learner), overrides)
+    check_evaluation_options(learner, values)
     settings = {**learner.hyperparameters, **values}
     return type(learner).load(path, learner.tasks, device=learner.device, **settings)
+
+
+def check_evaluation_options(learner: MetaAgent[Any], names: Iterable[str]) -> None:
+    """Raise unless the hyperparameters of these names change how a trained agent acts.
+
+    Raises:
+        ValueError: If one counts in training only.
+    """
+    options = learner.evaluation_options
+    for name in names:
+        if name not in options:
+            able = f"only {', '.join(options)} would" if options else "no hyperparameter would"
+            raise InvalidValueError(
+                f"{name} does not change how this trained {learner.name} acts, {able}; "
+                "leave it out, or train with it"
+            )
 
 
 def restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:

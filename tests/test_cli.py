@@ -308,6 +308,14 @@ def test_output_that_is_ascii_has_question_marks(run, monkeypatch):
     assert re.search(rb"all 10 episodes together: \d\.\d\d \? \d", stream.buffer.getvalue())
 
 
+def test_a_hyperparameter_of_training_alone_is_refused_in_an_evaluation(run, capsys):
+    before = sorted((run / "evaluation").iterdir())
+    assert main(["evaluate", str(run), "--set", "n_epochs=2"]) == 2
+    expected = "n_epochs does not change how this trained RL2 acts, only forget_after would"
+    assert expected in capsys.readouterr().err
+    assert sorted((run / "evaluation").iterdir()) == before
+
+
 def test_compare_shows_runs_side_by_side(trained, capsys):
     assert main(["compare", *map(str, trained), "--output", "both.png"]) == 0
     shown = capsys.readouterr().out

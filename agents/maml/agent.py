@@ -252,6 +252,13 @@ class MAML(MetaAgent[Recorder]):
 
     # Acting.
 
+    @property
+    def evaluation_options(self) -> tuple[str, ...]:
+        options = ("episodes_per_adaptation", "gae_lambda", "gamma", "halve_inner_lr")
+        if self.config.learn_inner_lr is None:  # learned rates are restored, of what they are for
+            return ("adapt_only_last_layer", *options, "inner_lr")
+        return options
+
     def adaptation(
         self,
         num_tasks: int,

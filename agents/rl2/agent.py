@@ -272,6 +272,10 @@ class RL2(MetaAgent[TrialRecorder]):
             normalizer.set(part.reward, 0.0, self.reward_moments.std())
         return normalizer
 
+    @property
+    def evaluation_options(self) -> tuple[str, ...]:
+        return ("forget_after",)
+
     def policy(self) -> RecurrentPolicy:
         """Return what acts, with the moments as they are now."""
         return RecurrentPolicy(self.network, self.trial_input, self.normalizer(), self.device)

@@ -86,6 +86,22 @@ class FineTune(MultiTask):
         )
         self.episodes_per_adaptation = self.config.episodes_per_adaptation
 
+    @property
+    def evaluation_options(self) -> tuple[str, ...]:
+        return (
+            "adaptation_batch_size",
+            "adaptation_epochs",
+            "adaptation_learning_rate",
+            "clip_range",
+            "ent_coef",
+            "episodes_per_adaptation",
+            "gae_lambda",
+            "gamma",
+            "max_grad_norm",
+            "target_kl",
+            "vf_coef",
+        )
+
     def adaptation(
         self,
         num_tasks: int,
