@@ -6,7 +6,7 @@ import math
 import numbers
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,7 @@ from metarl.vector import TaskVectorEnv
 
 Array = NDArray[Any]
 Env: TypeAlias = gymnasium.Env[Any, Any]
+Built = TypeVar("Built")
 
 SUCCESS = ("success", "is_success")
 """What suites call it in their ``info``: Meta-World, and gymnasium-robotics."""
@@ -159,11 +160,12 @@ class GymTaskVectorEnv(TaskVectorEnv):
         elif env is None or task != self._present_tasks[i]:
             # Closed first: there may be place for one only, as at a port. It is out of the batch
             # by then, or it would be stepped where the new one cannot be built.
-            if self._envs.pop(i, None) is not None:
+            if env is not None:
+                del self._envs[i]
                 env.close()
-            with closed_on_error(self._build(task)) as env:
-                self._check(env, task)
-            self._envs[i] = env
+            with closed_on_error(self._build(task)) as built:
+                self._check(built, task)
+            self._envs[i] = built
         self._present_tasks[i] = task
         if self._give_task is None and self._next_seeds[i] is None:
             # A new environment has not been seeded. One that is kept is seeded alike: what
@@ -256,7 +258,7 @@ def _close_all(envs: Mapping[int, Env]) -> None:
 
 
 @contextlib.contextmanager
-def closed_on_error(env: Any) -> Iterator[Any]:
+def closed_on_error(env: Built) -> Iterator[Built]:
     """Close an environment or a batch that cannot be put to use, whatever was built instead."""
     try:
         yield env

@@ -1,5 +1,6 @@
 """The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -223,7 +223,7 @@ def git_commit() -> str | None:
         filters = _git("config", "-z", "--name-only", "--get-regexp", r"^filter\.", check=False)
         settings = dict.fromkeys(filters.split("\0")[:-1], "")
         options = ("--untracked-files=no", "--ignore-submodules=dirty", "--no-ahead-behind")
-        lines = _git("status", "--porcelain=v2", "--branch", *options, **settings).splitlines()
+        lines = _git("status", "--porcelain=v2", "--branch", *options, settings=settings).splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
     commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
@@ -233,7 +233,7 @@ def git_commit() -> str | None:
     return f"{commit}+" if changed else commit
 
 
-def _git(*words: str, check: bool = True, **settings: str) -> str:
+def _git(*words: str, check: bool = True, settings: Mapping[str, str] | None = None) -> str:
     """Return what git prints, of a folder that may be somebody else's.
 
     A repository's own configuration names programs for git to run: hooks, a monitor of files,
@@ -244,7 +244,7 @@ def _git(*words: str, check: bool = True, **settings: str) -> str:
         check: Whether an exit status other than 0 is an error.
         settings: Further configuration, stronger than the repository's.
     """
-    settings |= {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+    settings = {**(settings or {}), "core.fsmonitor": "false", "core.hooksPath": os.devnull}
     keys = {f"GIT_CONFIG_KEY_{i}": key for i, key in enumerate(settings)}
     values = {f"GIT_CONFIG_VALUE_{i}": value for i, value in enumerate(settings.values())}
     done = subprocess.run(

@@ -233,6 +233,7 @@ def _import_imageio() -> Any:
 
 def _write(path: Path, frames: list[Picture], fps: float) -> None:
     imageio = _import_imageio()
+    options: dict[str, Any]
     if path.suffix == ".gif":
         options = {"duration": 1000.0 / fps, "loop": 0}
     else:

@@ -110,7 +110,7 @@ def check_trials(trials: "Sequence[optuna.trial.FrozenTrial]", agent: str) -> No
     """
     for trial in trials:
         rules = {"hyperparameters": OBJECT} if "hyperparameters" in trial.user_attrs else {}
-        scores = list(trial.intermediate_values.values())
+        scores: list[float | None] = [*trial.intermediate_values.values()]
         if trial.state.name == "COMPLETE":
             rules = {"hyperparameters": OBJECT, "standard error": NUMBER}
             scores.append(trial.value)
