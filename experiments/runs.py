@@ -223,9 +223,10 @@ def git_commit() -> str | None:
         filters = _git("config", "-z", "--name-only", "--get-regexp", r"^filter\.", check=False)
         settings = dict.fromkeys(filters.split("\0")[:-1], "")
         options = ("--untracked-files=no", "--ignore-submodules=dirty", "--no-ahead-behind")
-        lines = _git("status", "--porcelain=v2", "--branch", *options, settings=settings).splitlines()
+        status = _git("status", "--porcelain=v2", "--branch", *options, settings=settings)
     except (OSError, subprocess.SubprocessError):
         return None
+    lines = status.splitlines()
     commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
     if commit == "(initial)":
         return None
