@@ -115,9 +115,8 @@ class WorkerVectorEnv(TaskVectorEnv):
             self.metadata = probe.metadata
         space = probe.single_observation_space
         self._context = multiprocessing.get_context("spawn")
-        self._shared: Any = create_shared_memory(space, num_envs, self._context)  # type: ignore[arg-type]
-        self._views: Values = read_from_shared_memory(space, self._shared, num_envs)
         self._timeout, self._started = timeout, False
+        self._shared: Any = None
         edges = np.linspace(0, num_envs, min(num_workers, num_envs) + 1).astype(int)
         self._lanes = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
         self._connections: list[Connection] = []
@@ -141,6 +140,11 @@ class WorkerVectorEnv(TaskVectorEnv):
         # While a worker imports the main script, and as multiprocessing itself finds it out.
         if process.name.startswith(_NAME) and getattr(process, "_inheriting", False):
             sys.exit(_UNGUARDED)
+        space = self.single_observation_space
+        shared: Any = create_shared_memory(space, self.num_envs, self._context)  # type: ignore[arg-type]
+        self._views: Values = read_from_shared_memory(space, shared, self.num_envs)
+        # Its locks are files, which workers open by name as they start.
+        self._shared = shared
         for number, lanes in enumerate(self._lanes, start=1):
             ours, theirs = self._context.Pipe()
             process = self._context.Process(
@@ -148,8 +152,8 @@ class WorkerVectorEnv(TaskVectorEnv):
                 args=(
                     theirs,
                     self._factory,
-                    self.single_observation_space,
-                    self._shared,
+                    space,
+                    shared,
                     self.num_envs,
                     lanes,
                 ),
@@ -219,7 +223,7 @@ class WorkerVectorEnv(TaskVectorEnv):
                 self._fail(worker, order, self._death(worker))
         deadline = time.monotonic() + self._patience
         answers = [self._answer(worker, order, deadline) for worker in range(len(arguments))]
-        self._started = True
+        self._started, self._shared = True, None
         return answers
 
     @property
