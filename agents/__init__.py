@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from metarl.adaptation import Agent
-from metarl.agents.bandit_learners import (
+from metarl.agents.classical.bandits import (
     UCB1,
     EpsilonGreedy,
     GittinsIndex,
@@ -12,12 +11,7 @@ from metarl.agents.bandit_learners import (
     KnownBestArm,
     ThompsonSampling,
 )
-from metarl.agents.base import MetaAgent
-from metarl.agents.baselines import RandomActions
-from metarl.agents.callbacks import HeldOutCallback
-from metarl.agents.goal_seekers import GridSearch, KnownGoal
-from metarl.agents.maml import MAML
-from metarl.agents.mdp_learners import (
+from metarl.agents.classical.mdps import (
     OPSRL,
     PSRL,
     UCRL2,
@@ -25,12 +19,18 @@ from metarl.agents.mdp_learners import (
     GreedyMDP,
     KnownMDP,
 )
+from metarl.agents.classical.navigation import GridSearch, KnownGoal
+from metarl.agents.classical.random_actions import RandomActions
+from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
 from metarl.agents.sb3.multi_task import MultiTask
+from metarl.agents.training.callbacks import HeldOutCallback
+from metarl.agents.training.learner import MetaAgent
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_names
+from metarl.evaluation.adaptation import Agent
 
 __all__ = [
     "AGENTS",

@@ -10,21 +10,21 @@ import gymnasium
 
 from metarl.distribution import TaskDistribution
 from metarl.envs.bandits import bandit, parse_bandit
-from metarl.envs.custom import from_gymnasium
-from metarl.envs.custom_batch import from_vector_env
-from metarl.envs.dynamics import DYNAMICS
-from metarl.envs.games import GAMES
-from metarl.envs.glyphs import glyphs_cats, glyphs_nway, parse_glyphs
+from metarl.envs.custom.batch import from_vector_env
+from metarl.envs.custom.gym import from_gymnasium
+from metarl.envs.custom.loading import parse_import
+from metarl.envs.games.family import GAMES
 from metarl.envs.gridnavi import gridnavi, gridnavi_unseen
-from metarl.envs.image_folders import PREFIX, image_folder, parse_image_folder
-from metarl.envs.loading import parse_import
-from metarl.envs.locomotion import LOCOMOTION
+from metarl.envs.images.glyphs import glyphs_cats, glyphs_nway, parse_glyphs
+from metarl.envs.images.image_folders import PREFIX, image_folder, parse_image_folder
+from metarl.envs.mujoco.dynamics import DYNAMICS
+from metarl.envs.mujoco.locomotion import LOCOMOTION
+from metarl.envs.mujoco.terrain import TERRAIN
 from metarl.envs.navigation import navigation_2d, navigation_sparse
 from metarl.envs.suites import parse_suite
 from metarl.envs.tabular import parse_tabular_mdp, tabular_mdp
-from metarl.envs.terrain import TERRAIN
 from metarl.errors import InvalidValueError, check_types, did_you_mean
-from metarl.vector import TaskEnv, TaskVectorEnv
+from metarl.vector.env import TaskEnv, TaskVectorEnv
 
 __all__ = [
     "bandit",
@@ -153,8 +153,8 @@ gymnasium.register(
 )
 gymnasium.register(
     "metarl/Glyphs-v0",
-    entry_point="metarl.envs.glyphs:glyphs_env",
-    vector_entry_point="metarl.envs.glyphs:glyphs_vec",
+    entry_point="metarl.envs.images.glyphs:glyphs_env",
+    vector_entry_point="metarl.envs.images.glyphs:glyphs_vec",
 )
 gymnasium.register(
     "metarl/GlyphsCats-v0",

@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.splits import TaskSet
-from metarl.vector import TaskEnv, TaskVectorEnv
+from metarl.vector.env import TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -69,7 +69,7 @@ its 3 neighbours |
 
     The best any agent can expect, exactly: 4.00 in the first episode, in which 14 of the 21 cells
     can be searched, and 11.07 in each that follows, which is also what an agent gets that knows
-    the goal (:class:`metarl.agents.goal_seekers.GridSearch`).
+    the goal (:class:`metarl.agents.classical.navigation.GridSearch`).
 
     Source: Zintgraf et al. 2020 (VariBAD), section 5.1, with the settings of the authors' code
     (github.com, lmzintgraf/varibad, ``environments/navigation/gridworld.py``, commit 14df2d0),

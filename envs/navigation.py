@@ -14,7 +14,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Parameter, Uniform
 from metarl.seeding import Ids
-from metarl.vector import MAX_HORIZON, TaskEnv, TaskVectorEnv
+from metarl.vector.env import MAX_HORIZON, TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.parameters import Dirichlet, Normal, Parameter
 from metarl.seeding import Ids
-from metarl.vector import TaskEnv, TaskVectorEnv
+from metarl.vector.env import TaskEnv, TaskVectorEnv
 
 Array = NDArray[Any]
 

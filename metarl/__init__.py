@@ -5,19 +5,19 @@ Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 """
 
 from metarl._version import __version__
-from metarl.adaptation import Adaptation, Agent, Rollout, Transition, rollout
-from metarl.checks import CheckResult, TaskCheck, check_tasks
+from metarl.checks.check import CheckResult, TaskCheck, check_tasks
 from metarl.distribution import TaskDistribution
 from metarl.errors import MetarlError
-from metarl.evaluation import evaluate, play
+from metarl.evaluation.adaptation import Adaptation, Agent, Rollout, Transition, rollout
+from metarl.evaluation.play import evaluate, play
+from metarl.evaluation.report import Report
 from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Uniform
-from metarl.report import Report
 from metarl.splits import Independent, TaskLaw, TaskSet
 from metarl.tasks import Task, Tasks
-from metarl.told import ToldVectorEnv
 from metarl.trial import TrialEnv
-from metarl.vector import TaskEnv, TaskVectorEnv
-from metarl.workers import with_workers
+from metarl.vector.env import TaskEnv, TaskVectorEnv
+from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.workers import with_workers
 
 __all__ = [
     "Adaptation",

@@ -5,4 +5,4 @@ import sys
 
 if __name__ == "__main__":
     # By name: the core imports nothing of what is built on it.
-    sys.exit(importlib.import_module("metarl.experiments.cli").main())
+    sys.exit(importlib.import_module("metarl.experiments.cli.main").main())

@@ -20,8 +20,8 @@ from metarl.parameters import DISTRIBUTION, Parameter
 from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskLaw, TaskSet, num_shared
 from metarl.tasks import Tasks
-from metarl.told import ToldVectorEnv
-from metarl.vector import TaskVectorEnv
+from metarl.vector.env import TaskVectorEnv
+from metarl.vector.oracle import ToldVectorEnv
 
 MAX_TASKS = 10**7
 """How many tasks may be drawn at once: more is a slip of the pen, and would fill the memory."""

@@ -3,7 +3,7 @@
 A batch of values of a space is an array with a row for each, and for Dict and Tuple spaces a
 dictionary or a tuple of such arrays, as in gymnasium's vector environments. A new kind of space
 needs a case in :func:`to_json` and :func:`_rows`, and one of actions a distribution in
-:mod:`metarl.agents.actions`.
+:mod:`metarl.agents.common.actions`.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metarl import Task
-from metarl.envs.games import GameVectorEnv
+from metarl.envs.games.family import GameVectorEnv
 
 STEP = {
     "objects": ("treasure", "nothing", "nothing"),

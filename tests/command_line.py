@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands
-from metarl.experiments.cli import main
+from metarl.experiments.cli import commands
+from metarl.experiments.cli.main import main
 
 SMALL = [
     *("--threads", "1", "--total-timesteps", "160", "--set", "trials_per_iteration=8"),

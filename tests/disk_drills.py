@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-METARL = [sys.executable, "-m", "metarl.experiments.cli"]
+METARL = [sys.executable, "-m", "metarl.experiments.cli.main"]
 FOREVER = 2_000_000
 TRAIN = [
     *("train", "rl2", "bandit-10x5", "--total-timesteps", str(FOREVER), "--run-dir", "disk/run"),

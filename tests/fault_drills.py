@@ -21,7 +21,7 @@ from moody import MOODS, Moody
 from metarl import Choice, Uniform, with_workers
 from metarl.agents import RL2
 from metarl.envs import from_gymnasium
-from metarl.workers import WorkerError
+from metarl.vector.workers import WorkerError
 
 # What a user reads, beside the task.
 SAYS = {

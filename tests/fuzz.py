@@ -23,7 +23,7 @@ from fuzz_files import Files
 from fuzzing import MEMORY, SMALL, command
 
 from metarl import Report
-from metarl.experiments import commands
+from metarl.experiments.cli import commands
 
 
 def make_runs():

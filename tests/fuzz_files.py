@@ -14,8 +14,8 @@ from fuzzing import MAD, attempt, command, complaint
 from safetensors.torch import load, save
 
 from metarl import Report
-from metarl.agents.checkpoint import _checksum, load_checkpoint
-from metarl.experiments.runs import Run
+from metarl.agents.training.checkpoint import _checksum, load_checkpoint
+from metarl.experiments.runs.run import Run
 
 
 def damage_bytes(data, rng):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from metarl import MetarlError
 from metarl.agents import AGENTS
-from metarl.experiments import cli
+from metarl.experiments.cli import main as cli
 
 SECONDS, MEMORY = 5.0, 2**30
 

@@ -21,8 +21,11 @@ from matplotlib.figure import Figure
 
 from metarl import Report, envs, evaluate
 from metarl.agents import MAML, RL2, MetaAgent, reference
-from metarl.comparison import comparison_table
-from metarl.experiments import cli, commands, learning, logs
+from metarl.evaluation.comparison import comparison_table
+from metarl.experiments.cli import commands
+from metarl.experiments.cli import main as cli
+from metarl.experiments.runs import logs
+from metarl.experiments.runs import training as learning
 
 
 def make_small(put=setattr):

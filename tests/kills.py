@@ -21,7 +21,8 @@ from pathlib import Path
 import killed_runs
 from test_reproducibility import rows_of, scalars
 
-from metarl.experiments import cli, learning
+from metarl.experiments.cli import main as cli
+from metarl.experiments.runs import training as learning
 
 POLES = """
 from metarl import Uniform

@@ -14,8 +14,8 @@ import torch
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
-from metarl.envs.dynamics import half_cheetah_motors
-from metarl.experiments.runs import Run
+from metarl.envs.mujoco.dynamics import half_cheetah_motors
+from metarl.experiments.runs.run import Run
 
 PARTS, ITERATIONS, EVALUATIONS = 10, 100, 20
 

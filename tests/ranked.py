@@ -15,11 +15,11 @@ from toys import aim, risk, strolls
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
+from metarl.agents.common.trust_region import flatten
 from metarl.agents.maml import agent as maml_agent
 from metarl.agents.maml import outer
-from metarl.agents.ranks import joined
 from metarl.agents.rl2 import agent as rl2_agent
-from metarl.agents.trust_region import flatten
+from metarl.agents.training.ranks import joined
 from metarl.spaces import flatten as flat
 
 NORMAL = {"normalize_observation": True, "normalize_reward": True}

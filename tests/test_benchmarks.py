@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from metarl.experiments import benchmark_growth
-from metarl.experiments.cost_model import Cost, _all_reduce, _fit, _largest_share
+from metarl.experiments.benchmarks import growth as benchmark_growth
+from metarl.experiments.benchmarks.cost_model import Cost, _all_reduce, _fit, _largest_share
 
 
 def test_growth_is_measured_and_drawn(tmp_path, capsys):

@@ -20,8 +20,9 @@ from saved_agents import (
 from toys import risk, strolls
 
 from metarl import evaluate
-from metarl.agents import RL2, saving
-from metarl.agents.checkpoint import (
+from metarl.agents import RL2
+from metarl.agents.training import saving
+from metarl.agents.training.checkpoint import (
     FORMAT,
     check_tensors,
     gather_tensors,

@@ -9,8 +9,9 @@ import pytest
 from gymnasium import spaces
 
 from metarl import TaskDistribution, TaskVectorEnv, Transition, Uniform, envs, rollout
-from metarl.agents import bandit_learners, reference
-from metarl.agents.bandit_learners import (
+from metarl.agents import reference
+from metarl.agents.classical import bandits as bandit_learners
+from metarl.agents.classical.bandits import (
     UCB1,
     EpsilonGreedy,
     GittinsIndex,
@@ -18,10 +19,10 @@ from metarl.agents.bandit_learners import (
     KnownBestArm,
     ThompsonSampling,
 )
-from metarl.agents.baselines import RandomActions
-from metarl.agents.gittins import gittins_table, table_place
-from metarl.experiments.published import CLASSICAL_BANDITS
-from metarl.experiments.study_classical import play, scores
+from metarl.agents.classical.gittins import gittins_table, table_place
+from metarl.agents.classical.random_actions import RandomActions
+from metarl.experiments.publish.papers import CLASSICAL_BANDITS
+from metarl.experiments.studies.classical import play, scores
 
 # The published table. Both means are over 1000 tasks, so their difference varies by sqrt(2) of our
 # standard error, and the published one is rounded to 0.1. What broken learners score for n = 100,

@@ -15,12 +15,13 @@ from command_line import SMALL, contents, edit, small_evaluations, train_two, wr
 
 from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
-from metarl.agents.config import describe
 from metarl.agents.presets import find_preset
-from metarl.experiments import cli, commands, comparing
-from metarl.experiments.cli import main
-from metarl.experiments.overrides import parse_overrides
-from metarl.report import versions
+from metarl.agents.training.config import describe
+from metarl.evaluation.report import versions
+from metarl.experiments.cli import commands, comparing
+from metarl.experiments.cli import main as cli
+from metarl.experiments.cli.main import main
+from metarl.experiments.cli.overrides import parse_overrides
 
 
 @pytest.fixture(scope="module", autouse=True)

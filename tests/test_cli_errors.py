@@ -20,9 +20,9 @@ from command_line import (
 
 from metarl.agents import RL2
 from metarl.errors import InvalidValueError
-from metarl.experiments import commands
-from metarl.experiments.cli import main
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import commands
+from metarl.experiments.cli.main import main
+from metarl.experiments.runs.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)

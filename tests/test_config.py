@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from metarl.agents import AGENTS
-from metarl.agents.config import describe
 from metarl.agents.maml import MAMLConfig
 from metarl.agents.maml.policy import PolicyConfig
 from metarl.agents.rl2 import RL2Config
 from metarl.agents.rl2.network import NetworkConfig
+from metarl.agents.training.config import describe
 
 CONFIGS = [RL2Config, MAMLConfig, NetworkConfig, PolicyConfig]
 

@@ -22,9 +22,9 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
 from metarl import Choice, Independent, Task, TaskSet, Uniform, evaluate
-from metarl.agents.baselines import RandomActions
+from metarl.agents.classical.random_actions import RandomActions
 from metarl.envs import from_gymnasium, from_vector_env
-from metarl.experiments.video import record_adaptation
+from metarl.experiments.reports.video import record_adaptation
 
 
 class Worded(Stub):

@@ -22,7 +22,7 @@ from saved_agents import (
 from toys import BOX, aim, spaces, strolls
 
 from metarl.agents import AGENTS, RL2
-from metarl.agents.checkpoint import (
+from metarl.agents.training.checkpoint import (
     FORMAT,
     _checksum,
     check_tensors,

@@ -14,12 +14,14 @@ from command_line import SMALL
 from safetensors.torch import load, save
 
 from metarl import MetarlError, Report, Tasks
-from metarl.agents.checkpoint import _checksum, load_checkpoint
 from metarl.agents.presets import Preset, find_preset
-from metarl.experiments import commands, comparing, publish, published_table
-from metarl.experiments.cli import main
-from metarl.experiments.restoring import load_agent
-from metarl.experiments.runs import Run
+from metarl.agents.training.checkpoint import _checksum, load_checkpoint
+from metarl.experiments.cli import commands, comparing
+from metarl.experiments.cli.main import main
+from metarl.experiments.publish import published_table
+from metarl.experiments.publish import runs as publish
+from metarl.experiments.runs.loading import load_agent
+from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import results as study_results
 from metarl.experiments.studies.engine import Engine
 from metarl.experiments.studies.jobs import JudgingJob, Places, TrainingJob, load_reports

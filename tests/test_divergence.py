@@ -15,7 +15,8 @@ from walk import walk
 
 from metarl import MetarlError
 from metarl.agents import MAML, RL2, MultiTask
-from metarl.experiments import cli, commands
+from metarl.experiments.cli import commands
+from metarl.experiments.cli import main as cli
 
 CASES = {
     "rl2": (RL2, strolls, {"trials_per_iteration": 4, "trials_per_minibatch": 2}),

@@ -10,8 +10,8 @@ from toys import Counting, Fixed, StrollVectorEnv, Toy, aim, risk, spaces, strol
 
 from metarl import Agent, Choice, Report, TaskDistribution, TaskSet, envs, evaluate, play, rollout
 from metarl.agents import AGENTS, REFERENCES, RL2
-from metarl.agents.baselines import RandomActions
-from metarl.comparison import check_comparable, comparison_table
+from metarl.agents.classical.random_actions import RandomActions
+from metarl.evaluation.comparison import check_comparable, comparison_table
 
 
 class Random(Fixed):

@@ -11,11 +11,11 @@ from gymnasium.utils.env_checker import check_env
 
 from metarl import Task, TaskSet, check_tasks, envs, evaluate, play
 from metarl.agents import RL2
-from metarl.agents.baselines import RandomActions
+from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.presets import find_preset
-from metarl.envs.glyphs import characters, glyphs_cats, glyphs_nway, kinds
-from metarl.envs.pictures import NUM_DRAWS, Pictures, Presenter, Variation
-from metarl.experiments.few_shot import Recognition, recognize
+from metarl.envs.images.glyphs import characters, glyphs_cats, glyphs_nway, kinds
+from metarl.envs.images.pictures import NUM_DRAWS, Pictures, Presenter, Variation
+from metarl.experiments.studies.presentations import Recognition, recognize
 
 
 def make(tasks, num_envs, split="train", seed=0, **options):
@@ -376,7 +376,7 @@ def test_an_agent_of_known_accuracy():
 def test_many_tasks_are_played_in_chunks(monkeypatch):
     tasks = glyphs_nway(2)
     whole = recognize(RandomActions(tasks), tasks, num_tasks=20, num_pictures=6)
-    monkeypatch.setattr("metarl.experiments.few_shot.play", partial(play, max_envs=7))
+    monkeypatch.setattr("metarl.experiments.studies.presentations.play", partial(play, max_envs=7))
     parts = recognize(RandomActions(tasks), tasks, num_tasks=20, num_pictures=6)
     assert np.array_equal(parts.labels, whole.labels)
 

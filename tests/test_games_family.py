@@ -6,7 +6,7 @@ import pytest
 from board_games import STEP, start, walk
 
 from metarl import Task, Tasks, check_tasks, envs
-from metarl.envs.games import GameVectorEnv, games
+from metarl.envs.games.family import GameVectorEnv, games
 
 
 @pytest.mark.parametrize("name", ["games-5x5", "games-7x7"])

@@ -8,8 +8,8 @@ import pytest
 
 from metarl import Task, Tasks, envs, evaluate
 from metarl.agents import reference
-from metarl.agents.goal_seekers import GridSearch, KnownGoal
-from metarl.agents.grid_search import search_walks
+from metarl.agents.classical.grid_search import search_walks
+from metarl.agents.classical.navigation import GridSearch, KnownGoal
 from metarl.envs.gridnavi import MOVES, GridNaviVectorEnv
 
 UP, RIGHT, DOWN, LEFT, STAY = range(5)

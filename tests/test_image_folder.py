@@ -11,7 +11,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageDraw
 
 from metarl import check_tasks, envs
-from metarl.envs.image_folders import _square, image_folder
+from metarl.envs.images.image_folders import _square, image_folder
 from metarl.errors import InvalidValueError
 
 COLORS = {"red": (200, 30, 30), "blue": (30, 60, 200), "green": (20, 150, 40), "grey": (90, 90, 90)}

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from metarl import envs
 from metarl.agents import RL2
-from metarl.experiments.few_shot import recognize
+from metarl.experiments.studies.presentations import recognize
 
 SIDE = 64
 

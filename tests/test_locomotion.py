@@ -14,8 +14,8 @@ from mujoco.batch import SimulationError
 from robots import one, random_actions
 
 from metarl import Task, check_tasks, envs
-from metarl.envs.dynamics import DYNAMICS
-from metarl.envs.locomotion import LOCOMOTION, Disc, half_cheetah_vel
+from metarl.envs.mujoco.dynamics import DYNAMICS
+from metarl.envs.mujoco.locomotion import LOCOMOTION, Disc, half_cheetah_vel
 from metarl.seeding import ALL
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from toys import BOX, spaces
 
-from metarl.agents.actions import LOG_STD_MAX, action_head
-from metarl.agents.losses import (
+from metarl.agents.common.actions import LOG_STD_MAX, action_head
+from metarl.agents.common.losses import (
     generalized_advantages,
     masked,
     masked_mean,
@@ -16,8 +16,8 @@ from metarl.agents.losses import (
     standardize,
     task_mean,
 )
-from metarl.agents.normalization import Normalizer, RunningMoments
-from metarl.agents.ranks import Noise
+from metarl.agents.common.normalization import Normalizer, RunningMoments
+from metarl.agents.training.ranks import Noise
 
 LENGTHS = [7, 1, 4, 6]
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from walk import TINY, collected, make, walk
 
 from metarl import Transition, rollout
 from metarl.agents import MAML
-from metarl.agents.trust_region import flatten
+from metarl.agents.common.trust_region import flatten
 from metarl.envs.bandits import bandit
 from metarl.envs.navigation import navigation_2d
 

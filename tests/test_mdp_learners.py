@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 from metarl import Transition, envs, evaluate
 from metarl.agents import reference
-from metarl.agents.mdp_learners import (
+from metarl.agents.classical.mdps import (
     OPSRL,
     PSRL,
     UCRL2,
@@ -18,7 +18,7 @@ from metarl.agents.mdp_learners import (
     GreedyMDP,
     KnownMDP,
 )
-from metarl.agents.mdps import Posterior, optimistic_value_iteration, value_iteration
+from metarl.agents.classical.planning import Posterior, optimistic_value_iteration, value_iteration
 from metarl.envs.tabular import REFERENCES, tabular_mdp
 
 TASKS = envs.make("tabular-mdp-10")

@@ -13,8 +13,8 @@ from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 
 from metarl import envs
-from metarl.envs import bodies
-from metarl.envs.mujoco_engine import MujocoVectorEnv
+from metarl.envs.mujoco import bodies
+from metarl.envs.mujoco.engine import MujocoVectorEnv
 from metarl.seeding import ALL
 
 # Gymnasium computes contact forces after the step, which a batch does not offer.

@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 
 from metarl import Report, Uniform, envs
-from metarl.experiments import cli, page, publish, reporting
-from metarl.experiments.charts import (
+from metarl.evaluation.plotting import COLORS, styles_of
+from metarl.experiments.cli import main as cli
+from metarl.experiments.publish import runs as publish
+from metarl.experiments.reports import gather as reporting
+from metarl.experiments.reports import page
+from metarl.experiments.reports.charts import (
     Result,
     gains,
     over_episodes,
     over_parameter,
     trained_ranges,
 )
-from metarl.experiments.page import Page, Picture, write_page
-from metarl.experiments.runs import Run
+from metarl.experiments.reports.page import Page, Picture, write_page
+from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import places_for
-from metarl.plotting import COLORS, styles_of
 from metarl.tasks import Tasks
 
 NASTY = 'RL² </script><script>document.title="hacked"</script>"\x1b[31m'

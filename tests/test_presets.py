@@ -13,10 +13,11 @@ from metarl.agents import AGENTS
 from metarl.agents.presets import PRESETS, find_preset
 from metarl.envs import from_gymnasium
 from metarl.errors import MissingPackageError
-from metarl.experiments import cli, commands, comparing
-from metarl.experiments.cli import main
-from metarl.experiments.overrides import has_earlier_preset, parse_overrides
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import commands, comparing
+from metarl.experiments.cli import main as cli
+from metarl.experiments.cli.main import main
+from metarl.experiments.cli.overrides import has_earlier_preset, parse_overrides
+from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import search
 
 ROOT = Path(__file__).parents[1]

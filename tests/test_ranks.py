@@ -24,7 +24,7 @@ from toys import risk
 
 from metarl import Rollout
 from metarl.agents import MAML, RL2
-from metarl.agents.ranks import Noise, Ranks
+from metarl.agents.training.ranks import Noise, Ranks
 
 SIOCGIFADDR = 0x8915  # of Linux
 HERE = Path(__file__).parent

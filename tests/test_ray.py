@@ -10,7 +10,7 @@ import pytest
 import ray
 from test_study_engine import records
 
-from metarl.experiments import cli
+from metarl.experiments.cli import main as cli
 from metarl.experiments.studies import find_study, on_ray
 from metarl.experiments.studies.engine import Engine
 from metarl.experiments.studies.jobs import jobs_of, perform, places_for

@@ -9,7 +9,7 @@ import pytest
 from metarl import check_tasks, evaluate
 from metarl.agents import MAML, RL2
 from metarl.envs import make
-from metarl.experiments import publish
+from metarl.experiments.publish import runs as publish
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

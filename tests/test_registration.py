@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from metarl import envs
-from metarl.experiments.benchmark_families import registered
+from metarl.experiments.benchmarks.families import registered
 
 IDS = [name for name in gymnasium.registry if name.startswith("metarl/")]
 

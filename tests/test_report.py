@@ -11,7 +11,7 @@ import scipy.stats
 from toys import Fixed, Toy, risk, strolls
 
 from metarl import Report, Tasks, evaluate
-from metarl.comparison import check_comparable, comparison_table, plot_reports
+from metarl.evaluation.comparison import check_comparable, comparison_table, plot_reports
 
 # The summary over tasks.
 

@@ -18,8 +18,8 @@ from toys import risk, strolls
 
 from metarl import evaluate
 from metarl.agents import AGENTS, RL2
-from metarl.experiments import cli
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import main as cli
+from metarl.experiments.runs.run import Run
 from metarl.seeding import stream, stream_seed
 
 CLOCKS = ("time/env_steps_per_second", "time/seconds")

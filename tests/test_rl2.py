@@ -11,8 +11,8 @@ from witness import NORMAL, SMALL, SPACES, Witness
 
 from metarl import evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.rl2.memory import GRU
-from metarl.agents.rl2.update import PPO, clocked_discount, ppo_update, trial_values
+from metarl.agents.common.memory import GRU
+from metarl.agents.common.ppo import PPO, clocked_discount, ppo_update, trial_values
 
 # What the agent sees.
 

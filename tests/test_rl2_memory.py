@@ -9,7 +9,7 @@ from witness import NORMAL, SPACES, Witness
 
 from metarl import Transition, envs
 from metarl.agents import RL2
-from metarl.agents.rl2.memory import Episodic
+from metarl.agents.common.memory import Episodic
 
 NETWORKS = {
     "gru": {},

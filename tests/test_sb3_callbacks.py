@@ -10,7 +10,7 @@ from toys import aim
 
 from metarl import Task, TaskEnv, TrialEnv, evaluate, rollout
 from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask, TaskVecEnv
-from metarl.agents.checkpoint import load_checkpoint
+from metarl.agents.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 

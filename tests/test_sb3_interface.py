@@ -20,7 +20,7 @@ from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 from metarl import TrialEnv, rollout
 from metarl.agents import MAML, RL2, FineTune, FromScratch, MultiTask, TaskVecEnv
-from metarl.agents import callbacks as progress
+from metarl.agents.training import callbacks as progress
 from metarl.seeding import stream, stream_seed
 
 SMALL = {"trials_per_iteration": 4, "trials_per_minibatch": 2, "n_epochs": 1, "seed": 7}

@@ -14,15 +14,15 @@ from torch.distributions import Categorical
 
 from metarl import Choice, TaskDistribution, TaskVectorEnv, TrialEnv, check_tasks, evaluate
 from metarl.agents import MAML, RL2
-from metarl.agents.actions import action_head, advice
-from metarl.agents.linear_baseline import linear_baseline
-from metarl.agents.ranks import Noise
-from metarl.agents.vision import Vision
+from metarl.agents.common.actions import action_head, advice
+from metarl.agents.common.linear_baseline import linear_baseline
+from metarl.agents.common.vision import Vision
+from metarl.agents.training.ranks import Noise
 from metarl.batches import as_batch, in_types, replaced, stack, take
 from metarl.envs import from_gymnasium
 from metarl.spaces import check_space, difference, flatten, split, stretch, to_json
 from metarl.trial import TrialInput
-from metarl.vector import TaskEnv
+from metarl.vector.env import TaskEnv
 
 IMAGE = spaces.Box(0, 255, (9, 8, 3), np.uint8)
 ZOO = spaces.Dict(

@@ -20,9 +20,12 @@ from metarl import files
 from metarl.agents import RL2, MetaAgent
 from metarl.agents.presets import find_preset
 from metarl.errors import StorageError
-from metarl.experiments import commands, learning, logs, video
-from metarl.experiments.cli import main
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import commands
+from metarl.experiments.cli.main import main
+from metarl.experiments.reports import video
+from metarl.experiments.runs import logs
+from metarl.experiments.runs import training as learning
+from metarl.experiments.runs.run import Run
 
 TRAIN = [*("train", "rl2", "bandit-10x5", *SMALL), "--total-timesteps", "400", "--run-dir", "run"]
 

@@ -9,20 +9,18 @@ import pytest
 
 from metarl import envs, evaluate
 from metarl.agents import AGENTS, RL2
-from metarl.agents.mdp_learners import PSRL
+from metarl.agents.classical.mdps import PSRL
 from metarl.agents.presets import find_preset
 from metarl.envs import navigation_2d
-from metarl.experiments import (
-    cli,
-    commands,
-    publish,
-    published,
-    published_table,
-    study_classical,
-    study_classical_mdps,
-)
-from metarl.experiments.figures import draw_adaptation
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import commands
+from metarl.experiments.cli import main as cli
+from metarl.experiments.publish import papers as published
+from metarl.experiments.publish import published_table
+from metarl.experiments.publish import runs as publish
+from metarl.experiments.reports.figures import draw_adaptation
+from metarl.experiments.runs.run import Run
+from metarl.experiments.studies import classical as study_classical
+from metarl.experiments.studies import classical_mdps as study_classical_mdps
 
 ROOT = Path(__file__).parents[1]
 

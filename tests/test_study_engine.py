@@ -15,9 +15,9 @@ import pytest
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, MultiTask
-from metarl.agents.baselines import RandomActions
+from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.sb3.fine_tune import FineTune
-from metarl.experiments import cli
+from metarl.experiments.cli import main as cli
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine
 from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform, places_for
@@ -271,7 +271,7 @@ def test_a_study_killed_many_times_and_two_engines_end_with_the_same_records(tmp
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
 
     def start(folder):
-        command = [sys.executable, "-m", "metarl.experiments.cli", "study", "toys:study"]
+        command = [sys.executable, "-m", "metarl.experiments.cli.main", "study", "toys:study"]
         folder.mkdir(exist_ok=True)
         (folder / "toys.py").write_text("from test_study_engine import TOY as study\n")
         return subprocess.Popen(command, cwd=folder, env=environment)

@@ -8,8 +8,8 @@ pytest.importorskip("mujoco.batch")
 from robots import one, random_actions
 
 from metarl import Task, envs
-from metarl.envs.mujoco_engine import MujocoVectorEnv
-from metarl.envs.ramps import Profile, ground
+from metarl.envs.mujoco.engine import MujocoVectorEnv
+from metarl.envs.mujoco.ramps import Profile, ground
 from metarl.seeding import ALL
 
 

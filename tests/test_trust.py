@@ -14,9 +14,10 @@ from command_line import SMALL, edit, refusal
 
 from metarl import Report
 from metarl.agents.presets import find_preset
-from metarl.experiments import commands, runs
-from metarl.experiments.cli import main
-from metarl.experiments.trust import check_trusted
+from metarl.experiments.cli import commands
+from metarl.experiments.cli.main import main
+from metarl.experiments.cli.trust import check_trusted
+from metarl.experiments.runs import run as runs
 
 EVIL = "open('executed', 'w').close()\nfrom toys import risk\ntasks = risk()\n"
 
@@ -84,7 +85,7 @@ def test_inside_a_run_directory_no_word_helps(run, monkeypatch, capsys):
         "builtins:breakpoint",
         "this:s",
         "os:abort-told",
-        "metarl.experiments.publish:main",
+        "metarl.experiments.publish.runs:main",
     ],
 )
 def test_nothing_of_python_or_metarl_is_called_either(run, tasks, capsys):

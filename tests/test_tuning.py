@@ -21,10 +21,10 @@ from metarl.agents import AGENTS, RL2
 from metarl.agents.presets import PRESETS, Preset, find_preset
 from metarl.envs import from_gymnasium
 from metarl.errors import DivergedError
-from metarl.experiments import commands
-from metarl.experiments.cli import main
-from metarl.experiments.commands import EVALUATION_SEED
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import commands
+from metarl.experiments.cli.commands import EVALUATION_SEED
+from metarl.experiments.cli.main import main
+from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import settings, space
 from metarl.experiments.tuning.judge import Judge
 from metarl.experiments.tuning.settings import Settings

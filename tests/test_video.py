@@ -12,9 +12,9 @@ pytest.importorskip("imageio")
 import imageio.v3 as imageio
 
 from metarl import envs
-from metarl.envs.bodies import HALF_CHEETAH
-from metarl.envs.terrain import slope
-from metarl.experiments import video
+from metarl.envs.mujoco.bodies import HALF_CHEETAH
+from metarl.envs.mujoco.terrain import slope
+from metarl.experiments.reports import video
 from metarl.seeding import stream, stream_seed
 
 

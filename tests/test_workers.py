@@ -18,13 +18,13 @@ from moody import MOODS, Moody
 
 from metarl import Choice, Uniform, evaluate, with_workers
 from metarl.agents import RL2
-from metarl.agents.baselines import RandomActions
+from metarl.agents.classical.random_actions import RandomActions
 from metarl.envs import from_gymnasium, make
-from metarl.experiments import cli
-from metarl.experiments.restoring import load_agent
-from metarl.experiments.runs import Run
+from metarl.experiments.cli import main as cli
+from metarl.experiments.runs.loading import load_agent
+from metarl.experiments.runs.run import Run
 from metarl.spaces import flatten
-from metarl.workers import WorkerError, WorkerVectorEnv
+from metarl.vector.workers import WorkerError, WorkerVectorEnv
 
 
 def family(**options):
@@ -220,8 +220,8 @@ def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.splitlines()[-1] == (
-        "metarl.workers.WorkerError: a worker process imports the main script, and this one would "
-        'start workers again: put what it runs under `if __name__ == "__main__":`'
+        "metarl.vector.workers.WorkerError: a worker process imports the main script, and this one "
+        'would start workers again: put what it runs under `if __name__ == "__main__":`'
     )
 
 

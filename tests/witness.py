@@ -8,7 +8,7 @@ from toys import BOX, StrollVectorEnv, spaces, strolls
 import metarl.agents.rl2.agent
 from metarl import TaskDistribution
 from metarl.agents import RL2
-from metarl.agents.rl2.update import make_batch, trial_values
+from metarl.agents.common.ppo import make_batch, trial_values
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
 SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}

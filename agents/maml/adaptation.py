@@ -8,15 +8,20 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import Transition, check_rows
-from metarl.agents.base import NO_MEMORY
-from metarl.agents.linear_baseline import linear_baseline
-from metarl.agents.losses import discounted_returns, generalized_advantages, masked, standardize
+from metarl.agents.common.linear_baseline import linear_baseline
+from metarl.agents.common.losses import (
+    discounted_returns,
+    generalized_advantages,
+    masked,
+    standardize,
+)
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
-from metarl.agents.ranks import Noise
+from metarl.agents.training.learner import NO_MEMORY
+from metarl.agents.training.ranks import Noise
 from metarl.batches import as_batch
 from metarl.errors import found_in
+from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values, flatten
 
 Array = NDArray[Any]

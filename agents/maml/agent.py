@@ -7,19 +7,19 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.adaptation import OnStep, Rollout, rollout
-from metarl.agents.base import MetaAgent
-from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Range
 from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, Recorder
 from metarl.agents.maml.inner import InnerLoop, InnerOptions
 from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_step, trpo_step
 from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
-from metarl.agents.ranks import ALONE, Noise, Ranks
+from metarl.agents.training.config import Config, Count, Discount, NotNegative, Positive, Range
+from metarl.agents.training.learner import MetaAgent
+from metarl.agents.training.ranks import ALONE, Noise, Ranks
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
+from metarl.evaluation.adaptation import OnStep, Rollout, rollout
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
-from metarl.vector import TaskVectorEnv
+from metarl.vector.env import TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -143,7 +143,7 @@ class MAML(MetaAgent[Recorder]):
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
         ranks: The processes that train the agent together, each on its share of the tasks; see
-            :mod:`metarl.agents.ranks`.
+            :mod:`metarl.agents.training.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.

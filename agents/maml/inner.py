@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metarl.agents.losses import masked, task_mean
+from metarl.agents.common.losses import masked, task_mean
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 
 

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.distributions import Distribution, kl_divergence
 
-from metarl.agents.losses import masked, task_mean
-from metarl.agents.maml.inner import Batch, InnerLoop
-from metarl.agents.maml.policy import Stacked
-from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.trust_region import (
+from metarl.agents.common.losses import masked, task_mean
+from metarl.agents.common.trust_region import (
     Product,
     conjugate_gradient,
     fisher_product,
@@ -20,6 +17,9 @@ from metarl.agents.trust_region import (
     line_search,
     unflatten,
 )
+from metarl.agents.maml.inner import Batch, InnerLoop
+from metarl.agents.maml.policy import Stacked
+from metarl.agents.training.ranks import ALONE, Ranks
 
 Measures = dict[str, float]
 """What an update measured, for the log."""

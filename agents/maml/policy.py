@@ -10,9 +10,9 @@ from gymnasium import spaces
 from torch import nn
 from torch.distributions import Distribution
 
-from metarl.agents.actions import action_head
-from metarl.agents.config import Config, Range, Width
-from metarl.agents.ranks import Noise
+from metarl.agents.common.actions import action_head
+from metarl.agents.training.config import Config, Range, Width
+from metarl.agents.training.ranks import Noise
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
 """Parameters of M tasks: for each name a tensor of shape (M, *shape)."""

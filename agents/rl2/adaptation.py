@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.adaptation import Transition, check_rows
-from metarl.agents.normalization import Normalizer
-from metarl.agents.ranks import Noise
+from metarl.agents.common.normalization import Normalizer
+from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.agents.training.ranks import Noise
 from metarl.batches import replaced, take
+from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values
 from metarl.trial import TrialInput
 
@@ -121,33 +122,6 @@ class RL2Adaptation:
             actor = self._policy.network.actor
             self._memory = actor.kept(self._memory_before, self._memory, lanes)
         self._last, self._fresh = last, fresh
-
-
-@dataclass(frozen=True)
-class Trials:
-    """What was seen in whole trials, of shapes (time, num_trials, ...), padded at the end.
-
-    Attributes:
-        rows: Input rows before normalisation.
-        pixels: Their pixels, uint8.
-        actions: As sampled.
-        log_probs: Of the actions, when they were taken.
-        episodes_left: How many episodes of the trial have not ended, the present one included;
-            zero in the padding.
-        steps_left: How many steps the trial still has at most, the present one included; zero in
-            the padding.
-        rewards: The rewards.
-        mask: 1 where a step is real and 0 in the padding.
-    """
-
-    rows: torch.Tensor
-    pixels: torch.Tensor
-    actions: torch.Tensor
-    log_probs: torch.Tensor
-    episodes_left: torch.Tensor
-    steps_left: torch.Tensor
-    rewards: torch.Tensor
-    mask: torch.Tensor
 
 
 class TrialRecorder(RL2Adaptation):

@@ -7,22 +7,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.adaptation import OnStep, Rollout, rollout
-from metarl.agents.base import MetaAgent
-from metarl.agents.config import Config, Count, NotNegative, Positive, Share
-from metarl.agents.losses import running_returns
-from metarl.agents.normalization import Normalizer, RunningMoments
-from metarl.agents.ranks import ALONE, Noise, Ranks
-from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder, Trials
+from metarl.agents.common.losses import running_returns
+from metarl.agents.common.normalization import Normalizer, RunningMoments
+from metarl.agents.common.ppo import PPO, make_batch, ppo_update
+from metarl.agents.common.trials import Trials
+from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
-from metarl.agents.rl2.update import PPO, make_batch, ppo_update
+from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
+from metarl.agents.training.learner import MetaAgent
+from metarl.agents.training.ranks import ALONE, Noise, Ranks
 from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
+from metarl.evaluation.adaptation import OnStep, Rollout, rollout
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
 from metarl.trial import TrialInput
-from metarl.vector import TaskVectorEnv
+from metarl.vector.env import TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -124,7 +125,7 @@ class RL2(MetaAgent[TrialRecorder]):
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
         ranks: The processes that train the agent together, each on its share of the trials; see
-            :mod:`metarl.agents.ranks`.
+            :mod:`metarl.agents.training.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.

@@ -8,11 +8,11 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metarl.agents.actions import action_head, orthogonal_
-from metarl.agents.config import Config, Range, Width
-from metarl.agents.ranks import Noise
-from metarl.agents.rl2.memory import MEMORIES, Memory, tanh_layers
-from metarl.agents.vision import Vision
+from metarl.agents.common.actions import action_head, orthogonal_
+from metarl.agents.common.memory import MEMORIES, Memory, tanh_layers
+from metarl.agents.common.vision import Vision
+from metarl.agents.training.config import Config, Range, Width
+from metarl.agents.training.ranks import Noise
 from metarl.errors import InvalidValueError
 from metarl.trial import TrialInput
 
@@ -106,6 +106,11 @@ class RecurrentActorCritic(nn.Module):
             if self.action_head.has_log_std
             else None
         )
+
+    @property
+    def steps_per_piece(self) -> int:
+        """How many steps, of all trials together, one thread takes at a time in an update."""
+        return self.actor.steps_per_piece
 
     def initial_state(self, num_trials: int) -> torch.Tensor:
         """Return the actor's memory at the start of a trial, of shape (num_slots, n, hidden)."""

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.adaptation import Transition, check_rows
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import from_zero_based, zero_based
 from metarl.batches import map_leaves, replaced, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, check_at_least
+from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
 from metarl.trial import TrialInput

@@ -14,15 +14,15 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.adaptation import Transition, check_rows
-from metarl.agents.config import Count, Positive, Range
-from metarl.agents.saving import SelfAgent
 from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, translation
+from metarl.agents.training.config import Count, Positive, Range
+from metarl.agents.training.saving import SelfAgent
 from metarl.batches import map_leaves, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
+from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
 

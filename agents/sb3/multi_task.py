@@ -19,9 +19,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from metarl.adaptation import Adaptation, OnStep, Rollout, Transition
-from metarl.agents.base import NO_MEMORY, MetaAgent
-from metarl.agents.config import Config, Count, Discount, NotNegative, Positive, Range, Share
+from metarl.agents.common.vision import Vision
 from metarl.agents.sb3.adapter import SB3Adaptation
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import (
@@ -32,13 +30,23 @@ from metarl.agents.sb3.vec_env import (
     scaled,
     translation,
 )
-from metarl.agents.vision import Vision
+from metarl.agents.training.config import (
+    Config,
+    Count,
+    Discount,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+)
+from metarl.agents.training.learner import NO_MEMORY, MetaAgent
 from metarl.batches import as_batch
 from metarl.distribution import TaskDistribution
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
+from metarl.evaluation.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values, image_shapes
-from metarl.vector import TaskVectorEnv
+from metarl.vector.env import TaskVectorEnv
 
 Array = NDArray[Any]
 

@@ -24,7 +24,7 @@ from metarl.spaces import (
     vector_size,
 )
 from metarl.trial import TrialInput
-from metarl.vector import TaskVectorEnv
+from metarl.vector.env import TaskVectorEnv
 
 Array = NDArray[Any]
 

@@ -6,7 +6,7 @@ import Box2D
 import gymnasium
 
 from metarl.distribution import TaskDistribution
-from metarl.envs.custom import from_gymnasium
+from metarl.envs.custom.gym import from_gymnasium
 from metarl.parameters import Choice, Uniform
 from metarl.tasks import Task
 

@@ -15,7 +15,7 @@ from metaworld.sawyer_xyz_env import SawyerMocapBase
 from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
-from metarl.envs.custom import from_gymnasium
+from metarl.envs.custom.gym import from_gymnasium
 from metarl.errors import InvalidValueError, did_you_mean
 from metarl.splits import TaskSet
 from metarl.tasks import Task

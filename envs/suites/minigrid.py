@@ -13,7 +13,7 @@ from minigrid.envs import GoToDoorEnv
 from numpy.typing import NDArray
 
 from metarl.distribution import TaskDistribution
-from metarl.envs.custom import from_gymnasium
+from metarl.envs.custom.gym import from_gymnasium
 from metarl.errors import InvalidValueError, did_you_mean
 from metarl.parameters import Choice
 from metarl.tasks import Task

@@ -8,7 +8,7 @@ and ``results.py`` shows what came out.
 import importlib
 from dataclasses import replace
 
-from metarl.envs.loading import load_attribute
+from metarl.envs.custom.loading import load_attribute
 from metarl.errors import InvalidTypeError, check_names
 from metarl.experiments.studies.study import Study
 

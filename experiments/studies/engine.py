@@ -18,8 +18,10 @@ import numpy as np
 import tyro
 
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
-from metarl.experiments.learning import Interrupted
-from metarl.experiments.records import load_evaluation, load_training
+from metarl.evaluation.tables import plain_table
+from metarl.experiments.cli.terminal import handling, say
+from metarl.experiments.runs.records import load_evaluation, load_training
+from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
     ELSEWHERE,
@@ -32,9 +34,7 @@ from metarl.experiments.studies.jobs import (
     places_for,
 )
 from metarl.experiments.studies.study import Study
-from metarl.experiments.terminal import handling, say
 from metarl.files import open_to_write
-from metarl.tables import plain_table
 
 NICENESS = 10
 LOOK_AGAIN_SECONDS = 15.0

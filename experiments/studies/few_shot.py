@@ -43,6 +43,7 @@ memory can only guess, and going on to learn by gradient steps from so few pictu
 nothing.""",
     caveats=(
         "The curve is by the number of labelled pictures of any class. By presentations of the "
-        "same class, which is how papers count: `python -m metarl.experiments.few_shot RUN`.",
+        "same class, which is how papers count: "
+        "`python -m metarl.experiments.studies.presentations RUN`.",
     ),
 )

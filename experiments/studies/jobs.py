@@ -18,14 +18,15 @@ import torch
 
 from metarl import Agent, Report, TaskDistribution, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent
-from metarl.agents.baselines import RandomActions
+from metarl.agents.classical.random_actions import RandomActions
 from metarl.errors import InvalidValueError
-from metarl.experiments import commands, publish
-from metarl.experiments.records import load_evaluation, load_training
-from metarl.experiments.runs import Run, git_commit
+from metarl.evaluation.report import versions
+from metarl.experiments.cli import commands
+from metarl.experiments.publish import runs as publish
+from metarl.experiments.runs.records import load_evaluation, load_training
+from metarl.experiments.runs.run import Run, git_commit
 from metarl.experiments.studies.study import Judging, Learner, Study, Training
 from metarl.files import atomic_write, locked
-from metarl.report import versions
 
 ELSEWHERE = 75
 """The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""

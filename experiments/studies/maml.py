@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metarl.experiments.published import MAML
+from metarl.experiments.publish.papers import MAML
 from metarl.experiments.studies.study import Judging, Learner, Study
 
 EPISODES = {

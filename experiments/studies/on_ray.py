@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
-from metarl.experiments.learning import Interrupted
+from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, jobs_of, perform
 from metarl.files import atomic_write, open_to_write

@@ -10,9 +10,12 @@ from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from metarl import Report, envs
-from metarl.experiments.charts import trained_ranges
-from metarl.experiments.overrides import has_earlier_preset
-from metarl.experiments.records import load_training
+from metarl.evaluation.plotting import COLORS, STYLES, styles_of
+from metarl.evaluation.summary import STATISTIC_NAMES
+from metarl.evaluation.tables import interval, number
+from metarl.experiments.cli.overrides import has_earlier_preset
+from metarl.experiments.reports.charts import trained_ranges
+from metarl.experiments.runs.records import load_training
 from metarl.experiments.studies.jobs import (
     JudgingJob,
     Places,
@@ -23,10 +26,7 @@ from metarl.experiments.studies.jobs import (
 )
 from metarl.experiments.studies.study import Judging, Learner, Study
 from metarl.files import atomic_write
-from metarl.plotting import COLORS, STYLES, styles_of
 from metarl.splits import Columns, Independent
-from metarl.summary import STATISTIC_NAMES
-from metarl.tables import interval, number
 
 Reports = Mapping[Learner, Sequence[tuple[int, Report]]]
 Mask = NDArray[np.bool_]

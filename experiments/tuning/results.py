@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from metarl import envs
 from metarl.errors import InvalidValueError
+from metarl.evaluation.tables import number, plain_table
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import shown
-from metarl.tables import number, plain_table
 
 if TYPE_CHECKING:
     import optuna

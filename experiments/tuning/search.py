@@ -37,10 +37,10 @@ from metarl.errors import (
     check_at_least,
     check_at_most,
 )
-from metarl.experiments.learning import Interrupted
-from metarl.experiments.runs import MAX_WORKERS
-from metarl.experiments.terminal import say
-from metarl.experiments.trust import remember
+from metarl.experiments.cli.terminal import say
+from metarl.experiments.cli.trust import remember
+from metarl.experiments.runs.run import MAX_WORKERS
+from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.tuning.judge import NUM_RUNGS, Judge, OutOfTime, Rungs
 from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings

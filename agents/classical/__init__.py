@@ -1,0 +1,1 @@
+"""Classical bandit and MDP algorithms and searches: references that need no training."""

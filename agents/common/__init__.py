@@ -1,0 +1,1 @@
+"""Algorithm code that agents share: losses, PPO on trials, memories, action heads, vision."""

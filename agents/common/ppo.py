@@ -1,0 +1,330 @@
+"""PPO over whole trials: advantages, epochs of minibatches, the loss.
+
+Whole trials go through the network in one call and back, a minibatch in pieces of a few trials,
+each in a thread of its own.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch.distributions import Distribution
+
+from metarl.agents.common.losses import (
+    generalized_advantages,
+    masked,
+    masked_mean,
+    ppo_surrogate,
+    standardize,
+)
+from metarl.agents.common.trials import Trials
+from metarl.agents.training.ranks import ALONE, Ranks
+from metarl.agents.training.threads import one_thread, parallel_map
+
+MEASURES = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
+
+
+class TrialNetwork(Protocol):
+    """What PPO on trials asks of a network."""
+
+    @property
+    def steps_per_piece(self) -> int:
+        """How many steps, of all trials together, one thread takes at a time."""
+
+    def __call__(
+        self, rows: torch.Tensor, pixels: torch.Tensor
+    ) -> tuple[Distribution, torch.Tensor]:
+        """Return the action distributions and the critic's outputs of whole trials.
+
+        Args:
+            rows: Input rows, of shape (time, n, row_size).
+            pixels: Their pixels, uint8, of shape (time, n, num_pixels).
+
+        Returns:
+            Distributions and outputs, of batch shape (time, n).
+        """
+
+    def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the critic's outputs alone, of shape (time, n)."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Return what is learned."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What PPO learns from, of shapes (time, num_trials, ...).
+
+    Attributes:
+        rows: The network's input rows.
+        pixels: Their pixels, uint8.
+        actions: As sampled.
+        log_probs: Of the actions, when they were taken.
+        advantages: Standardised over all real steps, zero in the padding.
+        targets: The values that the critic should give.
+        value_scale: What the critic's output is multiplied by to be a value.
+        mask: 1 where a step is real and 0 in the padding.
+    """
+
+    rows: torch.Tensor
+    pixels: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    advantages: torch.Tensor
+    targets: torch.Tensor
+    value_scale: torch.Tensor
+    mask: torch.Tensor
+
+    def select(self, trials: torch.Tensor) -> "Batch":
+        """Return some of the trials."""
+        return Batch(*(getattr(self, field.name)[:, trials] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class PPO:
+    """The hyperparameters of an iteration's update; see :class:`metarl.agents.rl2.RL2Config`."""
+
+    learning_rate: float
+    n_epochs: int
+    trials_per_minibatch: int
+    clip_range: float
+    ent_coef: float
+    vf_coef: float
+    max_grad_norm: float
+    target_kl: float | None
+
+
+def make_batch(
+    network: TrialNetwork,
+    trials: Trials,
+    rows: torch.Tensor,
+    rewards: torch.Tensor,
+    gamma: float,
+    gae_lambda: float,
+    endless_critic: bool,
+    discount_lost_time: bool,
+    ranks: Ranks = ALONE,
+) -> tuple[Batch, float]:
+    """Compute advantages and targets across whole trials, not cut at episode ends.
+
+    Args:
+        network: The network.
+        trials: What was recorded.
+        rows: The network's input rows, made of ``trials.rows``.
+        rewards: The rewards as they are trained on.
+        gamma: The discount factor.
+        gae_lambda: The decay of generalised advantage estimation.
+        endless_critic: What the critic predicts; see :func:`value_scale`.
+        discount_lost_time: Whether an early end leaves the next episode as far away as it was; see
+            :func:`clocked_discount`.
+        ranks: Who has the other trials.
+
+    Returns:
+        The batch, and the share of the targets' variance that the critic explains.
+    """
+    mask = trials.mask
+    scale = value_scale(trials, gamma, endless_critic)
+    values = trial_values(network, rows, trials.pixels) * scale
+    discount = clocked_discount(trials, gamma) if discount_lost_time else gamma
+    advantages = generalized_advantages(rewards, values, mask, discount, gae_lambda)
+    targets = advantages + masked(values, mask)
+    num_steps, total = ranks.total(mask.sum(), targets.sum())
+    residual, spread = ranks.total(
+        masked(targets - values, mask).square().sum(),
+        masked(targets - total / num_steps, mask).square().sum(),
+    )
+    batch = Batch(
+        rows=rows,
+        pixels=trials.pixels,
+        actions=trials.actions,
+        log_probs=trials.log_probs,
+        advantages=standardize(advantages, mask, ranks=ranks),
+        targets=targets,
+        value_scale=scale,
+        mask=mask,
+    )
+    return batch, 1.0 - (residual / spread).item()
+
+
+def clocked_discount(trials: Trials, gamma: float) -> torch.Tensor:
+    """Return the discount from each step to the next, by a clock that an early end does not stop.
+
+    Every episode takes as long as the longest. By the number of steps taken, an end would bring the
+    next episode closer: a robot that falls would go on being paid by the next one, and learn to
+    stay up in its last episode only, if the discount sees no further than an episode.
+
+    Args:
+        trials: What was recorded.
+        gamma: The discount factor of one step.
+
+    Returns:
+        A tensor of shape (time, num_trials): ``gamma``, and where an episode ends with n of its
+        steps untaken ``gamma ** (n + 1)``.
+    """
+    left = trials.steps_left
+    return gamma ** (left - torch.cat([left[1:], left[-1:] - 1.0]))
+
+
+def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Tensor:
+    """Return what the critic's output is multiplied by to be the value of a step.
+
+    Args:
+        trials: What was recorded.
+        gamma: The discount factor.
+        endless_critic: False if the critic predicts the return of each episode left; with a
+            discount of zero it predicts the next reward. True if it predicts the value that there
+            would be if the trial never ended. Were all rewards alike, the end would leave the share
+            ``1 - gamma ** steps_left`` of it. With a discount of one there is no such value, and
+            it predicts as if this were False.
+
+    Returns:
+        A tensor of shape (time, num_trials).
+    """
+    if endless_critic and gamma < 1.0:
+        return 1.0 - gamma**trials.steps_left
+    return trials.episodes_left if gamma else torch.ones_like(trials.mask)
+
+
+def trial_values(network: TrialNetwork, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the critic's values of whole trials, without a gradient.
+
+    Args:
+        network: The network.
+        rows: Of shape (time, n, row_size).
+        pixels: Of shape (time, n, num_pixels).
+
+    Returns:
+        A tensor of shape (time, n).
+    """
+
+    def values(piece: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():  # in each thread, for the mode is a thread's own
+            return network.values(rows[:, piece], pixels[:, piece])
+
+    trials = torch.arange(rows.shape[1], device=rows.device)
+    return torch.cat(parallel_map(values, _pieces(network, trials, len(rows))), dim=1)
+
+
+def ppo_update(
+    network: TrialNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    options: PPO,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """Make some epochs of gradient steps, each on a minibatch of whole trials.
+
+    Args:
+        network: The network; its parameters change.
+        optimizer: Of the network's parameters.
+        batch: What to learn from.
+        options: How.
+        generator: Draws the minibatches.
+        ranks: Who has the other trials of the minibatches.
+
+    Returns:
+        Means of ``MEASURES`` over the gradient steps, and the number of these.
+    """
+    optimizer.param_groups[0]["lr"] = options.learning_rate
+    parameters = list(network.parameters())
+    history = []
+    lengths = ranks.gather(batch.mask.sum(0))  # of all trials, whoever has them
+    own = ranks.share(len(lengths), "trials")
+    for _ in range(options.n_epochs):
+        order = torch.randperm(len(lengths), generator=generator, device=lengths.device)
+        minibatches = torch.split(order, options.trials_per_minibatch)
+        for minibatch in minibatches:
+            num_steps = lengths[minibatch].sum()
+            trials = minibatch[(minibatch >= own.start) & (minibatch < own.stop)] - own.start
+            parts = ppo_gradients(network, batch, trials, num_steps, options)
+            *gradients, measured = ranks.total(*parts)
+            for parameter, gradient in zip(parameters, gradients):
+                # Fused Adam walks through memory side by side: on a CPU it takes a convolution's
+                # gradient, whose channels are last, for that of other weights, without a word.
+                parameter.grad = gradient.contiguous()
+            with one_thread():  # waking others would take longer than the work
+                grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
+                optimizer.step()
+            history.append(torch.cat([measured, grad_norm.reshape(1)]))
+        # A whole epoch is judged: single minibatches of few trials scatter too much.
+        if options.target_kl is not None:
+            epoch = torch.stack(history[-len(minibatches) :])
+            if epoch[:, MEASURES.index("approx_kl")].double().mean() > options.target_kl:
+                break
+    # Read once, at the end: each look at a number lets a GPU run dry.
+    means = torch.stack(history).double().mean(0).tolist()
+    return {**dict(zip(MEASURES, means)), "gradient_steps": len(history)}
+
+
+def ppo_gradients(
+    network: TrialNetwork,
+    batch: Batch,
+    trials: torch.Tensor,
+    num_steps: torch.Tensor,
+    options: PPO,
+) -> list[torch.Tensor]:
+    """Return what some trials add to the gradient of PPO's loss on a minibatch.
+
+    Args:
+        network: The network.
+        batch: All trials of this process.
+        trials: Which of them the minibatch has; there may be none.
+        num_steps: How many real steps the minibatch has, with the trials of others.
+        options: The loss's weights.
+
+    Returns:
+        The gradient by each parameter; then policy loss, value loss, entropy and divergence in one
+        tensor.
+    """
+    parameters = list(network.parameters())
+
+    def of_piece(piece: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        part = batch.select(piece)
+        # Means over pieces of unequal numbers of real steps make the mean over the minibatch.
+        share = part.mask.sum() / num_steps
+        loss, measured = ppo_loss(network, part, options)
+        return *torch.autograd.grad(share * loss, parameters), share * measured
+
+    if not len(trials):
+        empty = [torch.zeros_like(parameter) for parameter in parameters]
+        return [*empty, batch.mask.new_zeros(len(MEASURES) - 1)]
+    pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.rows)))
+    return [sum(parts) for parts in zip(*pieces)]  # type: ignore[misc]
+
+
+def ppo_loss(
+    network: TrialNetwork, batch: Batch, options: PPO
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return PPO's loss (Schulman et al. 2017, eq. 9), and what it is made of.
+
+    Args:
+        network: The network.
+        batch: Some trials.
+        options: The loss's weights.
+
+    Returns:
+        The loss; and policy loss, value loss, entropy and divergence, without a gradient.
+    """
+    mask = batch.mask
+    distribution, values = network(batch.rows, batch.pixels)
+    # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
+    log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
+    surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
+    value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
+    entropy = masked_mean(distribution.entropy(), mask)
+    loss = -surrogate + options.vf_coef * value_loss - options.ent_coef * entropy
+    with torch.no_grad():  # the estimator of Schulman's note, never negative
+        kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
+        return loss, torch.stack([-surrogate, value_loss, entropy, kl])
+
+
+def _pieces(network: TrialNetwork, trials: torch.Tensor, num_steps: int) -> Sequence[torch.Tensor]:
+    """Cut trials of ``num_steps`` steps into pieces, as many for each thread."""
+    if trials.device.type != "cpu":
+        return (trials,)
+    threads = torch.get_num_threads()
+    rounds = math.ceil(len(trials) * num_steps / (threads * network.steps_per_piece))
+    return torch.tensor_split(trials, min(threads * rounds, len(trials)))

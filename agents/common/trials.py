@@ -1,0 +1,32 @@
+"""Whole trials as tensors: what agents that are trained on trials collect."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What was seen in whole trials, of shapes (time, num_trials, ...), padded at the end.
+
+    Attributes:
+        rows: Input rows before normalisation.
+        pixels: Their pixels, uint8.
+        actions: As sampled.
+        log_probs: Of the actions, when they were taken.
+        episodes_left: How many episodes of the trial have not ended, the present one included;
+            zero in the padding.
+        steps_left: How many steps the trial still has at most, the present one included; zero in
+            the padding.
+        rewards: The rewards.
+        mask: 1 where a step is real and 0 in the padding.
+    """
+
+    rows: torch.Tensor
+    pixels: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    episodes_left: torch.Tensor
+    steps_left: torch.Tensor
+    rewards: torch.Tensor
+    mask: torch.Tensor

@@ -1,0 +1,1 @@
+"""What every learner shares: configuration, checkpoints, the training loop, callbacks."""

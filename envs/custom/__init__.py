@@ -1,0 +1,1 @@
+"""A user's own environments as families of tasks."""

@@ -1,0 +1,230 @@
+"""Somebody else's batch of environments as a family of tasks."""
+
+import functools
+import inspect
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from metarl.batches import in_types, map_leaves
+from metarl.distribution import TaskDistribution
+from metarl.envs.custom.gym import Splits, allowed
+from metarl.envs.custom.vector import (
+    SUCCESS,
+    _as_flags,
+    _as_rewards,
+    check_wrappers,
+    closed_on_error,
+)
+from metarl.errors import InvalidTypeError, InvalidValueError
+from metarl.parameters import Parameter
+from metarl.seeding import Ids, foreign_seed
+from metarl.spaces import Values, check_space
+from metarl.vector.env import TaskVectorEnv
+
+Array = NDArray[Any]
+MakeVec: TypeAlias = Callable[..., VectorEnv[Any, Any, Any]]
+"""``make_vec(num_envs, **options)``: build a batch."""
+
+_OWN = "write a metarl.TaskVectorEnv (docs/your_environment.md, 'A batched family')"
+
+
+def from_vector_env(
+    make_vec: MakeVec,
+    parameters: Mapping[str, Parameter],
+    *,
+    horizon: int,
+    splits: Splits | None = None,
+    shares_tasks: bool = False,
+    name: str | None = None,
+    episodes_per_trial: int = 3,
+    visible: Sequence[str] = (),
+) -> TaskDistribution:
+    """Make a family of tasks from a batched environment of gymnasium's API.
+
+    The batch has a method ``set_tasks(columns)``, which takes for each parameter an array of shape
+    (num_envs, *shape), before the ``reset`` that begins the tasks. Its autoreset mode is
+    ``AutoresetMode.DISABLED``: episodes begin where ``reset(options={"reset_mask": mask})`` says,
+    and the others go on.
+
+    Where episodes differ in length, some sub-environments wait for others. Then its method is
+    ``step(actions, active)``: those that are not ``active``, an array of shape (num_envs,), must
+    stay as they are, and what is returned for them is ignored.
+
+    Args:
+        make_vec: Builds a batch: ``make_vec(num_envs)``.
+        parameters: The law of each parameter.
+        horizon: After how many steps an episode is truncated, if the batch does not end it before.
+        splits: As in :func:`metarl.envs.from_gymnasium`.
+        shares_tasks: Declares that training and judging on the same tasks is meant.
+        name: The family's name; None takes that of ``make_vec``.
+        episodes_per_trial: How many episodes of one task a learner is given by default.
+        visible: The parameters that observations may show, as a map does.
+
+    Raises:
+        TypeError: If ``make_vec`` does not build a ``VectorEnv``.
+        ValueError: If the batch has another size, resets itself, or has no ``set_tasks``, or agents
+            cannot deal with a space.
+    """
+    splits = {} if splits is None else splits
+    if name is None:
+        name = re.sub(r"[^\w.-]+", "-", getattr(make_vec, "__name__", "batch")).strip("-")
+    laws = {key: allowed(key, law, splits) for key, law in parameters.items()}
+    family = TaskDistribution(
+        name=name,
+        parameters=parameters,
+        env_factory=functools.partial(
+            AdaptedVectorEnv, make_vec=make_vec, parameters=laws, horizon=horizon
+        ),
+        splits=splits,
+        shares_tasks=shares_tasks,
+        episodes_per_trial=episodes_per_trial,
+        visible=tuple(visible),
+        description=f"{name} with varying {', '.join(parameters)}",
+    )
+    family.make_vec(2).close()  # what is wrong is said now
+    return family
+
+
+class AdaptedVectorEnv(TaskVectorEnv):
+    """A batch of gymnasium's API, with tasks; see :func:`from_vector_env`.
+
+    Args:
+        num_envs: The number of sub-environments.
+        make_vec: Builds the batch.
+        parameters: The parameters of a task: allowed values and defaults.
+        horizon: After how many steps an episode is truncated.
+        render_mode: One of the batch's render modes, or None.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        make_vec: MakeVec,
+        parameters: Mapping[str, Parameter],
+        horizon: int,
+        render_mode: str | None = None,
+    ):
+        options = {"render_mode": render_mode} if render_mode else {}
+        with closed_on_error(make_vec(num_envs, **options)) as made:
+            self._batch = _checked(made, num_envs)
+            self._takes_active = "active" in inspect.signature(self._batch.step).parameters
+            self._next_seed: int | None = None
+            own = {key: v for key, v in self._batch.metadata.items() if key.startswith("render")}
+            self.metadata = {**TaskVectorEnv.metadata, **own}
+            super().__init__(
+                num_envs,
+                parameters=parameters,
+                observation_space=self._batch.single_observation_space,
+                action_space=self._batch.single_action_space,
+                horizon=horizon,
+                render_mode=render_mode,
+            )
+        # Where this object is dropped; not at the end of the program.
+        self._close = weakref.finalize(self, self._batch.close)
+        self._close.atexit = False
+
+    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self._batch.set_tasks({key: column.copy() for key, column in columns.items()})
+
+    def _reseed(self, seed: int) -> None:
+        super()._reseed(seed)
+        self._next_seed = foreign_seed(seed)
+
+    def _reset(self, ids: Ids) -> Values:
+        seed, self._next_seed = self._next_seed, None
+        options = None if isinstance(ids, slice) else {"reset_mask": self._mask(ids)}
+        observations, _ = self._batch.reset(seed=seed, options=options)
+        return in_types(self.single_observation_space, self._rows(observations, ids))
+
+    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+        # Copied, as the batch may clip actions in place.
+        actions = np.array(actions, dtype=self.single_action_space.dtype)
+        if not isinstance(ids, slice):
+            some, actions = actions, np.zeros(self.action_space.shape or (), actions.dtype)
+            actions[ids] = some
+        if self._takes_active:
+            returned = self._batch.step(actions, active=self._mask(ids))
+        elif isinstance(ids, slice):
+            returned = self._batch.step(actions)
+        else:
+            raise InvalidValueError(
+                f"{self.num_envs - len(ids)} of {self.num_envs} sub-environments have to wait, as "
+                f"episodes differ in length, and {self._batch} can only step all of them; expected "
+                f"a method step(actions, active), which leaves the others as they are, or {_OWN}"
+            )
+        observations, rewards, terminated, truncated, info = returned
+        told = {f"info[{key!r}]": info[key] for key in SUCCESS if key in info}
+        flags = {"terminated": terminated, "truncated": truncated, **dict([*told.items()][:1])}
+        return (
+            in_types(self.single_observation_space, self._rows(observations, ids)),
+            _as_rewards(self._rows(rewards, ids)),
+            *(_as_flags(name, self._rows(flag, ids)) for name, flag in flags.items()),
+        )
+
+    def _rows(self, values: Values, ids: Ids) -> Values:
+        """Return rows as new arrays: a batch may write its next observations into the old ones."""
+
+        def rows(part: Any) -> Array:
+            every = np.array(part)
+            if every.shape[:1] != (self.num_envs,):
+                raise InvalidValueError(
+                    f"{self._batch} returned {part!r:.100}, of shape {every.shape}; expected a row "
+                    f"for each of {self.num_envs} sub-environments"
+                )
+            return every[ids]
+
+        return map_leaves(rows, values)
+
+    def _mask(self, ids: Ids) -> NDArray[np.bool_]:
+        mask = np.zeros(self.num_envs, dtype=np.bool_)
+        mask[ids] = True
+        return mask
+
+    def render(self) -> Any:
+        """Return the picture of every sub-environment."""
+        return self._batch.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the batch."""
+        self._close()
+
+
+def _checked(batch: Any, num_envs: int) -> Any:
+    if isinstance(batch, TaskVectorEnv):
+        raise InvalidTypeError(
+            f"{batch} is a TaskVectorEnv already: make a metarl.TaskDistribution with "
+            "env_factory=..."
+        )
+    if not isinstance(batch, VectorEnv):
+        raise InvalidTypeError(
+            f"make_vec(num_envs) must build a gymnasium.vector.VectorEnv, got {batch!r}; a single "
+            "environment goes to from_gymnasium"
+        )
+    if batch.num_envs != num_envs:
+        raise InvalidValueError(
+            f"make_vec({num_envs}) must build {num_envs} sub-environments, got {batch.num_envs}"
+        )
+    mode = batch.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.DISABLED:
+        raise InvalidValueError(
+            f"{batch} begins episodes by itself (autoreset_mode {mode}), also where a "
+            "sub-environment has to wait for others; expected AutoresetMode.DISABLED and a reset "
+            f"that takes options={{'reset_mask': mask}}, or {_OWN}"
+        )
+    if not hasattr(batch, "set_tasks"):
+        raise InvalidValueError(
+            f"{batch} cannot be given tasks; expected a method set_tasks(columns), or {_OWN}"
+        )
+    check_wrappers(batch)
+    for env in batch.unwrapped.envs if isinstance(batch.unwrapped, SyncVectorEnv) else ():
+        check_wrappers(env)
+    check_space("observation", batch.single_observation_space)
+    check_space("action", batch.single_action_space)
+    return batch

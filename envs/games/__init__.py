@@ -1,0 +1,1 @@
+"""Small board games whose rules are the task."""

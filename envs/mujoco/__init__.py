@@ -1,0 +1,1 @@
+"""Robots on MuJoCo: goals, dynamics and terrain that vary."""

@@ -1,0 +1,1 @@
+"""Scripts that measure speed. Not part of the wheel."""

@@ -1,0 +1,108 @@
+"""Env steps per second of ``learn()``: several processes that train together against one.
+
+Each process has one thread of PyTorch and its share of the cores for simulations; the one process
+has one thread of PyTorch and, for simulations, all cores or, with ``--one-core``, a single core.
+Trials, tasks and minibatches are the same in sum. They take turns, so that a busy machine slows
+both; of each the first iteration, which warms up, is not timed.
+
+Run: ``python -m metarl.experiments.benchmarks.ranks``.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from metarl import envs
+from metarl.agents import AGENTS
+from metarl.agents.presets import find_preset
+from metarl.agents.training.ranks import joined
+from metarl.experiments.cli.overrides import parse_overrides
+from metarl.experiments.runs.loading import among
+
+Overrides = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")]
+CASES = ("rl2:bandit-100x5", "rl2:half-cheetah-dir", "maml:half-cheetah-dir-rllab")
+
+
+def main(
+    cases: Annotated[tuple[str, ...], tyro.conf.Positional] = CASES,
+    processes: int = 2,
+    rounds: int = 3,
+    seconds: float = 10.0,
+    one_core: bool = False,
+    overrides: Overrides = (),
+) -> None:
+    """Print rates and their ratio.
+
+    Args:
+        cases: What to train, as AGENT:FAMILY.
+        processes: How many processes train together.
+        rounds: How many times each is timed.
+        seconds: How long it is timed.
+        one_core: Keep the single process to one core, its simulations too.
+        overrides: A hyperparameter other than the preset's, as for ``metarl train``.
+    """
+    for case in cases:
+        ratios = []
+        for _ in range(rounds):
+            one = _measure(case, 1, seconds, one_core, overrides)
+            many = _measure(case, processes, seconds, False, overrides)
+            ratios.append(many / one)
+            print(f"  one process {one:,.0f}   {processes} together {many:,.0f}", flush=True)
+        print(f"{case}: median ratio {np.median(ratios):.2f}", flush=True)
+
+
+def _measure(
+    case: str, processes: int, seconds: float, one_core: bool, overrides: Sequence[str]
+) -> float:
+    words = ["-m", "metarl.experiments.benchmarks.ranks", "measure", case, str(seconds), *overrides]
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone"]
+        words = [*torchrun, f"--nproc-per-node={processes}", *words]
+    # The same setting for both; torchrun would set it and say so.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pin = ["taskset", "-c", "0"] if one_core else []
+    done = subprocess.run(
+        [*pin, sys.executable, *words], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    return float(done.stdout)
+
+
+def measure(case: str, seconds: float, overrides: Sequence[str]) -> None:
+    """Train for some seconds, alone or among the processes started with this one; print the rate.
+
+    Args:
+        case: What to train.
+        seconds: For how long at least.
+        overrides: Hyperparameters other than the preset's.
+    """
+    torch.set_num_threads(1)
+    name, family = case.split(":")
+    hyperparameters = dict(find_preset(name, family).hyperparameters)
+    if name == "rl2":  # whole trials from the first iteration on, so that every iteration is alike
+        hyperparameters["first_episodes_per_trial"] = None
+    hyperparameters |= parse_overrides(AGENTS[name], overrides)
+    with joined() as ranks:
+        agent = AGENTS[name](envs.make(family), **hyperparameters, seed=0, **among(ranks))
+        agent.learn(1)
+        before, started = agent.num_timesteps, time.perf_counter()
+        going = True
+        while going:
+            agent.learn(1, reset_num_timesteps=False)
+            going = ranks.tell(b"1" if time.perf_counter() - started < seconds else b"") == b"1"
+        rate = (agent.num_timesteps - before) / (time.perf_counter() - started)
+        if ranks.leads:
+            print(rate)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["measure"]:
+        measure(sys.argv[2], float(sys.argv[3]), sys.argv[4:])
+    else:
+        tyro.cli(main)

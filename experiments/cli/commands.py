@@ -1,0 +1,343 @@
+"""What the command line does: train, resume, evaluate and film runs."""
+
+import contextlib
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.logger import Figure
+
+from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
+from metarl.agents import AGENTS, MetaAgent, reference
+from metarl.agents.presets import Preset, find_preset
+from metarl.agents.training.learner import MAX_TIMESTEPS
+from metarl.agents.training.ranks import ALONE, RankError, Ranks
+from metarl.envs.custom.loading import locate
+from metarl.errors import (
+    InvalidValueError,
+    StorageError,
+    check_at_least,
+    check_at_most,
+    check_names,
+)
+from metarl.evaluation.comparison import comparison_table, plot_reports
+from metarl.evaluation.play import check_size
+from metarl.experiments.cli.launch import restarted
+from metarl.experiments.cli.overrides import parse_overrides
+from metarl.experiments.cli.terminal import say
+from metarl.experiments.cli.trust import remember
+from metarl.experiments.publish.runs import open_run
+from metarl.experiments.reports.video import record_adaptation
+from metarl.experiments.runs.loading import (
+    among,
+    build_agent,
+    check_divisible,
+    in_workers,
+    load_agent,
+    restore,
+)
+from metarl.experiments.runs.run import Run, evaluation_name
+from metarl.experiments.runs.training import Interrupted, follow, learn, save
+
+EVALUATION_SEED = 1
+"""The held-out tasks that runs are judged on. Presets are tuned on those of seed 0."""
+
+
+def train(
+    agent: str,
+    tasks: str,
+    *,
+    run_dir: Path | None = None,
+    total_timesteps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    start: Path | None = None,
+    num_workers: int = 0,
+    eval_every: int = 0,
+    command: str = "",
+    ranks: Ranks = ALONE,
+) -> list[Report]:
+    """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
+
+    Args:
+        agent: The agent's name.
+        tasks: The family's name, or ``module:attribute`` of your own family.
+        run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
+        total_timesteps: Env steps of training; None takes the preset's.
+        seed: The seed of everything.
+        device: Where to compute.
+        overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
+        start: A saved agent to start from, instead of random parameters.
+        num_workers: In how many worker processes environments are stepped; 0 is in this one. The
+            run is the same, bit for bit.
+        eval_every: How many iterations there are between two evaluations for the log; 0 is none.
+        command: The command line, for the record.
+        ranks: The processes that train the agent together. All call this with the same arguments;
+            those that do not lead follow, and return nothing.
+
+    Returns:
+        The reports of the final evaluation, the agent's first.
+
+    Raises:
+        FileExistsError: If the run directory is not empty.
+        TypeError: If a hyperparameter is of the wrong type.
+        ValueError: If a name is unknown or a value out of range.
+    """
+    if not ranks.leads:
+        follow(ranks)
+        return []
+    check_names([agent], AGENTS, "agent")
+    check_divisible(agent, ranks)
+    family = in_workers(envs.make(tasks), num_workers)
+    remember(tasks)
+    try:
+        preset = find_preset(agent, family)
+    except ValueError:
+        if total_timesteps is None:
+            raise
+        preset = Preset(agent, tasks, total_timesteps)  # the agent's own defaults
+    if total_timesteps is None:
+        total_timesteps = preset.total_timesteps
+    assert total_timesteps is not None  # presets that are found have one
+    check_at_least(1, total_timesteps=total_timesteps)
+    check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
+    hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
+    learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device, **among(ranks))
+    if start is not None:
+        learner.start_from(start)
+    num_episodes = preset.num_eval_episodes
+    if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
+        parallel = learner.episodes_per_adaptation
+        num_episodes = parallel * math.ceil(num_episodes / parallel)
+    label = tasks.replace(":", "-").replace("/", "-")
+    directory = run_dir or Path("runs") / f"{agent}-{label}-seed{seed}"
+    if restarted() and (directory / "config.json").is_file():
+        begun = Run.open(directory)
+        if begun.config.get("command") == command:  # by this command, before a process failed
+            return resume(directory, ranks=ranks)
+    run = Run.create(
+        directory,
+        {
+            "agent": agent,
+            "tasks": tasks,
+            "seed": seed,
+            "device": str(learner.device),
+            "threads": torch.get_num_threads(),
+            "total_timesteps": total_timesteps,
+            "hyperparameters": hyperparameters,
+            "evaluation": {
+                "num_tasks": preset.num_eval_tasks,
+                "num_episodes": num_episodes,
+                "seed": EVALUATION_SEED,
+            },
+            **({} if start is None else {"start": str(start)}),
+            **({"num_workers": num_workers} if num_workers else {}),
+            **({"eval_every": eval_every} if eval_every else {}),
+            **({"processes": ranks.size} if ranks.size > 1 else {}),
+            "command": command,
+        },
+    )
+    with run.exclusive():
+        return _train(run, learner)
+
+
+def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> list[Report]:
+    """Continue a run from its newest checkpoint; it ends as if it had never stopped.
+
+    Args:
+        run_dir: The run directory.
+        trust: The module of the run's family, where it may be imported; see
+            :mod:`metarl.experiments.cli.trust`.
+        ranks: As in :func:`train`.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+        ValueError: If the run is complete, or damaged, or its family is not trusted, or it was
+            trained by another number of processes.
+        BlockingIOError: If another process is training it.
+    """
+    if not ranks.leads:
+        follow(ranks)
+        return []
+    run = Run.open(run_dir)
+    if run.processes != ranks.size:
+        raise InvalidValueError(
+            f"{str(run_dir)!r} is trained by {run.processes} processes, and comes out otherwise "
+            f"with {ranks.size}: start as many"
+        )
+    with run.exclusive():
+        run.tidy()
+        if run.agent.exists():
+            raise InvalidValueError(
+                f"{str(run_dir)!r} is complete; evaluate it with: "
+                f"metarl evaluate {shlex.quote(str(run_dir))}"
+            )
+        learner = build_agent(run, trust, ranks)
+        if run.checkpoint.exists():
+            restore(run, learner, run.checkpoint)
+        elif "start" in run.config:
+            learner.start_from(run.config["start"])
+        return _train(run, learner)
+
+
+def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
+    settings = run.config["evaluation"]
+    # What would fail after the training fails now.
+    check_num_episodes(learner, settings["num_episodes"])
+    check_size(settings["num_tasks"], settings["num_episodes"] or learner.tasks.episodes_per_trial)
+    for name in learner.tasks.references:
+        reference(name, learner.tasks)
+    say(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
+    of_the_users = locate(run.config["tasks"]) is not None and learner.tasks.told_from is None
+    if of_the_users and learner.num_timesteps == 0:
+        _say_what_is_wrong(learner.tasks)
+    try:
+        ranks = learn(run, learner)
+        say(f"evaluating on {settings['num_tasks']} held-out tasks")
+        reports = evaluate_with_references(learner, ranks=ranks, **settings)
+        try:  # a terminal that cannot be written to must not keep the run from being complete
+            places = _keep(run, reports)
+            _log_curve(run, learner, reports[0])
+            save(run, learner, run.agent)
+            run.tidy()
+        finally:
+            _show(reports)
+        say(places)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; once that is mended, continue with: {run.resume_command}"
+        ) from None
+    except RankError as error:
+        if learner.num_timesteps < run.config["total_timesteps"]:
+            raise
+        raise RankError(f"{error}; continue with: {run.resume_command}") from None
+    return reports
+
+
+def _say_what_is_wrong(tasks: TaskDistribution) -> None:
+    """Check a family of the user's own, and say what it fails; the training goes on."""
+    check = check_tasks(tasks, num_steps=50, raise_on_failure=False)
+    for failure in check.failures:
+        say(f"note: {tasks.name} fails a check, {failure.check}: {failure.message}", sys.stderr)
+    if not check.passed:
+        say("note: metarl.check_tasks(tasks) has it in full", sys.stderr)
+
+
+def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:
+    """Raise unless an evaluation can have that many adaptation episodes; None can be any.
+
+    Raises:
+        ValueError: If the agent adapts after K episodes and it is not a multiple of K.
+    """
+    parallel = learner.episodes_per_adaptation
+    if num_episodes is not None and num_episodes % parallel:
+        raise InvalidValueError(
+            f"{learner.name} adapts after every {parallel} episodes: num_episodes must be a "
+            f"multiple of {parallel}, got {num_episodes}"
+        )
+
+
+def evaluate_with_references(
+    learner: MetaAgent[Any], ranks: Ranks = ALONE, **settings: Any
+) -> list[Report]:
+    """Evaluate an agent, and on the same tasks what its family says to compare it with."""
+    reports = [evaluate(learner, learner.tasks, ranks=ranks, **settings)]
+    settings["num_episodes"] = reports[0].num_episodes
+    for name in learner.tasks.references:
+        other, view = reference(name, learner.tasks)
+        reports.append(evaluate(other, view, **settings))
+    return reports
+
+
+def _show(reports: Sequence[Report]) -> None:
+    """Print tables."""
+    say(f"\n{reports[0]}")
+    if len(reports) > 1:
+        say(f"\n{comparison_table(reports)}")
+
+
+def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
+    """Write the agent's raw returns and the plot of all curves; return where they are, as text."""
+    run.check_there()
+    path = reports[0].save(run.evaluation, name)
+    picture = path.with_suffix(".png")
+    plot_reports(reports, picture)
+    return f"\nraw returns: {path}\nadaptation curve: {picture}"
+
+
+def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
+    """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
+    with contextlib.closing(run.curve_logger()) as logger:
+        summary = report.summary(report.groups(50))
+        for (_, stop), value in zip(summary.groups, summary.center):
+            logger.record("held_out/return_by_episode", float(value))
+            logger.dump(stop)
+        logger.record("held_out/curve", Figure(report.plot(), close=False))
+        logger.dump(learner.num_timesteps)
+
+
+def evaluate_run(
+    run_dir: Path,
+    *,
+    split: str,
+    num_tasks: int | None,
+    num_episodes: int | None,
+    seed: int | None,
+    overrides: Sequence[str] = (),
+    trust: str | None = None,
+) -> list[Report]:
+    """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
+    run = open_run(run_dir)
+    learner = load_agent(run, trust, overrides)
+    default = run.config["evaluation"]
+    wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
+    settings: dict[str, Any] = {n: default[n] if v is None else v for n, v in wanted.items()}
+    reports = evaluate_with_references(learner, split=split, **settings)
+    # Another evaluation of the same split must not replace the run's own.
+    name = None
+    if settings != default or overrides:
+        name = evaluation_name(reports[0], overrides)
+    if overrides:
+        notes = (*reports[0].notes, f"judged with {', '.join(overrides)}")
+        reports[0] = replace(reports[0], notes=notes)
+    try:
+        places = _keep(run, reports, name)
+    except StorageError as error:
+        raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
+    finally:
+        _show(reports)
+    say(places)
+    return reports
+
+
+def watch(
+    run_dir: Path,
+    *,
+    split: str,
+    output: Path | None,
+    num_episodes: int | None,
+    seed: int,
+    trust: str | None = None,
+) -> Path:
+    """Film the first and the last adaptation episode of a run's agent in one task."""
+    run = open_run(run_dir)
+    run.check_there()
+    learner = load_agent(run, trust)
+    path = record_adaptation(
+        learner,
+        learner.tasks,
+        output or run.evaluation / f"{split}-seed{seed}.gif",
+        split=split,
+        num_episodes=num_episodes,
+        seed=seed,
+    )
+    say(f"video: {path}")
+    return path

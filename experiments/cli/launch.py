@@ -1,0 +1,68 @@
+"""One training in several processes of this machine: how they are started."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+from metarl.experiments.cli.terminal import say
+
+
+def started_by_torchrun() -> bool:
+    """Return whether ``torchrun``, or :func:`launch`, has started this process with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def leads() -> bool:
+    """Return whether this process is the first of those that train together, or alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def restarted() -> bool:
+    """Return whether ``torchrun --max-restarts`` has started this process anew."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def launch(processes: int, arguments: Sequence[str]) -> None:
+    """Run the command line in several processes of this machine, by what ``torchrun`` is made of.
+
+    Args:
+        processes: How many.
+        arguments: Those of the command line.
+
+    Raises:
+        SystemExit: If it fails, with the exit status of the first process.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    # The processes say themselves what went wrong; the launcher would add pages to it.
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(config, sys.executable)("-m", "metarl", *arguments)
+    except SignalException:
+        sys.exit(130)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        for rank, code in codes.items():
+            if code < 0 and -code != signal.SIGTERM:  # SIGTERM: by the launcher, for another's sake
+                say(
+                    f"metarl: process {rank} of {processes} was killed (signal {-code}); the run "
+                    "goes on from its last checkpoint with: metarl resume RUN",
+                    sys.stderr,
+                )
+        sys.exit(max(codes.get(0, 0), 0) or 2)

@@ -1,0 +1,118 @@
+"""What ``metarl list`` shows: families by what varies in them, and the agents."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metarl import TaskDistribution, envs
+from metarl.agents import AGENTS
+from metarl.agents.presets import find_preset
+from metarl.agents.training.config import Config, describe
+from metarl.envs.suites import SUITES
+from metarl.errors import check_names
+
+
+def show(name: str | None = None, tasks: str | None = None) -> None:
+    """Print all names, or all there is to know about one of them.
+
+    Args:
+        name: A group of families, a family or an agent; None prints the names.
+        tasks: A family, whose preset of the agent is shown instead of the agent's defaults.
+
+    Raises:
+        ValueError: If there is no such name, or there are two and the first is no agent.
+    """
+    console = Console(highlight=False)
+    if tasks is not None:
+        check_names([str(name)], AGENTS, "agent")
+    if name in AGENTS:
+        _show_agent(console, name, tasks)
+        return
+    families = {family: envs.make(family) for family in envs.names()}
+    groups = list(dict.fromkeys(tasks.varies for tasks in families.values()))
+    if name is None:
+        _show_names(console, families, groups)
+        return
+    if name not in families:
+        check_names([name], [*groups, *AGENTS], "group or agent")
+    rows = [
+        (family, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
+        for family, tasks in families.items()
+        if name in (family, tasks.varies)
+    ]
+    title = f"the family {name}" if name in families else f"families whose tasks vary in {name}"
+    headings = ("name", "splits", "episodes", "description")
+    console.print(_table(title, headings, rows))
+
+
+def _show_names(
+    console: Console, families: dict[str, TaskDistribution], groups: Sequence[str]
+) -> None:
+    rows = [
+        (group, ", ".join(name for name, tasks in families.items() if tasks.varies == group))
+        for group in groups
+    ]
+    title = "families of tasks, by what varies from task to task"
+    console.print(_table(title, ("varies", "families"), rows))
+    console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
+    console.print("Your own: a module and a family in it, for example my_package.my_module:tasks")
+    for extra, (_, others) in SUITES.items():
+        install = escape(f"pip install 'metarl-suite[{extra}]'")
+        console.print(f"With {install}: {', '.join(others)}")
+    for name, agent_class in AGENTS.items():
+        console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
+        console.print(", ".join(agent_class.hyperparameter_names()))
+
+
+def _show_agent(console: Console, name: str, tasks: str | None) -> None:
+    agent_class = AGENTS[name]
+    preset = None if tasks is None else find_preset(name, envs.make(tasks))
+    values = {} if preset is None else dict(preset.hyperparameters)
+    policy = values.get("policy_kwargs", {})
+    of = name if preset is None else f"{name} on {tasks}"
+    head = "default" if preset is None else "preset"
+    console.print(_options(f"hyperparameters of {of}", head, agent_class.config_class, values))
+    if agent_class.policy_config_class is not None:
+        console.print()
+        title = f"policy_kwargs of {of}"
+        console.print(_options(title, head, agent_class.policy_config_class, policy))
+    if preset is None:
+        console.print(f"\nmetarl train takes a family's preset: metarl list {name} TASKS shows it")
+    else:
+        steps = f"{preset.total_timesteps:,} env steps"
+        pattern = escape(preset.pattern)
+        console.print(f"\nThe preset is that of {pattern}: it trains for {steps}")
+    console.print("To change one: metarl train ... --set NAME=VALUE, the value in JSON")
+    if agent_class.policy_config_class is not None:
+        console.print("policy_kwargs go together: --set 'policy_kwargs={\"NAME\": VALUE}'")
+
+
+def _options(title: str, head: str, config_class: type[Config], values: Mapping[str, Any]) -> Table:
+    """Return a table of what a configuration holds: values, and defaults of what has none."""
+    rows = [
+        (f.name, f.type, json.dumps(values.get(f.name, f.default)), _plain(f.doc))
+        for f in describe(config_class)
+    ]
+    return _table(title, ("name", "type", head, ""), rows)
+
+
+def _plain(doc: str) -> str:
+    """Return a docstring without markup."""
+    return re.sub(r":\w+:`~?([^`]*)`|``", r"\1", doc)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose last column is prose; the words of the others are never cut."""
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    for heading, cells in zip(headings, zip(*rows)):
+        word = max(len(word) for cell in (heading, *cells) for word in cell.split(" "))
+        width = None if heading == headings[-1] else max(word, min(20, max(map(len, cells))))
+        table.add_column(heading, header_style="bold", width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,354 @@
+"""The command line: ``metarl list``, ``train``, ``resume``, ``evaluate``, ``compare`` and so on."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from metarl.agents.training.ranks import RankError, joined
+from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
+from metarl.evaluation.report import versions
+from metarl.experiments.cli import commands, comparing, listing
+from metarl.experiments.cli.launch import launch, leads, started_by_torchrun
+from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
+from metarl.experiments.reports import gather as reporting
+from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
+from metarl.experiments.runs.training import Interrupted
+from metarl.experiments.studies import list_studies
+from metarl.experiments.studies.engine import run_study
+
+NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
+Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
+RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Names = Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|STUDY")]
+Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="split")]
+RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
+Overrides = Annotated[
+    list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="NAME=VALUE")
+]
+
+
+def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
+    """List the families of tasks and the agents, or show one of them in full.
+
+    Args:
+        name: What is shown in full: a group of families, a family, or an agent with its
+            hyperparameters.
+        tasks: After an agent: the family whose preset is shown, with which ``metarl train`` trains.
+    """
+    listing.show(name, tasks)
+
+
+def train_command(
+    agent: Agent,
+    tasks: Family,
+    /,
+    run_dir: Path | None = None,
+    total_timesteps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+    start: Path | None = None,
+    num_workers: int = 0,
+    eval_every: int = 0,
+    processes: int = 1,
+) -> None:
+    """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
+
+    Args:
+        agent: The agent; ``metarl list`` shows them.
+        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
+        total_timesteps: Env steps of training (default: the preset's).
+        seed: The seed of everything.
+        device: auto, cpu or cuda.
+        threads: CPU threads of PyTorch. Another number rounds differently.
+        overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
+        start: A saved agent to start from, such as another run's agent.safetensors (default: random
+            parameters).
+        num_workers: Worker processes that step the environments, where these are slow; the run is
+            the same, bit for bit (default: none).
+        eval_every: Iterations between two evaluations on held-out tasks during training, for
+            TensorBoard and progress.csv (default: none, but the one at the end).
+        processes: How many processes of this machine train together, each a share of the trials or
+            tasks; over several machines with torchrun.
+    """
+    check_at_least(0, num_workers=num_workers, eval_every=eval_every)
+    check_at_least(1, processes=processes)
+    check_at_most(MAX_PROCESSES, processes=processes)
+    check_at_most(MAX_WORKERS, num_workers=num_workers)
+    check_at_least(1, threads=threads)
+    check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
+    if processes > 1 and not started_by_torchrun():
+        launch(processes, sys.argv[1:])
+        return
+    torch.set_num_threads(threads)
+    with joined() as ranks:
+        commands.train(
+            agent,
+            tasks,
+            run_dir=run_dir,
+            total_timesteps=total_timesteps,
+            seed=seed,
+            device=device,
+            overrides=overrides,
+            start=start,
+            num_workers=num_workers,
+            eval_every=eval_every,
+            command=shlex.join(["metarl", *sys.argv[1:]]),
+            ranks=ranks,
+        )
+
+
+def resume_command(run: RunDir, /, trust: Trust = None) -> None:
+    """Continue a run that was stopped or killed; it ends as if it had never stopped.
+
+    Args:
+        run: The run directory.
+        trust: The module of the run's family, which may be imported (default: those named before).
+    """
+    processes = 1 if started_by_torchrun() else Run.open(run).processes
+    if processes > 1:
+        launch(processes, sys.argv[1:])
+        return
+    with joined() as ranks:
+        commands.resume(run, trust=trust, ranks=ranks)
+
+
+def evaluate_command(
+    run: RunDir,
+    /,
+    split: str = "held_out",
+    num_tasks: int | None = None,
+    num_episodes: int | None = None,
+    seed: int | None = None,
+    overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+    trust: Trust = None,
+) -> None:
+    """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
+
+    Args:
+        run: The run directory, or the name of a published run, as rl2-gridnavi-seed0.
+        split: The split of the family.
+        num_tasks: How many tasks (default: as at the end of training).
+        num_episodes: Adaptation episodes of each task (default: as at the end of training).
+        seed: The seed of tasks, episodes and actions (default: the run's).
+        overrides: A hyperparameter of acting other than in training, value in JSON, such as
+            forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
+        trust: The module of the run's family, which may be imported (default: those named before).
+    """
+    commands.evaluate_run(
+        run,
+        split=split,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        seed=seed,
+        overrides=overrides,
+        trust=trust,
+    )
+
+
+def compare_command(
+    runs: RunDirs,
+    /,
+    split: str = "held_out",
+    output: Path = Path("comparison.png"),
+    trust: Trust = None,
+) -> None:
+    """Compare runs on the same tasks: one table, one plot. Evaluations that lack are made.
+
+    Args:
+        runs: The run directories, or names of published runs.
+        split: The split of the family.
+        output: Where to write the plot.
+        trust: The module of the runs' family, which may be imported (default: those named before).
+    """
+    comparing.compare(runs, split=split, output=output, trust=trust)
+
+
+def watch_command(
+    run: RunDir,
+    /,
+    split: str = "held_out",
+    output: Path | None = None,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    trust: Trust = None,
+) -> None:
+    """Film a run's agent in one task: its first and its last adaptation episode side by side.
+
+    Args:
+        run: The run directory, or the name of a published run.
+        split: The split of the family to draw the task from.
+        output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
+        num_episodes: Adaptation episodes the agent has in the task (default: the family's).
+        seed: The seed of task, episodes and commands.
+        trust: The module of the run's family, which may be imported (default: those named before).
+    """
+    commands.watch(
+        run, split=split, output=output, num_episodes=num_episodes, seed=seed, trust=trust
+    )
+
+
+def study_command(
+    name: StudyName = None,
+    /,
+    processes: int | None = None,
+    budget: float = 1.0,
+    dry_run: bool = False,
+    results: Path | None = None,
+    ray: str | None = None,
+) -> None:
+    """Run what is missing of a study, or go on with it, then write its tables and figures.
+
+    Args:
+        name: The study; without one, the studies are listed. Your own: my_module:my_study.
+        processes: How many trainings at once (default: one for each core).
+        budget: A factor on the env steps of all trainings, for a rehearsal in a folder of its own.
+        dry_run: Say only what is missing and what it would cost.
+        results: Where records and agents are kept (default: experiments/results).
+        ray: The address of a Ray cluster to run the jobs on; auto, or local (default: this machine,
+            without Ray).
+    """
+    if name is None:
+        say(list_studies())
+        return
+    run_study(name, processes=processes, budget=budget, dry_run=dry_run, results=results, ray=ray)
+
+
+def tune_command(
+    agent: Agent,
+    tasks: Family,
+    /,
+    trials: int | None = None,
+    minutes: float | None = None,
+    total_timesteps: int | None = None,
+    processes: int = 1,
+    seed: int = 0,
+    storage: Path | None = None,
+) -> None:
+    """Search for hyperparameters with Optuna, from the preset on; again, it goes on.
+
+    Trials are judged on tasks of the law of the training tasks, never on those of reports.
+
+    Args:
+        agent: rl2 or maml.
+        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        trials: How many trials in all, with those of earlier searches (default: 30, or no limit
+            with --minutes).
+        minutes: How long to search from now on (default: no limit).
+        total_timesteps: Env steps of each training (default: the preset's).
+        processes: How many trials at once.
+        seed: The seed of all trainings, of the judged tasks and of the search.
+        storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
+    """
+    from metarl.experiments.tuning.search import tune
+    from metarl.experiments.tuning.settings import Settings
+
+    torch.set_num_threads(1)
+    settings = Settings(agent, tasks, total_timesteps, seed, storage)
+    tune(settings, trials=trials, minutes=minutes, processes=processes)
+
+
+def report_command(
+    names: Names,
+    /,
+    splits: Splits = ["held_out"],  # noqa: B006  (tyro reads the default)
+    output: Path = Path("report.html"),
+    pictures: bool = True,
+    results: Path | None = None,
+    trust: Trust = None,
+) -> None:
+    """Write one HTML page that shows how runs, or the learners of a study, adapt.
+
+    Args:
+        names: Run directories or names of published runs, all of one family; or one study.
+        splits: The splits of the family that runs are judged on; may be repeated.
+        output: The page.
+        pictures: Show how first and last episodes in a task end, where that can be drawn.
+        results: The folder of the study's results, where it ran with --results.
+        trust: The module of the runs' family, which may be imported (default: those named before).
+    """
+    reporting.report(
+        names, splits=splits, output=output, pictures=pictures, results=results, trust=trust
+    )
+
+
+_LONGEST = 1000  # characters of an error
+
+COMMANDS = {
+    "list": list_command,
+    "train": train_command,
+    "resume": resume_command,
+    "evaluate": evaluate_command,
+    "compare": compare_command,
+    "watch": watch_command,
+    "study": study_command,
+    "report": report_command,
+    "tune": tune_command,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The arguments; those of the process if None. Without any, help is shown.
+
+    Returns:
+        0 if all went well, 1 if nobody reads what is printed, 2 for bad input, 130 if the user
+        stopped a training.
+    """
+    never_fail_at_characters()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        found = versions()
+        metarl = found.pop("metarl")
+        print(f"metarl {metarl} ({', '.join(f'{name} {of}' for name, of in found.items())})")
+        return 0
+    try:
+        with handling(_interrupt, "SIGTERM", "SIGHUP"):
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,  # type: ignore[arg-type]
+                prog="metarl",
+                description="Meta-reinforcement learning: agents that learn to learn. "
+                "Versions: --version.",
+                args=arguments or ["--help"],
+            )
+            sys.stdout.flush()
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if leads():
+            print(printable(str(stop) or "interrupted"), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # metarl study | head
+        # What is left to print when the interpreter ends would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
+        if isinstance(error, (RankError, DivergedError)) and not leads():
+            return 2  # the first process says so
+        text = printable(str(error))
+        if len(text) > _LONGEST:  # what is wrong is told at its start, the way out at its end
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        print(f"metarl: error: {text}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    # torchrun ends what is left of a training of which a process has failed; why is yet to be said.
+    if not isinstance(sys.exc_info()[1], RankError):
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

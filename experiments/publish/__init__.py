@@ -1,0 +1,1 @@
+"""Published runs and the tables made of them."""

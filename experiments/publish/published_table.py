@@ -1,0 +1,144 @@
+"""All published figures that the families here have, beside what they get here, in one table."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl import Report
+from metarl.experiments.publish import papers as published
+
+Row = tuple[str, str, str, str, str, str, str]
+
+
+def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table as Markdown.
+
+    Args:
+        results: The folder of results.
+        runs: The records of published runs.
+    """
+    rows = [
+        *_rl2(runs),
+        *_gridnavi(runs),
+        *_robots(runs),
+        *_classical(results / "classical" / "returns.json", _bandit, published.CLASSICAL_BANDITS),
+        *_classical(results / "classical" / "mdp-returns.json", _mdp, published.CLASSICAL_MDPS),
+        *_maml(results),
+    ]
+    heading = ("source", "family", "who", "published", "here", "seeds, tasks", "command")
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows)
+    )
+
+
+def _of(runs: Sequence[Mapping[str, Any]], agent: str, family: str) -> list[Report]:
+    return [
+        Report.from_json(run["report"])
+        for run in runs
+        if (run["config"]["agent"], run["config"]["tasks"]) == (agent, family)
+    ]
+
+
+def _counts(num_seeds: int, num_tasks: int) -> str:
+    return f"{num_seeds} seed{'s' if num_seeds > 1 else ''}, {num_tasks} tasks"
+
+
+def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for family, figure in (published.RL2_BANDITS | published.RL2_MDPS).items():
+        for started in (False, True):
+            chosen = [run for run in runs if bool(run["config"].get("start")) == started]
+            if not (reports := _of(chosen, "rl2", family)):
+                continue
+            here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
+            counts = _counts(len(reports), reports[0].num_tasks)
+            command, who = f"`metarl train rl2 {family}`", "RL²"
+            if started:
+                command = f"{command}, started as in [the list of runs](runs.md)"
+                who = "RL², started from another's agent"
+            table = "Duan et al. 2016, best of 5 seeds"
+            yield table, f"`{family}`", who, f"{figure}", here, counts, command
+
+
+def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    if reports := _of(runs, "rl2", "gridnavi"):
+        here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
+        counts = _counts(len(reports), reports[0].num_tasks)
+        yield (
+            "exact, for the grid of Zintgraf et al. 2020",
+            "`gridnavi`",
+            "RL²",
+            "37.21, the best possible",
+            here,
+            counts,
+            "`metarl train rl2 gridnavi`",
+        )
+
+
+def _robots(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for family, (source, figure) in published.RL2_ROBOTS.items():
+        if reports := _of(runs, "rl2", family):
+            here = ", ".join(f"{report.returns[:, 0].mean():.0f}" for report in reports)
+            counts = _counts(len(reports), reports[0].num_tasks)
+            command = f"`metarl train rl2 {family}`"
+            yield source, f"`{family}`", "RL², first episode", figure, here, counts, command
+
+
+def _bandit(result: Mapping[str, Any]) -> tuple[Any, str]:
+    pulls, arms = result["num_pulls"], result["num_arms"]
+    return (pulls, arms), f"`bandit-{pulls}x{arms}`"
+
+
+def _mdp(result: Mapping[str, Any]) -> tuple[Any, str]:
+    return result["num_episodes"], f"`tabular-mdp-{result['num_episodes']}`"
+
+
+def _classical(
+    path: Path, key_of: Any, figures: Mapping[Any, Mapping[str, float]]
+) -> Iterator[Row]:
+    """Yield the classical strategies of a study's record."""
+    record = json.loads(path.read_text())
+    for result in record["results"]:
+        key, family = key_of(result)
+        learner = result["learner"]
+        figure = figures.get(key, {}).get(learner.removesuffix(published.PRIOR_MEAN_0))
+        if figure is not None and not learner.startswith("known"):  # that is no figure of the paper
+            returns = np.array(result["returns"])
+            error = returns.std(ddof=1) / np.sqrt(len(returns))
+            here = f"{returns.mean():.2f} ± {error:.2f}"
+            counts = f"{len(returns)} tasks"
+            yield (
+                "Duan et al. 2016",
+                family,
+                learner,
+                str(figure),
+                here,
+                counts,
+                f"`{record['command']}`",
+            )
+
+
+def _maml(results: Path) -> Iterator[Row]:
+    for family, learners in published.MAML.items():
+        for learner, figures in learners.items():
+            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-seed*.json"))
+            if not paths:
+                continue
+            steps = min(1, len(figures) - 1)
+            reports = [Report.from_json(json.loads(path.read_text())["report"]) for path in paths]
+            rounds = [report.groups(report.num_episodes)[steps] for report in reports]
+            here = [
+                f"{report.returns[:, start:stop].mean():.1f}"
+                for report, (start, stop) in zip(reports, rounds)
+            ]
+            yield (
+                "Finn et al. 2017",
+                f"`{family}`",
+                f"{learner}, after {steps} steps" if steps == 0 else f"{learner}, after 1 step",
+                str(figures[steps]),
+                ", ".join(here),
+                _counts(len(paths), reports[0].num_tasks),
+                "`metarl study maml`",
+            )

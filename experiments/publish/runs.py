@@ -1,0 +1,271 @@
+"""Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
+
+Run: ``python -m metarl.experiments.publish.runs RUN ...``; without runs it only renews the tables:
+a few runs in the README, all of them in ``docs/results/runs.md``, and all figures of papers in
+``published.md``.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from metarl import Report
+from metarl.agents.training.checkpoint import load_checkpoint
+from metarl.entries import OBJECT, check_entries
+from metarl.errors import InvalidValueError, found_in
+from metarl.evaluation.tables import number
+from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
+from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
+from metarl.experiments.publish.published_table import published_table
+from metarl.experiments.runs.loading import load_agent
+from metarl.experiments.runs.records import load_training
+from metarl.experiments.runs.run import Run
+from metarl.files import atomic_write, check_no_link
+
+RESULTS = Path("experiments/results/runs")
+UNPACKED = Path("runs/published")
+"""Where published runs are unpacked: beside the runs that are trained, never among them."""
+PAGES = (
+    Path("README.md"),
+    Path("docs/results/runs.md"),
+    Path("docs/results/published.md"),
+)
+
+# A task of more numbers than this, as the tables of an MDP, is left out of a record, which would be
+# little else: the split and the seed draw it again.
+_LARGEST_TASK = 100
+
+# What the README shows: agent and family, what is found out, what stands beside it.
+HIGHLIGHTS = (
+    ("rl2", "bandit-100x10", "which of ten arms pays", "0.909, the best arm known"),
+    ("rl2", "gridnavi", "where the goal is", "11.07, the goal known"),
+    ("rl2", "glyphs-5way", "five characters, never seen before", "0.2, guessing"),
+    ("rl2", "games-7x7", "the rules of a game", "3.25, the rules told"),
+    ("rl2", "navigation-sparse", "where the goal is", "13.4, the goal known"),
+    ("rl2", "half-cheetah-dir", "which way to run", ""),
+    ("rl2", "half-cheetah-climb", "which way is up", ""),
+    ("rl2", "half-cheetah-slope", "the slope", ""),
+    ("rl2", "walker2d-params", "the body's masses and joints", ""),
+    ("maml", "my_tasks:tasks", "the example below", "50, the longest episode"),
+)
+
+
+def publish(run: Run, path: Path | None = None) -> Path:
+    """Copy what a complete run shows: configuration, training time, raw returns, the agent.
+
+    Args:
+        run: The run.
+        path: Where to write the record; the agent is written beside it. None takes
+            ``AGENT-TASKS-seedN.json`` in the folder of results, ``AGENT-TASKS-started-seedN.json``
+            for a run that started from another's agent.
+
+    Returns:
+        Where the record is.
+
+    Raises:
+        ValueError: If the run is not complete, or damaged.
+    """
+    evaluation = run.evaluation / "held_out.json"
+    if not run.agent.exists() or not evaluation.exists():
+        raise InvalidValueError(
+            f"{str(run.directory)!r} is not complete: finish it with metarl resume"
+        )
+    Report.load(evaluation)  # what is damaged is not published
+    rows = run.progress()
+    try:
+        env_steps = int(rows[-1]["time/total_timesteps"])
+        seconds = sum(float(row["time/seconds"]) for row in rows)
+    except (LookupError, ValueError) as error:
+        log = str(run.directory / "progress.csv")
+        raise InvalidValueError(
+            f"{log!r} does not say how long the training took ({error}); put back a whole one"
+        ) from None
+    result = {
+        "config": run.config,
+        "env_steps": env_steps,
+        "training_seconds": round(seconds, 1),
+        "report": json.loads(evaluation.read_text()),
+    }
+    parameters = result["report"]["tasks"]["parameters"]
+    if sum(np.size(column[0]) for column in parameters.values()) > _LARGEST_TASK:
+        parameters.clear()
+    if path is None:
+        started = "-started" if run.config.get("start") else ""
+        name = f"{run.config['agent']}-{run.config['tasks']}{started}-seed{run.config['seed']}"
+        path = RESULTS / f"{name.replace(':', '-')}.json"
+    load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
+    atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
+    return path
+
+
+def open_run(name: str | Path) -> Run:
+    """Open a run directory, or a published run by its name.
+
+    What exists as it is given is a run directory; any other name without slashes is that of a
+    published run. That is unpacked to ``runs/published/NAME`` first, where its further evaluations
+    are kept.
+
+    Args:
+        name: A run directory; or a published run, as ``rl2-gridnavi-seed0``.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+        ValueError: If the run's configuration or the published record is damaged.
+    """
+    record = RESULTS / f"{Path(name).name}.json"
+    agent = record.with_suffix(".safetensors")
+    if Path(name).exists() or not (record.is_file() and agent.is_file()):
+        return Run.open(name)
+    if Path(name).name != str(name):
+        raise FileNotFoundError(
+            f"there is no run directory {str(name)!r}; the published run is {record.stem!r}"
+        )
+    directory = UNPACKED / record.stem
+    data = agent.read_bytes()
+    unpacked = directory / "agent.safetensors"
+    if not unpacked.is_file():
+        published = load_training(record)
+        config = published["config"]
+        state = load_checkpoint(agent)[1]
+        with found_in(f"{str(agent)!r} is damaged"):
+            check_entries(state, {"hyperparameters": OBJECT})
+        # Hyperparameters of early records had other names; the agent's file has today's.
+        config["hyperparameters"] = state["hyperparameters"]
+        run = Run(directory, config)
+        check_no_link(directory)
+        check_no_link(run.evaluation)
+        atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
+        Report.from_json(published["report"]).save(run.evaluation)
+        atomic_write(unpacked, data)
+    elif unpacked.read_bytes() != data:
+        raise InvalidValueError(
+            f"{str(directory)!r} holds another agent than the one published as {record.stem!r}; "
+            "move it away to unpack that"
+        )
+    return Run.open(directory)
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return results as a Markdown table, a row for each run, every seed."""
+    lines = [
+        "| family | agent | seed | env steps | training | first episode | last episode "
+        "| last minus first | all episodes (± s.e.) | published |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        config, report = result["config"], Report.from_json(result["report"])
+        groups = report.groups(report.num_episodes)
+        curve = report.summary([groups[0], groups[-1]])
+        parts = (curve.center, curve.low, curve.high)
+        totals = report.trial_returns
+        error = totals.std(ddof=1) / np.sqrt(len(totals))
+        threads = config["threads"]
+        other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
+        start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
+        earlier = ", earlier preset" if has_earlier_preset(config) else ""
+        published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
+        lines.append(
+            f"| {report.family} | {report.agent} | {config['seed']} "
+            f"| {result['env_steps'] / 1e6:.1f}M{other}{start}{earlier} "
+            f"| {result['training_seconds'] / 60:.1f} min, "
+            f"{threads} thread{'s' if threads > 1 else ''} "
+            f"| {_interval(*(part[0] for part in parts))} "
+            f"| {_interval(*(part[1] for part in parts))} | {_interval(*report.improvement())} "
+            f"| {totals.mean():.2f} ± {error:.2f} | {published} |"
+        )
+    return "\n".join(lines)
+
+
+def highlights(results: Sequence[dict[str, Any]]) -> str:
+    """Return a short Markdown table: what adapting is worth, the mean over seeds."""
+    lines = [
+        "| family | what an agent must find out | agent | seeds | first episode | last episode "
+        "| beside it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for agent, family, what, beside in HIGHLIGHTS:
+        reports = _reports(results, agent, family)
+        if not reports:
+            continue
+        first, last = _ends(reports)
+        who = reports[0]
+        if not beside:
+            others = (("told", agent, f"{family}-told"), ("multi-task", "multi-task", family))
+            found = [(name, _reports(results, *other)) for name, *other in others]
+            beside = "; ".join(f"{_ends(each)[1]}, {name}" for name, each in found if each)
+        cells = (f"`{who.family}`", what, who.agent, len(reports), first, last, beside)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _reports(results: Sequence[dict[str, Any]], agent: str, family: str) -> list[Report]:
+    """Return the reports of the trainings from random parameters."""
+    return [
+        Report.from_json(result["report"])
+        for result in results
+        if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
+        and not result["config"].get("start")
+    ]
+
+
+def _ends(reports: Sequence[Report]) -> tuple[str, str]:
+    """Return the mean returns of the first and the last round of episodes."""
+    ends = []
+    for report in reports:
+        groups = report.groups(report.num_episodes)
+        ends.append([report.returns[:, a:b].mean() for a, b in (groups[0], groups[-1])])
+    first, last = (number(value) for value in np.mean(ends, axis=0))
+    return first, last
+
+
+def _interval(center: float, low: float, high: float) -> str:
+    digits = 3 if max(abs(low), abs(high)) < 10.0 else 1
+    return f"{center:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+    """Publish runs and renew the tables of all pages.
+
+    Args:
+        runs: Run directories.
+    """
+    for directory in runs:
+        print(publish(Run.open(directory)))
+    results = load_results()
+    for page in PAGES:
+        if page.is_file():
+            atomic_write(page, with_tables(page.read_text(), results))
+
+
+def load_results() -> list[dict[str, Any]]:
+    """Return the records of all published runs."""
+    return [load_training(path) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:
+    """Return a page with the present tables between its markers.
+
+    Args:
+        text: The page.
+        results: The records of published runs.
+    """
+    makers: dict[str, Callable[[], str]] = {
+        "results": lambda: table(results),
+        "highlights": lambda: highlights(results),
+        "published": lambda: published_table(RESULTS.parent, results),
+    }
+    for name, make in makers.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if begin in text:
+            before, rest = text.split(begin)
+            _, after = rest.split(end)
+            text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,1 @@
+"""Pages, charts, figures and videos of evaluations."""

@@ -1,0 +1,336 @@
+"""The charts of a report's page, as Vega-Lite specifications: plain data, drawn by a library.
+
+Each has a parameter ``shown``, the names of the agents that are drawn, for the page's controls.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import Report
+from metarl.errors import printable
+from metarl.evaluation.plotting import COLORS, styles_of
+from metarl.evaluation.summary import STATISTIC_NAMES
+from metarl.parameters import Parameter
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
+
+# Black is no colour on a dark page.
+PALETTE = [*(color for color in COLORS if color != "#000000"), "#8172B2", "#937860", "#4C9A8A"]
+DASHES = [[1, 0], [6, 3], [2, 3]]
+NUM_BINS = 12
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
+_WIDTH, _HEIGHT = 780, 340
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation on a page.
+
+    Attributes:
+        label: What the agent is called; results of one label are seeds of one agent.
+        seed: The seed of its training.
+        report: What it achieved.
+        config: The run's configuration, or whatever is known of how it came to be.
+    """
+
+    label: str
+    seed: int
+    report: Report
+    config: Mapping[str, Any]
+
+
+def by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Gather the seeds of each agent, agents in the order of their first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.label, []).append(result)
+    return groups
+
+
+def over_episodes(results: Sequence[Result]) -> Spec:
+    """Return the chart of return against episodes of experience, for each agent.
+
+    A line is the mean over seeds, thin lines are seeds, the band reaches from the least to the
+    greatest end of the seeds' intervals over tasks.
+    """
+    curves: dict[bool, list[Row]] = {False: [], True: []}
+    seeds: dict[bool, list[Row]] = {False: [], True: []}
+    for label, found in by_label(results).items():
+        summaries = [each.report.summary(each.report.groups(12)) for each in found]
+        lines = [
+            {
+                "agent": label,
+                "episodes": start,
+                "return": _round(np.mean([summary.center[index] for summary in summaries])),
+                "low": _round(min(summary.low[index] for summary in summaries)),
+                "high": _round(max(summary.high[index] for summary in summaries)),
+            }
+            for index, (start, _) in enumerate(summaries[0].groups)
+        ]
+        by_seed = [
+            [
+                {**row, "seed": each.seed, "return": _round(summary.center[index])}
+                for index, row in enumerate(lines)
+            ]
+            for each, summary in zip(found, summaries)
+        ]
+        # What an agent learns from a round of episodes shows after the last of them, in a step.
+        rounds = found[0].report.episodes_per_adaptation > 1
+        for rows, among in [(lines, curves[rounds]), *((rows, seeds[rounds]) for rows in by_seed)]:
+            among += rows
+            if rounds:
+                among.append({**rows[-1], "episodes": summaries[0].groups[-1][1]})
+    statistic = STATISTIC_NAMES[results[0].report.statistic]
+    x = {
+        "field": "episodes",
+        "type": "quantitative",
+        "title": "episodes of experience in the task",
+        "scale": {"type": "symlog", "constant": 1},
+        "axis": {"values": [0, 1, 2, 5, 10, 20, 50, 100, 200, 500], "format": "d"},
+    }
+    y = _y("return", f"return of the next episode ({statistic})")
+    several = len(results) > len(by_label(results))
+    faint = min(0.15, 1.0 / len(by_label(results)))  # bands lie on each other
+    layers: list[Spec] = []
+    for rounds, shape in ((False, "linear"), (True, "step-after")):
+        if not curves[rounds]:
+            continue
+        data = {"data": {"values": curves[rounds]}, "transform": [_SHOWN]}
+        layers += [
+            {
+                **data,
+                "mark": {"type": "area", "opacity": faint, "clip": True, "interpolate": shape},
+                "encoding": {"y": _y("low", None), "y2": {"field": "high"}, "strokeDash": None},
+            },
+            {
+                **data,
+                "mark": {
+                    "type": "line",
+                    "strokeWidth": 2.5,
+                    "point": {"size": 35},
+                    "interpolate": shape,
+                },
+                "encoding": {
+                    "y": y,
+                    "tooltip": _tooltip("agent", "episodes", "return", "low", "high"),
+                },
+            },
+        ]
+        if several:
+            layers.append(
+                {
+                    "data": {"values": seeds[rounds]},
+                    "transform": [_SHOWN],
+                    "mark": {
+                        "type": "line",
+                        "strokeWidth": 0.8,
+                        "opacity": 0.7,
+                        "interpolate": shape,
+                    },
+                    "encoding": {"y": y, "detail": {"field": "seed"}},
+                }
+            )
+    return _chart(results, [], x, layers)
+
+
+def trained_ranges(law: Parameter, low: float, high: float) -> list[tuple[float, float]]:
+    """Return the parts of an axis that a parameter's values come from in training.
+
+    Args:
+        law: The parameter, of the split ``train``.
+        low: The axis' least value.
+        high: Its greatest.
+    """
+    if law.shape != ():
+        return []
+    places = np.linspace(low, high, 2001)
+    inside = np.concatenate([[False], law.contains(places), [False]])
+    starts, stops = np.flatnonzero(inside[1:] != inside[:-1]).reshape(-1, 2).T
+    return [(float(places[a]), float(places[b - 1])) for a, b in zip(starts, stops) if b - a > 1]
+
+
+def over_parameter(
+    results: Sequence[Result], parameter: str, trained: Sequence[tuple[float, float]] = ()
+) -> Spec:
+    """Return the chart of return against a parameter of the tasks, first and last episodes.
+
+    Args:
+        results: The results.
+        parameter: A numeric parameter of the tasks.
+        trained: The ranges that training had.
+    """
+    column = np.concatenate([result.report.tasks.columns[parameter] for result in results])
+    borders = _borders(column)
+    places = {index: column[bins].mean() for index, bins in _bins(column, borders).items()}
+    rows: list[Row] = []
+    for label, found in by_label(results).items():
+        for when, end in (("first", 0), ("last", -1)):
+            values: dict[int, list[float]] = {}
+            for each in found:
+                start, stop = each.report.groups(each.report.num_episodes)[end]
+                means = each.report.returns[:, start:stop].mean(axis=1)
+                for index, bins in _bins(each.report.tasks.columns[parameter], borders).items():
+                    values.setdefault(index, []).append(float(means[bins].mean()))
+            rows += [
+                {
+                    "agent": label,
+                    "when": f"{when} episodes",
+                    "value": _round(places[index]),
+                    "return": _round(np.mean(seeds)),
+                }
+                for index, seeds in sorted(values.items())
+            ]
+    # Vega-Lite puts the title of an encoding into code, where a backslash has a meaning of its own;
+    # that of an axis is only shown.
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "axis": {"title": printable(parameter)},
+        "scale": {"zero": False},
+    }
+    opacity = {
+        "field": "when",
+        "type": "ordinal",
+        "title": None,
+        "legend": {"orient": "bottom", "symbolStrokeColor": "#888888", "symbolType": "stroke"},
+        "scale": {"domain": ["last episodes", "first episodes"], "range": [1.0, 0.4]},
+    }
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                "y": _y("return", "return of an episode (mean)"),
+                "opacity": opacity,
+                "tooltip": _tooltip("agent", "when", "value", "return"),
+            },
+        }
+    ]
+    if trained:
+        shade = {
+            "data": {"values": [{"from": low, "to": high} for low, high in trained]},
+            "mark": {"type": "rect", "opacity": 0.15, "color": "#888888", "clip": True},
+            "encoding": {
+                "x": {"field": "from", "type": "quantitative"},
+                "x2": {"field": "to"},
+                "color": {"value": "#888888"},
+                "strokeDash": None,
+            },
+        }
+        layers.insert(0, shade)
+    return _chart(results, rows, x, layers)
+
+
+def gains(results: Sequence[Result]) -> Spec:
+    """Return the chart of last minus first episode, task by task, sorted: who gains, who loses."""
+    rows: list[Row] = []
+    for label, found in by_label(results).items():
+        gain = np.sort(np.concatenate([_gain(each.report) for each in found]))
+        shares = (np.arange(len(gain)) + 0.5) / len(gain)
+        keep = np.unique(np.linspace(0, len(gain) - 1, min(len(gain), 60)).round().astype(int))
+        rows += [
+            {"agent": label, "share": _round(100 * shares[i]), "gain": _round(gain[i])}
+            for i in keep
+        ]
+    x = {
+        "field": "share",
+        "type": "quantitative",
+        "title": "tasks, from those that lose to those that gain (%)",
+        "scale": {"domain": [0, 100]},
+    }
+    layers = [
+        {
+            "data": {"values": [{"zero": 0}]},
+            "mark": {"type": "rule", "strokeDash": [2, 2], "color": "#888888"},
+            "encoding": {
+                "y": {"field": "zero", "type": "quantitative"},
+                "x": None,
+                "color": None,
+                "strokeDash": None,
+            },
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                "y": _y("gain", "last minus first episode"),
+                "tooltip": _tooltip("agent", "share", "gain"),
+            },
+        },
+    ]
+    return _chart(results, rows, x, layers)
+
+
+def _gain(report: Report) -> NDArray[np.float64]:
+    groups = report.groups(report.num_episodes)
+    first, last = (report.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
+    return np.asarray(last - first)
+
+
+_SHOWN = {"filter": "indexof(shown, datum.agent) >= 0"}
+
+
+def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequence[Spec]) -> Spec:
+    labels = list(by_label(results))
+    colors, styles = zip(*styles_of(labels, PALETTE))
+    legend = {
+        "orient": "bottom",
+        "title": None,
+        "columns": 3,
+        "labelLimit": 220,
+        "symbolType": "stroke",
+        "symbolOpacity": 1,
+    }
+    agent = {"field": "agent", "legend": legend}
+    color = {**agent, "scale": {"domain": labels, "range": colors}}
+    dashes = [DASHES[style % len(DASHES)] for style in styles]
+    dash = {**agent, "scale": {"domain": labels, "range": dashes}}
+    drawn = []
+    for layer in layers:
+        if "data" not in layer:
+            layer = {"data": {"values": list(rows)}, "transform": [_SHOWN], **layer}
+        encoding = {"x": x, "color": color, "strokeDash": dash, **layer["encoding"]}
+        drawn.append({**layer, "encoding": {k: v for k, v in encoding.items() if v is not None}})
+    return {
+        "$schema": _SCHEMA,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "params": [{"name": "shown", "value": labels}],
+        "layer": drawn,
+        "config": {
+            "background": "transparent",
+            "font": "system-ui, sans-serif",
+            "view": {"stroke": None},
+            "axis": {"gridColor": "#88888844", "labelFontSize": 12, "titleFontSize": 12},
+            "legend": {"labelFontSize": 12},
+        },
+    }
+
+
+def _y(field: str, title: str | None) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
+
+
+def _tooltip(*fields: str) -> list[Spec]:
+    return [{"field": field} for field in fields]
+
+
+def _borders(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the borders between bins: between the values of a grid, else of equal width."""
+    distinct = np.unique(values.astype(np.float64).round(9))
+    if len(distinct) <= 2 * NUM_BINS:
+        return np.asarray(0.5 * (distinct[1:] + distinct[:-1]))
+    return np.linspace(distinct[0], distinct[-1], NUM_BINS + 1)[1:-1]
+
+
+def _bins(values: NDArray[Any], borders: NDArray[np.float64]) -> dict[int, NDArray[np.bool_]]:
+    """Return which values are in each bin that is not empty."""
+    places = np.digitize(values, borders)
+    return {int(index): places == index for index in np.unique(places)}
+
+
+def _round(value: Any) -> float:
+    return float(f"{float(value):.5g}")

@@ -1,0 +1,239 @@
+"""The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl import Agent, Report, TaskDistribution, envs
+from metarl.agents import AGENTS
+from metarl.agents.training.config import Config, describe
+from metarl.errors import InvalidValueError, RenderingError, check_names
+from metarl.experiments.cli.comparing import base_family, common_reports, named
+from metarl.experiments.cli.terminal import say
+from metarl.experiments.cli.trust import check_trusted
+from metarl.experiments.publish.runs import open_run
+from metarl.experiments.reports.charts import Result
+from metarl.experiments.reports.page import Page, Picture, write_page
+from metarl.experiments.reports.video import last_picture
+from metarl.experiments.runs.loading import load_agent
+from metarl.experiments.runs.records import load_training
+from metarl.experiments.runs.run import Run
+from metarl.experiments.studies import STUDIES, find_study
+from metarl.experiments.studies.jobs import JudgingJob, Places, load_reports, places_for
+from metarl.experiments.studies.study import Study
+from metarl.parameters import Parameter
+from metarl.splits import Independent
+
+
+def report(
+    names: Sequence[str],
+    *,
+    splits: Sequence[str],
+    output: Path,
+    pictures: bool,
+    results: Path | None = None,
+    trust: str | None,
+) -> Path:
+    """Write the page of some runs, or of a study, and say where it is.
+
+    Args:
+        names: Run directories or published runs of one family, or the name of one study.
+        splits: The splits that runs are judged on.
+        output: The page.
+        pictures: Whether to show how first and last episodes end, where that can be drawn.
+        results: The folder of a study's results; None takes the one it has by default.
+        trust: The module of the runs' family, where it may be imported.
+
+    Raises:
+        ValueError: If nothing is named, a study is named beside something else or has no results
+            yet, or the runs are of different families.
+    """
+    if not names:
+        raise InvalidValueError("name at least one run, or a study, got none; for example runs/*")
+    study = [name for name in names if name in STUDIES or (":" in name and not Path(name).exists())]
+    if study and len(names) > 1:
+        raise InvalidValueError(
+            f"{study[0]!r} is a study, which has a page of its own: name it alone"
+        )
+    if study:
+        page = study_page(find_study(study[0]), places_for(1.0, results), pictures)
+    else:
+        page = runs_page([open_run(name) for name in names], splits, pictures, trust)
+    write_page(output, page)
+    say(f"page: {output}")
+    return output
+
+
+def runs_page(
+    runs: Sequence[Run], splits: Sequence[str], pictures: bool = True, trust: str | None = None
+) -> Page:
+    """Return what the page of some runs of one family says."""
+    runs = list({run.directory.resolve(): run for run in runs}.values())
+    splits = list(dict.fromkeys(splits))
+    reports = {split: common_reports(runs, split, trust) for split in splits}
+    labels = _labels(runs, list(zip(*reports.values())))
+    results = [
+        Result(label, run.config["seed"], report, run.config)
+        for found in reports.values()
+        for label, run, report in zip(labels, runs, found)
+    ]
+    for run in runs:
+        check_trusted(run.config["tasks"], run.directory, trust)
+    families = [envs.make(name) for name in {run.config["tasks"]: None for run in runs}]
+    known = any(tasks.overlap(split) for tasks in families for split in splits)
+    adapt = "adapt" if len(set(labels)) > 1 else "adapts"
+    family = results[0].report.family.removesuffix("-told")
+    return Page(
+        title=f"{family}: how {_enumerated(set(labels))} {adapt}",
+        results=results,
+        question=f"Return on tasks{'' if known else ' that are new'}, against episodes of "
+        "experience in them.",
+        pictures=_pictures(runs, labels, splits[0], trust) if pictures else (),
+        trained={family: _trained(runs[0].config["tasks"])},
+    )
+
+
+def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
+    """Return what the page of a study says, of what is known by now.
+
+    Raises:
+        ValueError: If nothing is known yet.
+    """
+    results: list[Result] = []
+    for judging in study.judgings:
+        known = None if judging.values else envs.make(judging.family).overlap(judging.split)
+        for learner, found in load_reports(study, judging, places).items():
+            for seed, report in found:
+                if known:
+                    report = replace(report, notes=(known, *report.notes))
+                results.append(
+                    Result(learner.label, seed, report, _config(study, learner, seed, places))
+                )
+    if not results:
+        raise InvalidValueError(
+            f"{study.name!r} has no results in {str(places.results / study.name)!r}; run it first, "
+            f"with: {study.command}"
+        )
+    return Page(
+        title=study.name,
+        results=results,
+        question=study.question,
+        answer=study.answer,
+        caveats=study.caveats,
+        pictures=_study_pictures(study, places) if pictures else (),
+        trained={judging.family: _trained(judging.family) for judging in study.judgings},
+    )
+
+
+def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, Any]:
+    training = learner.training(seed, study)
+    if training is None:
+        return {}
+    record = places.trained / f"{training.name}.json"
+    config: dict[str, Any] = load_training(record)["config"] if record.is_file() else {}
+    return config
+
+
+def _labels(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[str]:
+    """Return what the agents of runs are called: runs of one label differ by their seeds only.
+
+    Args:
+        runs: The runs.
+        reports: The reports of each, one for each split.
+    """
+    names = [named(run.config["agent"], run) for run in runs]
+    settings = [_settings_of(run, found) for run, found in zip(runs, reports)]
+    labels = []
+    for run, name, own in zip(runs, names, settings):
+        alike = [other for other, called in zip(settings, names) if called == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        values = [f"{key}={json.dumps(own[key], separators=(',', ':'))}" for key in differing]
+        same = [other for other, found in zip(runs, settings) if found == own]
+        if sum(other.config["seed"] == run.config["seed"] for other in same) > 1:
+            values.append(f"in {run.directory}")
+        labels.append(" ".join([name, *values]))
+    return labels
+
+
+def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
+    """Return all that makes a run's agent, but its seed, and how it is evaluated."""
+    check_names([run.config["agent"]], AGENTS, "agent")
+    agent_class = AGENTS[run.config["agent"]]
+    values = {**_defaults(agent_class.config_class), **run.config["hyperparameters"]}
+    policy = {
+        **_defaults(agent_class.policy_config_class),
+        **(values.pop("policy_kwargs", None) or {}),
+    }
+    values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
+    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
+    for report in reports:
+        of = f" of {report.split}" if len(reports) > 1 else ""
+        values[f"num_episodes{of}"] = report.num_episodes
+        values[f"episodes_per_adaptation{of}"] = report.episodes_per_adaptation
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists, as in config.json
+    return plain
+
+
+def _defaults(config_class: type[Config] | None) -> dict[str, Any]:
+    fields = [] if config_class is None else describe(config_class)
+    return {field.name: field.default for field in fields}
+
+
+def _enumerated(names: set[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _trained(name: str) -> Mapping[str, Parameter]:
+    """Return the parameters of a family's tasks, as in training."""
+    law = envs.make(base_family(name)).law("train")
+    return law.parameters if isinstance(law, Independent) else {}
+
+
+def _pictures(
+    runs: Sequence[Run], labels: Sequence[str], split: str, trust: str | None
+) -> list[Picture]:
+    """Return a picture of each agent, of those that can be drawn: one run of each label."""
+    pictures = []
+    for label, run in dict(zip(reversed(labels), reversed(runs))).items():
+        agent = load_agent(run, trust)
+        pictures += _picture(label, "in a task", agent, agent.tasks, split=split)
+    return pictures[::-1]
+
+
+def _study_pictures(study: Study, places: Places) -> list[Picture]:
+    """Return a picture of each judging: of the first learner that there is, in a usual task."""
+    pictures = []
+    for judging in study.judgings:
+        for learner, found in load_reports(study, judging, places).items():
+            if not found:
+                continue
+            seed, report = found[0]
+            training = learner.training(seed, study)
+            if training is not None and places.agent(training).is_file():
+                agent, family = JudgingJob(study, judging, learner, seed, places).agent()
+                usual = np.argsort(report.trial_returns)[report.num_tasks // 2]
+                task, num_episodes = judging.tasks(family)[usual], report.num_episodes
+                where = f"in the task of {judging.name} in which its return is the median"
+                pictures += _picture(
+                    learner.label, where, agent, family, task=task, num_episodes=num_episodes
+                )
+                break
+    return pictures
+
+
+def _picture(
+    label: str, where: str, agent: Agent, tasks: TaskDistribution, **of: Any
+) -> list[Picture]:
+    """Return a picture of an agent, or nothing and say why."""
+    try:
+        data = last_picture(agent, tasks, **of)
+    except (ImportError, RenderingError, ValueError) as error:
+        say(f"no picture of {label}: {error}")
+        return []
+    caption = f"{label}: the end of its first episode (left) and of its last (right) {where}"
+    return [Picture(data, caption)]

@@ -1,0 +1,138 @@
+"""The agents of runs: built from what the configuration says, restored from what was saved."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl import TaskDistribution, envs
+from metarl.agents import AGENTS, MetaAgent
+from metarl.agents.training.ranks import ALONE, Ranks
+from metarl.errors import InvalidValueError, check_names, found_in
+from metarl.experiments.cli.overrides import parse_overrides
+from metarl.experiments.cli.terminal import say
+from metarl.experiments.cli.trust import check_trusted, remember
+from metarl.experiments.runs.run import Run
+from metarl.vector.workers import with_workers
+
+
+def build_agent(run: Run, trust: str | None = None, ranks: Ranks = ALONE) -> MetaAgent[Any]:
+    """Return the untrained agent of a run's configuration, and set its number of threads.
+
+    Args:
+        run: The run.
+        trust: The module of the run's family, where it may be imported.
+        ranks: The processes that are to train it together.
+
+    Raises:
+        ValueError: If the run's family is not trusted, or the configuration says something wrong.
+    """
+    check_trusted(run.config["tasks"], run.directory, trust)
+    with found_in(repr(str(run.directory / "config.json"))):
+        learner = agent_of(run.config, ranks)
+    remember(run.config["tasks"])
+    return learner
+
+
+def agent_of(config: Mapping[str, Any], ranks: Ranks = ALONE) -> MetaAgent[Any]:
+    """Return the untrained agent of a configuration, whose family is trusted; set the threads.
+
+    Raises:
+        ValueError: If the configuration says something wrong.
+    """
+    torch.set_num_threads(config["threads"])  # other thread counts round differently
+    check_names([config["agent"]], AGENTS, "agent")
+    check_divisible(config["agent"], ranks)
+    family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
+    agent_class = AGENTS[config["agent"]]
+    check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
+    return agent_class(
+        family,
+        **config["hyperparameters"],
+        seed=config["seed"],
+        device=config["device"],
+        **among(ranks),
+    )
+
+
+def among(ranks: Ranks) -> dict[str, Any]:
+    """Return the argument by which an agent is trained by several processes, if there are any."""
+    return {} if ranks is ALONE else {"ranks": ranks}
+
+
+def check_divisible(agent: str, ranks: Ranks) -> None:
+    """Raise unless several processes can train such an agent together.
+
+    Raises:
+        ValueError: If there are several, and the agent trains in one.
+    """
+    if ranks.size > 1 and not AGENTS[agent].divisible:
+        able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
+        raise InvalidValueError(
+            f"{agent} trains in one process, got {ranks.size}; in several train: {able}"
+        )
+
+
+def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
+    """Return a family whose environments are stepped in so many processes; 0 is in this one."""
+    return with_workers(family, num_workers) if num_workers else family
+
+
+def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()) -> MetaAgent[Any]:
+    """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
+
+    Args:
+        run: The run.
+        trust: The module of the run's family, where it may be imported.
+        overrides: ``name=value`` of hyperparameters of acting that shall not be as in training.
+
+    Raises:
+        FileNotFoundError: If it has neither.
+        ValueError: If it does not fit the run's configuration, the family is not trusted, or an
+            override counts in training only.
+    """
+    path = run.agent if run.agent.exists() else run.checkpoint
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{str(run.directory)!r} has no checkpoint yet; train it with: {run.resume_command}"
+        )
+    learner = build_agent(run, trust)
+    restore(run, learner, path)
+    if not overrides:
+        return learner
+    values = parse_overrides(type(learner), overrides)
+    check_evaluation_options(learner, values)
+    settings = {**learner.hyperparameters, **values}
+    return type(learner).load(path, learner.tasks, device=learner.device, **settings)
+
+
+def check_evaluation_options(learner: MetaAgent[Any], names: Iterable[str]) -> None:
+    """Raise unless the hyperparameters of these names change how a trained agent acts.
+
+    Raises:
+        ValueError: If one counts in training only.
+    """
+    options = learner.evaluation_options
+    for name in names:
+        if name not in options:
+            able = f"only {', '.join(options)} would" if options else "no hyperparameter would"
+            raise InvalidValueError(
+                f"{name} does not change how this trained {learner.name} acts, {able}; "
+                "leave it out, or train with it"
+            )
+
+
+def restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:
+    """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
+    differs = learner.restore(path)
+    for name in differs.keys() & {"seed", "tasks"}:
+        saved, own = differs[name]
+        raise InvalidValueError(
+            f"{str(path)!r} was trained with {name} {saved!r}, "
+            f"{str(run.directory / 'config.json')!r} leads to {own!r}; put back what was trained"
+        )
+    if differs:
+        edits = [f"{name}={own!r} (was {saved!r})" for name, (saved, own) in differs.items()]
+        say(f"note: config.json differs from {path.name}: {', '.join(edits)}", sys.stderr)

@@ -1,0 +1,258 @@
+"""Claim: the classical bandit learners earn here what they earn in the literature.
+
+``python -m metarl.experiments.studies.classical`` plays all nine settings of Duan et al. (2016),
+table 1, prints the scores beside the published ones and writes the return of every trial.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from metarl import Agent, TaskDistribution, envs, evaluate
+from metarl.agents.classical import bandits as bandit_learners
+from metarl.agents.classical import random_actions as baselines
+from metarl.errors import check_at_least
+from metarl.evaluation.report import versions
+from metarl.experiments.publish.papers import CLASSICAL_BANDITS, FIRST_TIES
+from metarl.experiments.runs.run import git_commit
+from metarl.files import atomic_write
+
+WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Play the classical bandit learners beside their published scores."""
+
+    num_tasks: int = 1000
+    """Held-out tasks of each setting, the same for all learners."""
+    seed: int = 0
+    """Seed of tasks, rewards and learners."""
+    pulls: tuple[int, ...] = (10, 100, 500)
+    """Which n of the table to play."""
+    out: Path = Path("experiments/results/classical/returns.json")
+    """Where the returns go. An existing file is not overwritten."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one learner earned in one setting.
+
+    Attributes:
+        learner: Its name.
+        returns: The total reward of each trial, of shape (num_tasks,).
+        published: The published mean, if there is one.
+        tuned: The mean return for each value tried of a tuned hyperparameter; the returns are
+            those of the best.
+    """
+
+    learner: str
+    returns: NDArray[Any]
+    published: float | None = None
+    tuned: dict[float, float] | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def standard_error(self) -> float:
+        return float(self.returns.std(ddof=1)) / math.sqrt(len(self.returns))
+
+    @property
+    def off_by(self) -> float | None:
+        """The difference to the published mean, in standard errors of ours."""
+        return (
+            None if self.published is None else (self.mean - self.published) / self.standard_error
+        )
+
+    def __str__(self) -> str:
+        line = f"  {self.learner:32s}{self.mean:8.2f} +- {self.standard_error:4.2f}"
+        if self.published is None or self.off_by is None:
+            line += " " * 34
+        else:
+            line += f"{self.published:11.1f}{self.mean - self.published:+9.2f}"
+            line += f"{self.off_by:+7.1f}{self.off_by / math.sqrt(2):+7.1f}"
+        if self.tuned is not None:
+            line += f"  best of {len(self.tuned)}: {max(self.tuned, key=self.tuned.__getitem__)}"
+        return line
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a published table, and all learners in it.
+
+    Attributes:
+        title: What a reader calls it.
+        key: What tells it from the others, by name.
+        scores: What the learners earned.
+    """
+
+    title: str
+    key: Mapping[str, int]
+    scores: Iterable[Score]
+
+
+def play(
+    tasks: TaskDistribution, agent: Agent, num_tasks: int = 1000, seed: int = 0
+) -> NDArray[np.int64]:
+    """Let an agent play one trial of each held-out bandit.
+
+    The same seed gives the same bandits, and in pull t of bandit i the same random number decides
+    on the reward: what differs between two agents is their choices.
+
+    Args:
+        tasks: The bandits.
+        agent: The agent.
+        num_tasks: How many bandits.
+        seed: The seed.
+
+    Returns:
+        The total reward of each trial, of shape (num_tasks,).
+    """
+    return evaluate(agent, tasks, num_tasks=num_tasks, seed=seed).trial_returns.astype(np.int64)
+
+
+def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator[Score]:
+    """Play all learners in one setting, on the same tasks."""
+    tasks = envs.bandit(num_pulls, num_arms)
+    told = tasks.told()
+    published = CLASSICAL_BANDITS[num_pulls, num_arms]
+
+    def score(name: str, agent: Agent, family: TaskDistribution = tasks) -> Score:
+        return Score(name, play(family, agent, num_tasks, seed), published.get(name))
+
+    def tuned(name: str, grid: tuple[float, ...], make: Callable[[float], Agent]) -> Score:
+        return best_of({value: score(name, make(value)) for value in grid})
+
+    yield score("random", baselines.RandomActions(tasks))
+    yield score("Thompson sampling", bandit_learners.ThompsonSampling(tasks))
+    for ties, random_ties in ((FIRST_TIES, False), ("", True)):
+        yield score("greedy" + ties, bandit_learners.Greedy(tasks, random_ties=random_ties))
+        yield tuned(
+            "epsilon-greedy" + ties,
+            EPSILONS,
+            lambda epsilon, random_ties=random_ties: bandit_learners.EpsilonGreedy(  # type: ignore[misc]
+                tasks, epsilon=epsilon, random_ties=random_ties
+            ),
+        )
+    yield tuned("UCB1", WIDTHS, lambda c: bandit_learners.UCB1(tasks, c=c))
+    yield score("Gittins index", bandit_learners.GittinsIndex(tasks))
+    yield score("known best arm (told)", bandit_learners.KnownBestArm(told), told)
+
+
+def best_of(tried: Mapping[float, Score]) -> Score:
+    """Return the best score of a learner, with the means of all values of a hyperparameter."""
+    best = max(tried.values(), key=lambda score: score.mean)
+    return replace(best, tuned={value: round(score.mean, 3) for value, score in tried.items()})
+
+
+def main(options: Options) -> None:
+    """Play, print and write."""
+    settings = (
+        Setting(
+            f"n = {n}, k = {k}",
+            {"num_pulls": n, "num_arms": k},
+            scores(n, k, options.num_tasks, options.seed),
+        )
+        for n, k in CLASSICAL_BANDITS
+        if n in options.pulls
+    )
+    print_and_write(
+        "study_classical",
+        options,
+        f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks",
+        "epsilon and UCB1's c are",
+        settings,
+    )
+
+
+class StudyOptions(Protocol):
+    """What all studies of classical learners ask for; see :class:`Options`."""
+
+    @property
+    def num_tasks(self) -> int: ...
+    @property
+    def out(self) -> Path: ...
+
+
+def print_and_write(
+    name: str, options: StudyOptions, what: str, tuned: str, settings: Iterable[Setting]
+) -> None:
+    """Show each score as soon as it is known, beside the published one, and write the returns.
+
+    Args:
+        name: The module of the study.
+        options: Its options, a dataclass.
+        what: What the scores are.
+        tuned: What was tuned on the tasks themselves.
+        settings: What to play.
+
+    Raises:
+        FileExistsError: If the file of the returns exists.
+        ValueError: If there are fewer than 2 tasks.
+    """
+    check_at_least(2, num_tasks=options.num_tasks)
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} exists; move it, or choose another place with --out")
+    start = time.perf_counter()
+    print(
+        f"{what}, the same for all learners.\n{tuned} tuned on these very tasks, as in the "
+        f"paper: their scores are a little optimistic.\nDifference to the published mean: plain, "
+        f"in standard errors of ours (se), and in standard errors of the\ndifference (sd), as the "
+        f"published means vary as much as ours."
+    )
+    results: list[dict[str, Any]] = []
+    off_by: list[float] = []
+    for setting in settings:
+        print(f"\n  {setting.title:32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
+        print(f"{'se':>7s}{'sd':>7s}")
+        for score in setting.scores:
+            print(score, flush=True)
+            if score.off_by is not None:
+                off_by.append(abs(score.off_by))
+            results.append(
+                {
+                    **setting.key,
+                    "learner": score.learner,
+                    "tuned": score.tuned,
+                    "returns": score.returns.tolist(),
+                }
+            )
+    wall_time = time.perf_counter() - start
+    write(name, options, results, wall_time)
+    within = [sum(off < 2 * unit for off in off_by) for unit in (1, math.sqrt(2))]
+    print(
+        f"\nOf {len(off_by)} published scores {within[0]} are within 2 se, {within[1]} within 2 sd "
+        f"(by chance about {0.84 * len(off_by):.0f} and {0.95 * len(off_by):.0f})."
+        f"\n{wall_time:.0f} s; the return of every trial is in {options.out}"
+    )
+
+
+def write(
+    name: str, options: StudyOptions, results: list[dict[str, Any]], wall_time: float
+) -> None:
+    """Write the results as JSON, one line for each learner and setting."""
+    head = {
+        "command": f"python -m metarl.experiments.{name}",
+        "options": {**asdict(options), "out": options.out.as_posix()},  # type: ignore[call-overload]
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "wall_time_seconds": round(wall_time, 1),
+    }
+    lines = [json.dumps(result, separators=(",", ":")) for result in results]
+    text = json.dumps(head)[:-1] + ',\n"results": [\n' + ",\n".join(lines) + "\n]}\n"
+    atomic_write(options.out, text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

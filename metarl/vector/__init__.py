@@ -1,0 +1,1 @@
+"""Batched environments that hold a task in every sub-environment."""
