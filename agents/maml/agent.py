@@ -11,6 +11,7 @@ from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, Rec
 from metarl.agents.maml.inner import InnerLoop, InnerOptions
 from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_step, trpo_step
 from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
+from metarl.agents.maml.presets import PRESETS
 from metarl.agents.training.config import Config, Count, Discount, NotNegative, Positive, Range
 from metarl.agents.training.learner import MetaAgent
 from metarl.agents.training.ranks import ALONE, Noise, Ranks
@@ -151,6 +152,7 @@ class MAML(MetaAgent[Recorder]):
     """
 
     name = "MAML"
+    presets = PRESETS
     divisible = True
     config: MAMLConfig
     config_class = MAMLConfig

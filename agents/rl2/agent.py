@@ -13,6 +13,7 @@ from metarl.agents.common.ppo import PPO, make_batch, ppo_update
 from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
+from metarl.agents.rl2.presets import PRESETS
 from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.training.learner import MetaAgent
 from metarl.agents.training.ranks import ALONE, Noise, Ranks
@@ -133,6 +134,7 @@ class RL2(MetaAgent[TrialRecorder]):
     """
 
     name = "RL2"
+    presets = PRESETS
     divisible = True
     config: RL2Config
     config_class = RL2Config

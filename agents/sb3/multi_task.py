@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from metarl.agents.common.vision import Vision
 from metarl.agents.sb3.adapter import SB3Adaptation
+from metarl.agents.sb3.presets import PRESETS
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import (
     FlatVecEnv,
@@ -124,6 +125,7 @@ class MultiTask(MetaAgent[PPO]):
     """
 
     name = "multi-task"
+    presets = PRESETS
     config: PPOConfig
     config_class = PPOConfig
 

@@ -16,9 +16,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl.agents.common.actions import advice
-from metarl.agents.presets import find_preset
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import Config, document
+from metarl.agents.training.preset import Preset, first_match
 from metarl.agents.training.ranks import ALONE, Noise, RankError, Ranks
 from metarl.agents.training.saving import SavedAgent, State, check_device
 from metarl.agents.training.threads import one_thread
@@ -74,6 +74,8 @@ class MetaAgent(SavedAgent, Generic[Experience]):
     """
 
     name: str
+    presets: ClassVar[tuple[Preset, ...]] = ()
+    """Tuned hyperparameters; the first pattern that matches a family counts."""
     divisible: ClassVar[bool] = False
     """Whether several processes can train it together: its constructor then takes ``ranks``."""
     step_sizes: ClassVar[tuple[str, ...]] = ("learning_rate",)
@@ -160,7 +162,7 @@ class MetaAgent(SavedAgent, Generic[Experience]):
         Raises:
             ValueError: If there is no preset for such a family.
         """
-        preset = find_preset(cls.name.lower(), tasks)
+        preset = first_match(cls.presets, cls.name.lower(), tasks)
         return cls(tasks, **{**preset.hyperparameters, **options})
 
     # What a learner implements.

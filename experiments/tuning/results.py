@@ -65,7 +65,7 @@ def results(study: "optuna.Study", settings: Settings) -> str:
     others = [trial for trial in complete if trial not in preset][:MOST_SHOWN]
     num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     found: dict[str, Any] = best.user_attrs["hyperparameters"]
-    as_preset = ["\nas a preset, for agents/presets.py:\n", preset_code(settings, found)]
+    as_preset = ["\nas a preset, for the presets.py of the agent:\n", preset_code(settings, found)]
     if not envs.make(settings.family).built_in:  # patterns are of the families of metarl only
         as_preset = []
     return "\n".join(
