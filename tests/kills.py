@@ -22,7 +22,7 @@ import killed_runs
 from test_reproducibility import rows_of, scalars
 
 from metarl.experiments.cli import main as cli
-from metarl.experiments.runs import training as learning
+from metarl.experiments.runs import training
 
 POLES = """
 from metarl import Uniform
@@ -56,8 +56,8 @@ TRAININGS = {
 CUSTOMIZE = """
 import sys
 if sys.argv[:1] == ["-m"]:
-    from metarl.experiments import learning
-    learning.CHECKPOINT_SECONDS = 0
+    from metarl.experiments.runs import training
+    training.CHECKPOINT_SECONDS = 0
 """
 ENDED_WITHIN = 30.0
 """Seconds that the other processes of a killed training have to end."""
@@ -114,7 +114,7 @@ def run(arguments, seconds=None, rng=None):
             os._exit(code)
     was_killed, spent = False, 0.0
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        processes = members(child)
+        processes = [child] if rng is None else members(child)
         spent = max(spent, computed(processes))
         if seconds is not None and spent >= seconds and not was_killed:
             victim = child if rng is None or not processes else rng.choice(processes)
@@ -164,7 +164,7 @@ def main(number, seed):
     rng = random.Random(seed)
     root = Path.cwd()
     killed_runs.make_small()
-    learning.time, learning.CHECKPOINT_SECONDS = time, 0
+    training.time, training.CHECKPOINT_SECONDS = time, 0
     killed_runs.warm_up()
     whole, seconds = {}, {}
     for name, words in TRAININGS.items():

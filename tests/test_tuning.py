@@ -142,7 +142,7 @@ def test_a_trial_that_diverges_is_no_crash(monkeypatch, capsys):
 def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import sys, time, test_tuning\n"
-        "from metarl.experiments import cli\n"
+        "from metarl.experiments.cli import main as cli\n"
         "from metarl.experiments.tuning.judge import Judge\n"
         "test_tuning.make_small(setattr)\n"
         "score = Judge.score\n"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from moody import MOODS, Moody
 
-from metarl import Choice, Uniform, evaluate, with_workers
+from metarl import Choice, Uniform, check_tasks, evaluate, with_workers
 from metarl.agents import RL2
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.envs import from_gymnasium, make
@@ -150,6 +150,7 @@ def test_processes_are_started_for_training_only(monkeypatch):
             policy_kwargs={"hidden_size": 4, "channels": [2], "image_features": 2}),
         RandomActions(tasks),
     ]  # fmt: skip
+    assert check_tasks(tasks, num_steps=20, raise_on_failure=False).results
     assert started == []
     agents[0].learn(30)
     assert len(started) == 2
@@ -157,7 +158,8 @@ def test_processes_are_started_for_training_only(monkeypatch):
 
 KILLED = """
 import ctypes
-from metarl import Choice, Task, workers
+from metarl import Choice, Task
+from metarl.vector import workers
 from metarl.envs import from_gymnasium
 from moody import Moody
 

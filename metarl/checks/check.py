@@ -22,6 +22,7 @@ from metarl.seeding import stream
 from metarl.splits import num_shared
 from metarl.tasks import Tasks
 from metarl.vector.env import Array
+from metarl.vector.workers import without_workers
 
 _MAX_REWARD = 1e6
 
@@ -99,7 +100,8 @@ def check_tasks(
     - the task survives ``reset`` and autoreset, and a new task replaces it wholly;
     - a batch equals single environments, step by step.
 
-    It opens eight environments at a time, one batch, and closes it before the next.
+    It opens eight environments at a time, one batch, and closes it before the next. All run in
+    this process, those of a family with workers too.
 
     Args:
         tasks: The family.
@@ -121,7 +123,9 @@ def check_tasks(
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
     check_at_least(2, num_steps=num_steps)
     check_at_most(10**6, num_steps=num_steps)
-    report = TaskCheck(tasks.name, tuple(_results(Probe(tasks, num_steps, seed), skip)))
+    # Many small batches, one after the other: workers would take longer to start than to step.
+    probe = Probe(without_workers(tasks), num_steps, seed)
+    report = TaskCheck(tasks.name, tuple(_results(probe, skip)))
     if raise_on_failure and not report.passed:
         failures = "".join(f"\n- {f.check}: {f.message}" for f in report.failures)
         raise InvalidValueError(

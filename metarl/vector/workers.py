@@ -78,6 +78,18 @@ def with_workers(
     return replace(tasks, env_factory=factory)
 
 
+def without_workers(tasks: TaskDistribution) -> TaskDistribution:
+    """Return the same family with its environments in this process; the trajectories are the same.
+
+    Args:
+        tasks: A family, with workers or without.
+    """
+    factory = tasks.env_factory
+    if isinstance(factory, functools.partial) and factory.func is WorkerVectorEnv:
+        return replace(tasks, env_factory=factory.keywords["factory"])
+    return tasks
+
+
 class WorkerVectorEnv(TaskVectorEnv):
     """A batch whose sub-environments are divided among worker processes.
 
