@@ -108,6 +108,7 @@ def run(arguments, seconds=None, rng=None):
             log = os.open("errors.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silent, 1)
             os.dup2(log, 2)
+            sys.argv[1:] = arguments  # several processes are started with these
             code = cli.main(arguments)
         finally:
             sys.stderr.flush()
