@@ -45,7 +45,6 @@ TRAININGS = {
     "rl2 with workers": f"rl2 poles:tasks --total-timesteps 2000 --num-workers 2 {RL2}",
     "rl2 in two processes": f"rl2 bandit-10x5 --total-timesteps 480 --processes 2 {RL2}",
     "multi-task": f"multi-task navigation-2d --total-timesteps 4800 {SB3}",
-    "fine-tune": f"fine-tune navigation-2d --total-timesteps 4800 {SB3}",
     "maml by trpo": f"maml navigation-2d --total-timesteps 3200 {MAML}",
     "maml by ppo": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=ppo",
     "maml by reptile": f"maml navigation-2d --total-timesteps 3200 {MAML} --set outer=reptile",
@@ -59,20 +58,22 @@ if sys.argv[:1] == ["-m"]:
     from metarl.experiments.runs import training
     training.CHECKPOINT_SECONDS = 0
 """
+MARK = "METARL_KILLS"
+"""Set in the environment of a child's processes: those of several have sessions of their own."""
 ENDED_WITHIN = 30.0
 """Seconds that the other processes of a killed training have to end."""
 
 
-def members(session):
-    """Return the processes of a session that are alive."""
+def members(child):
+    """Return the processes of a child that are alive, by what they have inherited from it."""
+    mark = f"{MARK}={child}\0".encode()
     alive = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(fields[3]) == session and fields[0] not in "ZX":
-            alive.append(int(path.parent.name))
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+            own = path.name == str(child) or mark in (path / "environ").read_bytes()
+            if own and state not in "ZX":
+                alive.append(int(path.name))
     return alive
 
 
@@ -103,7 +104,7 @@ def run(arguments, seconds=None, rng=None):
     if child == 0:
         code = 99
         try:
-            os.setsid()
+            os.environ[MARK] = str(os.getpid())
             silent = os.open(os.devnull, os.O_WRONLY)
             log = os.open("errors.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silent, 1)
