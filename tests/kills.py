@@ -135,6 +135,8 @@ def run(arguments, seconds=None, rng=None):
 
 def differences(whole, killed):
     """Say in what a run that was killed differs from one that was not."""
+    if not (killed / "agent.safetensors").exists():
+        return ["it is not complete"]
     found = [
         f"{name} differs"
         for name in ("agent.safetensors", "evaluation/held_out.json")
@@ -182,7 +184,7 @@ def main(number, seed):
         together = "two processes" in name
         kills = 0
         while True:
-            words = ["resume", str(directory), *(["--processes", "2"] if together else [])]
+            words = ["resume", str(directory)]
             if not (directory / "config.json").exists():
                 words = ["train", *TRAININGS[name].split(), "--run-dir", str(directory)]
             after = rng.uniform(0, seconds[name]) if kills < (3 if together else 8) else None
@@ -211,7 +213,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("number", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="trainings whose names contain this")
     options = parser.parse_args()
+    TRAININGS = {name: words for name, words in TRAININGS.items() if options.only in name}
     with tempfile.TemporaryDirectory(prefix="metarl-kills-") as folder:
         os.chdir(folder)
         os.environ["XDG_CONFIG_HOME"] = str(Path(folder, "config"))
