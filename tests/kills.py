@@ -111,6 +111,8 @@ def run(arguments, seconds=None, rng=None):
             os.dup2(log, 2)
             sys.argv[1:] = arguments  # several processes are started with these
             code = cli.main(arguments)
+        except SystemExit as error:  # of what several processes ended with
+            code = error.code
         finally:
             sys.stderr.flush()
             os._exit(code)

@@ -14,8 +14,9 @@ from command_line import SMALL
 from safetensors.torch import load, save
 
 from metarl import MetarlError, Report, Tasks
-from metarl.agents.presets import Preset, find_preset
+from metarl.agents.presets import find_preset
 from metarl.agents.training.checkpoint import _checksum, load_checkpoint
+from metarl.agents.training.preset import Preset
 from metarl.experiments.cli import commands, comparing
 from metarl.experiments.cli.main import main
 from metarl.experiments.publish import published_table

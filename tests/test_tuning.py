@@ -18,7 +18,8 @@ from optuna.trial import TrialState
 
 from metarl import Choice, envs
 from metarl.agents import AGENTS, RL2
-from metarl.agents.presets import PRESETS, Preset, find_preset
+from metarl.agents.presets import PRESETS, find_preset
+from metarl.agents.training.preset import Preset
 from metarl.envs import from_gymnasium
 from metarl.errors import DivergedError
 from metarl.experiments.cli import commands

@@ -14,8 +14,9 @@ from stable_baselines3.common.logger import Figure
 
 from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import AGENTS, MetaAgent, reference
-from metarl.agents.presets import Preset, find_preset
+from metarl.agents.presets import find_preset
 from metarl.agents.training.learner import MAX_TIMESTEPS
+from metarl.agents.training.preset import Preset
 from metarl.agents.training.ranks import ALONE, RankError, Ranks
 from metarl.envs.custom.loading import locate
 from metarl.errors import (

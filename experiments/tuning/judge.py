@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from metarl import TaskDistribution, Tasks, evaluate
 from metarl.agents import MetaAgent
-from metarl.agents.presets import Preset
+from metarl.agents.training.preset import Preset
 from metarl.experiments.cli.commands import EVALUATION_SEED
 from metarl.experiments.tuning.storage import import_optuna
 from metarl.seeding import stream, stream_seed

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from metarl import envs
 from metarl.agents import AGENTS
-from metarl.agents.presets import Preset, find_preset
+from metarl.agents.presets import find_preset
 from metarl.agents.training.learner import MAX_TIMESTEPS
+from metarl.agents.training.preset import Preset
 from metarl.errors import check_at_least, check_at_most, check_names
 from metarl.experiments.tuning.space import space_of
 from metarl.seeding import check_seed
