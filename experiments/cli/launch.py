@@ -1,5 +1,6 @@
 """One training in several processes of this machine: how they are started."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -8,6 +9,9 @@ import uuid
 from collections.abc import Sequence
 
 from metarl.experiments.cli.terminal import say
+
+_LAUNCHER = "METARL_LAUNCHER"
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, of the thread that forks: the launcher's main thread
 
 
 def started_by_torchrun() -> bool:
@@ -23,6 +27,19 @@ def leads() -> bool:
 def restarted() -> bool:
     """Return whether ``torchrun --max-restarts`` has started this process anew."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def end_with_launcher() -> None:
+    """Let this process be killed when :func:`launch`, which has started it, is (on Linux).
+
+    Otherwise it would go on training, and keep the run from being resumed.
+    """
+    launcher = os.environ.get(_LAUNCHER)
+    if launcher is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != int(launcher):  # it has ended before
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
@@ -52,6 +69,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ[_LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", "metarl", *arguments)
     except SignalException:
@@ -66,3 +84,5 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
                     sys.stderr,
                 )
         sys.exit(max(codes.get(0, 0), 0) or 2)
+    finally:
+        del os.environ[_LAUNCHER]

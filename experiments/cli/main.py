@@ -13,7 +13,12 @@ from metarl.agents.training.ranks import RankError, joined
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands, comparing, listing
-from metarl.experiments.cli.launch import launch, leads, started_by_torchrun
+from metarl.experiments.cli.launch import (
+    end_with_launcher,
+    launch,
+    leads,
+    started_by_torchrun,
+)
 from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
 from metarl.experiments.reports import gather as reporting
 from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
@@ -308,6 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 if all went well, 1 if nobody reads what is printed, 2 for bad input, 130 if the user
         stopped a training.
     """
+    end_with_launcher()
     never_fail_at_characters()
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
