@@ -16,63 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from gymnasium import spaces
-from numpy.typing import NDArray
 from sb3_contrib import RecurrentPPO
-from stable_baselines3.common.vec_env import VecEnv
 
-from metarl import TaskDistribution, envs
-from metarl.agents import RL2
+from metarl import envs
+from metarl.agents import RL2, TaskVecEnv
 from metarl.agents.presets import find_preset
-from metarl.trial import TrialInput
-
-
-class BanditTrials(VecEnv):
-    """Bandit trials as an SB3 VecEnv: one batch, all trials in step, new tasks at each start."""
-
-    def __init__(self, tasks: TaskDistribution, num_envs: int):
-        self._tasks = tasks
-        self._env = tasks.make_vec(num_envs)
-        self._input = TrialInput(self._env.single_observation_space, self._env.single_action_space)
-        self._trial = 0
-        space = spaces.Box(0.0, 1.0, (self._input.size,), np.float32)
-        super().__init__(num_envs, space, self._env.single_action_space)
-
-    def reset(self) -> NDArray[np.float32]:
-        self._pull = 0
-        self._env.set_tasks(self._tasks.sample("train", self.num_envs, self._trial))
-        observations, _ = self._env.reset(seed=self._trial)
-        self._trial += 1
-        return self._input.start(observations)[0]
-
-    def step_async(self, actions: NDArray[Any]) -> None:
-        self._actions = actions
-
-    def step_wait(self) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], list[Any]]:
-        observations, rewards, terminated, _, _ = self._env.step(self._actions)
-        rows, _ = self._input.follow(observations, self._actions, rewards, terminated)
-        self._pull += 1
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if self._pull < self._tasks.episodes_per_trial:
-            return rows, rewards, np.zeros(self.num_envs, dtype=bool), infos
-        for info, row in zip(infos, rows):
-            info["terminal_observation"] = row
-        return self.reset(), rewards, np.ones(self.num_envs, dtype=bool), infos
-
-    def close(self) -> None:
-        self._env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self, attr_name, None)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise AttributeError(f"the trials have no attribute {attr_name!r} to set")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise AttributeError(f"the trials have no method {method_name!r} to call")
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        return [False] * self.num_envs
 
 
 def main(
@@ -111,7 +59,7 @@ def main(
         rollout = count * tasks.episodes_per_trial
         agent = RecurrentPPO(
             "MlpLstmPolicy",
-            BanditTrials(tasks, count),
+            TaskVecEnv(tasks, count, episodes_per_trial=tasks.episodes_per_trial),
             n_steps=tasks.episodes_per_trial,
             batch_size=rollout,
             n_epochs=ours.config.n_epochs,
