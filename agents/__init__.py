@@ -27,7 +27,9 @@ from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
 from metarl.agents.sb3.multi_task import MultiTask
 from metarl.agents.training.callbacks import HeldOutCallback
-from metarl.agents.training.learner import MetaAgent
+from metarl.agents.training.learner import Learner
+from metarl.agents.training.offline import OfflineLearner
+from metarl.agents.training.online import OnlineLearner
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_names
 from metarl.evaluation.adaptation import Agent
@@ -40,14 +42,16 @@ __all__ = [
     "FineTune",
     "FromScratch",
     "HeldOutCallback",
-    "MetaAgent",
+    "Learner",
     "MultiTask",
+    "OfflineLearner",
+    "OnlineLearner",
     "SB3Agent",
     "TaskVecEnv",
     "reference",
 ]
 
-AGENTS: dict[str, type[MetaAgent[Any]]] = {
+AGENTS: dict[str, type[OnlineLearner[Any]]] = {
     "fine-tune": FineTune,
     "from-scratch": FromScratch,
     "maml": MAML,

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from metarl import Report, envs, evaluate
-from metarl.agents import MAML, RL2, MetaAgent, reference
+from metarl.agents import MAML, RL2, Learner, OnlineLearner, reference
 from metarl.evaluation.comparison import comparison_table
 from metarl.experiments.cli import commands
 from metarl.experiments.cli import main as cli
@@ -100,11 +100,11 @@ def kill_if_checkpoint(_, target):
 # checkpoints.
 MOMENTS = {
     "": [],
-    "first step": [(1, MetaAgent, "_on_step", kill)],
-    "before any checkpoint": [(2, MetaAgent, "_iterate", kill)],
-    "in a rollout": [(33, MetaAgent, "_on_step", kill)],
-    "in a later rollout": [(55, MetaAgent, "_on_step", kill)],
-    "after the log, before the checkpoint": [(5, MetaAgent, "_iterate", kill, True)],
+    "first step": [(1, OnlineLearner, "_on_step", kill)],
+    "before any checkpoint": [(2, Learner, "_iterate", kill)],
+    "in a rollout": [(33, OnlineLearner, "_on_step", kill)],
+    "in a later rollout": [(55, OnlineLearner, "_on_step", kill)],
+    "after the log, before the checkpoint": [(5, Learner, "_iterate", kill, True)],
     "in a row of the log": [(6, logs.ProgressCsv, "write", cut_row)],
     "between the logs": [(6, logs.TensorBoard, "write", kill)],
     "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
@@ -113,16 +113,16 @@ MOMENTS = {
     "before the evaluation": [(1, commands, "evaluate_with_references", kill)],
     "evaluation written": [(1, commands, "_keep", kill, True)],
     "curve written": [(1, commands, "_log_curve", kill, True)],
-    "ctrl-c": [(33, MetaAgent, "_on_step", interrupt)],
-    "ctrl-c twice": [(n, MetaAgent, "_on_step", interrupt) for n in (33, 34)],
+    "ctrl-c": [(33, OnlineLearner, "_on_step", interrupt)],
+    "ctrl-c twice": [(n, OnlineLearner, "_on_step", interrupt) for n in (33, 34)],
     "ctrl-c in the evaluation": [(1, commands, "evaluate_with_references", interrupt)],
     # An iteration of MAML is two rounds of 100 steps.
-    "maml, first step": [(1, MetaAgent, "_on_step", kill)],
-    "maml, after the inner step of a later iteration": [(750, MetaAgent, "_on_step", kill)],
+    "maml, first step": [(1, OnlineLearner, "_on_step", kill)],
+    "maml, after the inner step of a later iteration": [(750, OnlineLearner, "_on_step", kill)],
     "maml, checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "maml, last iteration": [(6, MAML, "_update", kill)],
     "maml, before the evaluation": [(1, commands, "evaluate_with_references", kill)],
-    "maml, ctrl-c": [(750, MetaAgent, "_on_step", interrupt)],
+    "maml, ctrl-c": [(750, OnlineLearner, "_on_step", interrupt)],
 }
 
 

@@ -16,10 +16,8 @@ from toys import aim, risk, strolls
 from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
 from metarl.agents.common.trust_region import flatten
-from metarl.agents.maml import agent as maml_agent
 from metarl.agents.maml import outer
-from metarl.agents.rl2 import agent as rl2_agent
-from metarl.agents.training.ranks import joined
+from metarl.agents.training.ranks import init_distributed
 from metarl.spaces import flatten as flat
 
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
@@ -39,47 +37,44 @@ MAMLS = {
 }
 
 
-def rl2(ranks, family, **options):
+def rl2(family, **options):
     """Return tasks, starts, noise, returns and the gradient of an iteration of RL²."""
     found = {}
-    update = rl2_agent.ppo_update
+    agent = RL2(envs.make(family), seed=0, **FEW, **options)
+    update = agent.update
 
-    def watched(network, *args):
-        measured = update(network, *args)
-        found["gradient"] = flatten([p.grad for p in network.parameters()])
-        return measured
+    def watched(experience):
+        update(experience)
+        found["gradient"] = flatten([p.grad for p in agent.network.parameters()])
 
-    rl2_agent.ppo_update = watched
-    agent = RL2(envs.make(family), seed=0, ranks=ranks, **FEW, **options)
-    return agent, watch(agent, found)
+    agent.update = watched
+    return watch(agent, found)
 
 
-def maml(ranks, family=None, **options):
+def maml(family=None, **options):
     """Return the same of an iteration of MAML, and a product with the Fisher matrix."""
     found = {}
-    step = maml_agent.trpo_step
 
-    def watched(problem, **settings):
+    def watched(problem):
         adapted = problem.adapt(differentiable=True)
         gradient = problem.gradient(problem.loss(problem.policies(adapted)))
         found["gradient"] = flatten(gradient)
         product = outer.fisher_of(problem, adapted, 0.01, 3)
         found["product"] = product(torch.linspace(-1.0, 1.0, len(found["gradient"])))
-        return step(problem, **settings)
+        return step(problem)
 
-    maml_agent.trpo_step = watched
     agent = MAML(
         family or envs.make("navigation-2d"),
         seed=0,
-        ranks=ranks,
         **{"meta_batch_size": 4, "episodes_per_adaptation": 3, **options},
     )
-    return agent, watch(agent, found)
+    step, agent.outer_update = agent.outer_update, watched
+    return watch(agent, found)
 
 
 def watch(agent, found):
     """Run one iteration; return what it was made of."""
-    collect = agent._collect
+    collect = agent.collect
 
     def watched(env, on_step):
         first = []
@@ -97,30 +92,29 @@ def watch(agent, found):
         found["actions"] = agent.ranks.gather_array(acted)
         return rollout, experience
 
-    agent._collect = watched
+    agent.collect = watched
     report = evaluate(agent, agent.tasks, num_tasks=8, ranks=agent.ranks)
     found["judged"], found["judged lengths"] = report.returns, report.lengths
     agent.learn(1)
     found["returns"] = agent.last_rollout.returns
     found["steps"] = agent.num_timesteps
     found["moments"] = flatten(
-        [b for name, m in agent._modules.items() if "moments" in name for b in m.buffers()]
+        [b for name, m in agent.modules.items() if "moments" in name for b in m.buffers()]
         or [torch.zeros(1)]
     )
     return found
 
 
-def learn(ranks, case):
+def learn(case):
     """Return by how much an agent that several have trained is better than one that has not."""
     if case == "learn-rl2":
         family = risk(6)
-        agent = trained(family, 60, ent_coef=0.05, ranks=ranks)
+        agent = trained(family, 60, ent_coef=0.05)
         return {"score": evaluate(agent, family, num_tasks=400).trial_returns.mean()}
     family = aim()
     agent = MAML(
         family,
         seed=0,
-        ranks=ranks,
         meta_batch_size=20,
         episodes_per_adaptation=20,
         inner_lr=0.5,
@@ -132,15 +126,15 @@ def learn(ranks, case):
 
 def main(cases, folder):
     torch.set_num_threads(1)
-    with joined() as ranks:
+    with init_distributed() as ranks:
         for case in cases:
             if case.startswith("learn"):
-                found = learn(ranks, case)
+                found = learn(case)
             elif case in MAMLS:
-                _, found = maml(ranks, **MAMLS[case])
+                found = maml(**MAMLS[case])
             else:
-                _, found = rl2(ranks, case)
-            if ranks.leads:
+                found = rl2(case)
+            if ranks.is_main:
                 np.savez(Path(folder) / f"{case}-{ranks.size}.npz", **found)
 
 

@@ -26,10 +26,10 @@ def everything(agent):
     """All that training depends on, as bytes and numbers."""
     tensors = {
         f"{name}.{key}": value.clone()
-        for name, module in agent._modules.items()
+        for name, module in agent.modules.items()
         for key, value in module.state_dict().items()
     }
-    for name, optimizer in agent._optimizers.items():
+    for name, optimizer in agent.optimizers.items():
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{key}": value.clone() for key, value in slots.items()}
     return tensors, (agent.iteration, agent.num_timesteps, agent.seed)
@@ -53,18 +53,18 @@ class Rehearsing(RL2):
         self.buffer = torch.zeros(0)
         self.num_seen = 0
 
-    def _update(self, experience):
-        super()._update(experience)
+    def update(self, experience):
+        super().update(experience)
         returns = experience.trials().rewards.sum(0)
         self.num_seen += len(returns)
         self.buffer = torch.cat([self.buffer, returns])[-10:]
         with torch.no_grad():
             self.network.policy.bias += 1e-2 * self.buffer.mean() / self.num_seen
 
-    def _extra_state(self):
+    def extra_state(self):
         return {"buffer": self.buffer}, {"num_seen": self.num_seen}
 
-    def _restore_extra_state(self, tensors, data):
+    def restore_extra_state(self, tensors, data):
         if tensors.keys() != {"buffer"} or data["num_seen"] < len(tensors["buffer"]):
             raise ValueError("the buffer is damaged")
         self.buffer, self.num_seen = tensors["buffer"], data["num_seen"]

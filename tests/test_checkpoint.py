@@ -106,7 +106,7 @@ def test_an_agent_of_another_simulators_version_is_told(tmp_path, monkeypatch):
 class Forgetful(Rehearsing):
     """Takes over nothing."""
 
-    def _restore_extra_state(self, tensors, data):
+    def restore_extra_state(self, tensors, data):
         pass
 
 

@@ -174,7 +174,7 @@ def test_a_damaged_configuration(run, text, command, capsys):
         ("device", ..., "a printable string, it is missing"),
         ("threads", ..., "an integer from 1 to 1024, it is missing"),
         ("threads", True, "an integer from 1 to 1024, got True"),
-        ("total_timesteps", 1.5, "an integer from 1 to 1e+15, got 1.5"),
+        ("total_timesteps", 1.5, "an integer of at least 1, got 1.5"),
         ("hyperparameters", [], "an object, got []"),
         ("evaluation", ..., "an object, it is missing"),
         ("evaluation.num_tasks", 0, "an integer of at least 1, got 0"),

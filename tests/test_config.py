@@ -42,7 +42,6 @@ def test_descriptions_by_hand():
 def test_signature_and_help_show_the_hyperparameters(agent):
     parameters = inspect.signature(agent).parameters
     common = ["tasks", "seed", "device", "verbose", "tensorboard_log"]
-    common += ["ranks"] if agent.divisible else []
     assert list(parameters) == [*common, *agent.config_class.names()]
     documented = " ".join(inspect.getdoc(agent).split())
     for each in describe(agent.config_class):

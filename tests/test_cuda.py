@@ -22,7 +22,7 @@ def test_an_agent_trains_and_is_judged_on_a_gpu(case, tmp_path):
     agent_class, family, options = CASES[case]
     agent = agent_class(family(), seed=0, device="cuda", **options).learn(1)
     assert agent.iteration == 1
-    assert all(p.is_cuda for module in agent._modules.values() for p in module.parameters())
+    assert all(p.is_cuda for module in agent.modules.values() for p in module.parameters())
     agent.save(tmp_path / "agent")
     for device in ("cuda", "cpu"):
         loaded = agent_class.load(tmp_path / "agent", family(), device=device)

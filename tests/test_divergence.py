@@ -38,15 +38,15 @@ def test_an_update_that_is_not_finite_is_refused_and_the_last_good_state_stays(c
     agent_class, family, options = CASES[case]
     agent = agent_class(family(), seed=0, device="cpu", **options).learn(1)
     before, steps = state(agent), agent.num_timesteps
-    name = next(iter(agent._modules))
-    update = agent._update
+    name = next(iter(agent.modules))
+    update = agent.update
 
     def poisoned(experience):
         update(experience)
         with torch.no_grad():
-            next(agent._modules[name].parameters()).view(-1)[0] = torch.nan
+            next(agent.modules[name].parameters()).view(-1)[0] = torch.nan
 
-    monkeypatch.setattr(agent, "_update", poisoned)
+    monkeypatch.setattr(agent, "update", poisoned)
     with pytest.raises(
         MetarlError, match=r"is not finite after \S+ env steps: .* diverged; lower "
     ):
@@ -116,13 +116,13 @@ def check_states(expected, *others):
 def test_moments_that_are_not_finite_end_training_where_it_can_be_resumed(tmp_path, monkeypatch):
     agent = MultiTask(strolls(), seed=0, **KEEPING[MultiTask]).learn(1)
     before = copy.deepcopy(agent._state())
-    update = agent._update
+    update = agent.update
 
     def poisoned(experience):
         update(experience)
         agent._moments()["returns"].var = np.array(np.inf)
 
-    monkeypatch.setattr(agent, "_update", poisoned)
+    monkeypatch.setattr(agent, "update", poisoned)
     with pytest.raises(MetarlError, match=r"^returns\.var is not finite after"):
         agent.learn(1, reset_num_timesteps=False)
     check_states(before, agent._state())

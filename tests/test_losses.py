@@ -16,8 +16,8 @@ from metarl.agents.common.losses import (
     standardize,
     task_mean,
 )
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer, RunningMoments
-from metarl.agents.training.ranks import Noise
 
 LENGTHS = [7, 1, 4, 6]
 RNG = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def test_discrete_actions_follow_their_chances():
     head = action_head(spaces.Discrete(3, start=5))
     chances = torch.tensor([0.1, 0.0, 0.9])
     outputs = chances.log().expand(4000, 3)
-    actions = head.sample(outputs, None, Noise(torch.Generator().manual_seed(0)))
+    actions = head.sample(outputs, None, ActionNoise(torch.Generator().manual_seed(0)))
     shares = torch.bincount(actions, minlength=3) / 4000
     assert shares.tolist() == pytest.approx([0.1, 0.0, 0.9], abs=0.02)
     assert set(head.to_env(actions)) == {5, 7}
@@ -151,7 +151,7 @@ def test_box_actions_are_stretched_to_the_bounds_and_clipped_for_the_env_only():
     draws = head.sample(
         outputs[1].expand(4000, 2),
         torch.tensor([-1.0, 9.0]),
-        Noise(torch.Generator().manual_seed(0)),
+        ActionNoise(torch.Generator().manual_seed(0)),
     )
     assert draws.mean(0).tolist() == pytest.approx([0.5, -0.5], abs=0.5)
     expected = [math.exp(-1.0), math.exp(LOG_STD_MAX)]

@@ -205,10 +205,10 @@ def test_an_iteration_keeps_to_the_trust_region(outer):
 def test_a_rejected_step_leaves_adam_as_it_was():
     agent = make(outer="ppo", learning_rate=0.1, inner_objective="ratio", max_kl=1e-30, seed=1)
     agent.learn(1)  # nothing moves within such a radius
-    assert not agent._optimizers["optimizer"].state_dict()["state"]
+    assert not agent.optimizers["optimizer"].state_dict()["state"]
     accepting = make(outer="ppo", learning_rate=0.1, inner_objective="ratio", max_kl=0.01, seed=1)
     accepting.learn(1)
-    optimizer = accepting._optimizers["optimizer"]
+    optimizer = accepting.optimizers["optimizer"]
     accepted = copy.deepcopy(optimizer.state_dict()["state"])
     assert accepted[0]["step"] == 5
     accepting.config = replace(accepting.config, max_kl=1e-30)

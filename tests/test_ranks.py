@@ -24,7 +24,9 @@ from toys import risk
 
 from metarl import Rollout
 from metarl.agents import MAML, RL2
-from metarl.agents.training.ranks import Noise, Ranks
+from metarl.agents.common.noise import ActionNoise
+from metarl.agents.training import learner
+from metarl.agents.training.ranks import Ranks
 
 SIOCGIFADDR = 0x8915  # of Linux
 HERE = Path(__file__).parent
@@ -173,7 +175,8 @@ def test_a_lane_gets_the_same_noise_whoever_has_it():
     for size in (1, 2, 4):
         parts = []
         for rank in range(size):
-            noise = Noise(torch.Generator().manual_seed(3), Ranks(rank, size))
+            own = Ranks(rank, size).shard(8, "lanes")
+            noise = ActionNoise(torch.Generator().manual_seed(3), 8, own)
             shape = (8 // size, 5)
             parts.append(torch.cat([noise.normal(shape), noise.uniform(shape)], 1))
         drawn[size] = torch.cat(parts)
@@ -186,16 +189,17 @@ def test_a_lane_gets_the_same_noise_whoever_has_it():
     ("make", "message"),
     [
         (
-            lambda: RL2(risk(), trials_per_iteration=64, ranks=Ranks(0, 3)),
+            lambda: RL2(risk(), trials_per_iteration=64),
             "trials_per_iteration must be a multiple of the number of processes, 3, .* got 64",
         ),
         (
-            lambda: MAML(risk(), meta_batch_size=20, ranks=Ranks(0, 3)),
+            lambda: MAML(risk(), meta_batch_size=20),
             "meta_batch_size must be a multiple of the number of processes, 3, .* got 20",
         ),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(make, message):
+def test_what_cannot_be_shared_out_is_refused(make, message, monkeypatch):
+    monkeypatch.setattr(learner, "current_ranks", lambda: Ranks(0, 3))
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -44,7 +44,7 @@ def small(family=None, seed=0, **options):
 def bits(agent):
     return {
         f"{name}.{key}": tensor.clone()
-        for name, module in agent._modules.items()
+        for name, module in agent.modules.items()
         for key, tensor in module.state_dict().items()
     }
 

@@ -12,7 +12,7 @@ from witness import NORMAL, SMALL, SPACES, Witness
 from metarl import evaluate, rollout
 from metarl.agents import RL2
 from metarl.agents.common.memory import GRU
-from metarl.agents.common.ppo import PPO, clocked_discount, ppo_update, trial_values
+from metarl.agents.common.ppo import TrialPPOConfig, clocked_discount, ppo_update, trial_values
 
 # What the agent sees.
 
@@ -217,16 +217,7 @@ def test_by_the_clock_an_early_end_brings_the_next_episode_no_closer():
 
 def test_the_gradient_ignores_padding():
     (batch,) = Witness().learn().batches
-    options = PPO(
-        learning_rate=1e-3,
-        n_epochs=2,
-        trials_per_minibatch=4,
-        clip_range=0.2,
-        ent_coef=0.01,
-        vf_coef=0.5,
-        max_grad_norm=0.5,
-        target_kl=None,
-    )
+    config = TrialPPOConfig(n_epochs=2, trials_per_minibatch=4, ent_coef=0.01)
     results = []
     for garbage in (0.0, 50.0):
         agent = RL2(strolls(), seed=3, policy_kwargs={"hidden_size": 8}, **SMALL)
@@ -238,7 +229,7 @@ def test_the_gradient_ignores_padding():
             log_probs=batch.log_probs - 10.0 * noise,  # their ratio overflows
         )
         generator = torch.Generator().manual_seed(0)
-        ppo_update(agent.network, agent.optimizer, padded, options, generator)
+        ppo_update(agent.network, agent.optimizer, padded, config, generator)
         results.append(agent.network.state_dict())
     for name, tensor in results[0].items():
         torch.testing.assert_close(results[1][name], tensor)

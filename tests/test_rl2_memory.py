@@ -205,7 +205,7 @@ def test_a_head_sees_the_present_input_beside_the_memory(memory):
     tasks = envs.bandit(10, 5)
     kwargs = {"hidden_size": 8, "memory": memory, "head": [16], "separate_critic": True}
     agent = RL2(tasks, seed=0, policy_kwargs=kwargs)
-    network = agent._modules["network"]
+    network = agent.modules["network"]
     rows = torch.randn(6, 3, agent.trial_input.size)
     pixels = torch.zeros(6, 3, 0, dtype=torch.uint8)
     state, outputs = network.initial_state(3), []

@@ -130,8 +130,8 @@ def test_a_callback_that_evaluates_leaves_training_alone(kind):
         )
         agents.append(small(kind).learn(2 * iteration_steps(kind), callback=evaluation))
     evaluated, alone = agents
-    for module in alone._modules:
-        pairs = zip(evaluated._modules[module].parameters(), alone._modules[module].parameters())
+    for module in alone.modules:
+        pairs = zip(evaluated.modules[module].parameters(), alone.modules[module].parameters())
         assert all(mine.equal(theirs) for mine, theirs in pairs)
 
 

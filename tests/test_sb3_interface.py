@@ -352,6 +352,14 @@ def test_the_progress_bar_fits_80_columns_and_its_speed_is_of_a_whole_iteration(
     assert len(line()) <= 80
 
 
+def test_any_number_of_env_steps_can_be_asked_for():
+    agent = small()
+    agent.learn(
+        10**400, lambda locals_, globals_: agent.num_timesteps < 3 * STEPS, progress_bar=True
+    )
+    assert agent.iteration == 2
+
+
 @pytest.mark.parametrize("options", [{"total_timesteps": 0}, {"log_interval": 0}])
 def test_learn_refuses(options):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):

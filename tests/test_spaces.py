@@ -16,8 +16,8 @@ from metarl import Choice, TaskDistribution, TaskVectorEnv, TrialEnv, check_task
 from metarl.agents import MAML, RL2
 from metarl.agents.common.actions import action_head, advice
 from metarl.agents.common.linear_baseline import linear_baseline
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.vision import Vision
-from metarl.agents.training.ranks import Noise
 from metarl.batches import as_batch, in_types, replaced, stack, take
 from metarl.envs import from_gymnasium
 from metarl.spaces import check_space, difference, flatten, split, stretch, to_json
@@ -235,7 +235,7 @@ def test_multi_discrete_actions_follow_independent_chances():
     chances = [torch.tensor([0.3, 0.7]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
     outputs = torch.cat([c.log() for c in chances]).requires_grad_()
     many = outputs.detach().expand(8000, 6)
-    actions = head.sample(many, None, Noise(torch.Generator().manual_seed(0)))
+    actions = head.sample(many, None, ActionNoise(torch.Generator().manual_seed(0)))
     for part, expected in zip(actions.T, chances):
         shares = torch.bincount(part, minlength=len(expected)) / len(part)
         assert shares.tolist() == pytest.approx(expected.tolist(), abs=0.02)
@@ -257,7 +257,7 @@ def test_multi_discrete_actions_follow_independent_chances():
 def test_multi_binary_actions_follow_independent_chances():
     head = action_head(spaces.MultiBinary(2))
     outputs = torch.tensor([0.2, 0.9]).logit()
-    noise = Noise(torch.Generator().manual_seed(0))
+    noise = ActionNoise(torch.Generator().manual_seed(0))
     actions = head.sample(outputs.expand(8000, 2), None, noise)
     assert actions.mean(0).tolist() == pytest.approx([0.2, 0.9], abs=0.02)
     assert head.sample(outputs[None], None, None).tolist() == [[0.0, 1.0]]

@@ -17,7 +17,7 @@ from command_line import SMALL, edit, refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl import files
-from metarl.agents import RL2, MetaAgent
+from metarl.agents import RL2, Learner
 from metarl.agents.presets import find_preset
 from metarl.errors import StorageError
 from metarl.experiments.cli import commands
@@ -322,16 +322,16 @@ def test_tensorboard_reads_a_resumed_run_without_a_word(
     finished, monkeypatch, warnings_of_tensorboard
 ):
     # Stopped after the second iteration and twice more, its log cut within a record.
-    update, calls = MetaAgent._iterate, iter(range(100))
+    update, calls = Learner._iterate, iter(range(100))
 
-    def stopping(self, env, log_interval):
-        done = update(self, env, log_interval)
+    def stopping(self, log_interval):
+        done = update(self, log_interval)
         if next(calls) % 2:
             raise KeyboardInterrupt
         return done
 
     monkeypatch.setattr(learning, "CHECKPOINT_SECONDS", 10**9)
-    monkeypatch.setattr(MetaAgent, "_iterate", stopping)
+    monkeypatch.setattr(Learner, "_iterate", stopping)
     assert main(TRAIN) == 130
     monkeypatch.setattr(learning, "CHECKPOINT_SECONDS", 0)
     assert main(["resume", "run"]) == 130
@@ -340,7 +340,7 @@ def test_tensorboard_reads_a_resumed_run_without_a_word(
     assert len(events) == 3
     with events[-1].open("ab") as file:
         file.write(b"\x18\0\0\0")
-    monkeypatch.setattr(MetaAgent, "_iterate", update)
+    monkeypatch.setattr(Learner, "_iterate", update)
     assert main(["resume", "run"]) == 0
 
     def scalars(folder):

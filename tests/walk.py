@@ -69,9 +69,9 @@ def make(tasks=None, **options):
 def collected(agent):
     """The rounds of one iteration; the agent is left as it was when they were collected."""
     experiences = []
-    agent._update = experiences.append
+    agent.update = experiences.append
     agent.learn(1)
-    del agent._update
+    del agent.update
     (recorder,) = experiences
     recorder.take_batch()
     return recorder.batches

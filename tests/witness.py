@@ -1,14 +1,11 @@
 """RL² in training, with a record of what its environments did and what it learned from."""
 
-from unittest.mock import patch
-
 import numpy as np
 from toys import BOX, StrollVectorEnv, spaces, strolls
 
-import metarl.agents.rl2.agent
 from metarl import TaskDistribution
 from metarl.agents import RL2
-from metarl.agents.common.ppo import make_batch, trial_values
+from metarl.agents.common.ppo import trial_values
 
 SPACES = {"box": BOX, "discrete": spaces.Discrete(3, start=2)}
 SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
@@ -65,19 +62,22 @@ class Witness:
         def stop(locals_, globals_):
             return self.agent.iteration < self.num_iterations
 
-        with patch.object(metarl.agents.rl2.agent, "make_batch", self._make_batch):
-            self.agent.learn(10**9, callback=stop)
+        batch_of = self.agent.batch_of
+
+        def witnessed(trials):
+            batch, explained_variance = batch_of(trials)
+            self.recorded.append(trials)
+            self.batches.append(batch)
+            values = trial_values(self.agent.network, batch.rows, batch.pixels)
+            self.values.append(values * batch.value_scale)
+            for check in self.checks:
+                check(batch)
+            return batch, explained_variance
+
+        self.agent.batch_of = witnessed
+        self.agent.learn(10**9, callback=stop)
         self.trials = self.env.trials[: self.num_iterations]
         return self
-
-    def _make_batch(self, network, trials, *arguments):
-        batch, explained_variance = make_batch(network, trials, *arguments)
-        self.recorded.append(trials)
-        self.batches.append(batch)
-        self.values.append(trial_values(network, batch.rows, batch.pixels) * batch.value_scale)
-        for check in self.checks:
-            check(batch)
-        return batch, explained_variance
 
     def steps(self, iteration, part):
         return np.stack([step[part] for step in self.trials[iteration]])

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
-from metarl.agents.training.ranks import Noise
+from metarl.agents.common.noise import ActionNoise
 from metarl.spaces import action_scale, check_space, stretching
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -50,7 +50,7 @@ class ActionHead(ABC):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         """Draw actions from the distribution of these arguments, without the cost of making it.
 
@@ -91,7 +91,7 @@ class BoxHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         if noise is None:
             return outputs
@@ -118,7 +118,7 @@ class DiscreteHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         return _sample_categories(outputs, noise).clamp(max=self.num_outputs - 1)
 
@@ -155,7 +155,7 @@ class MultiDiscreteHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         categories = _sample_categories(self._logits(outputs), noise)
         return torch.minimum(categories, self._last.to(outputs.device))
@@ -182,7 +182,7 @@ class MultiBinaryHead(ActionHead):
         self,
         outputs: torch.Tensor,
         log_std: torch.Tensor | None,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         if noise is None:
             return (outputs > 0).to(outputs.dtype)
@@ -231,7 +231,7 @@ def advice(space: spaces.Space[Any]) -> str | None:
     return None
 
 
-def _sample_categories(logits: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+def _sample_categories(logits: torch.Tensor, noise: ActionNoise | None) -> torch.Tensor:
     if noise is None:
         return logits.argmax(-1)
     draws = noise.uniform(logits.shape[:-1])

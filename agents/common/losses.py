@@ -96,7 +96,7 @@ def standardize(
         values: The values.
         mask: Which steps are real, of the same shape.
         dim: The dimension over which to average; None averages over all.
-        ranks: Who else has a part of the values, to be averaged over too.
+        ranks: The processes that have the other values, to be averaged over too.
 
     Returns:
         A tensor of the same shape.

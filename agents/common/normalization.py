@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from metarl.agents.training.ranks import ALONE, Ranks
-
 
 class RunningMoments(nn.Module):
     """Mean and variance of everything seen so far (Chan et al. 1979), in double precision.
@@ -25,15 +23,16 @@ class RunningMoments(nn.Module):
         self.register_buffer("var", torch.ones(size, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
-    def update(self, rows: torch.Tensor, ranks: Ranks = ALONE) -> None:
-        """Take in rows of shape (n, size), and those of the other ranks."""
-        rows = rows.to(torch.float64)
-        own = torch.stack([rows.mean(0), rows.var(0, unbiased=False)])
-        counts = ranks.gather(torch.tensor([len(rows)]))
-        for count, (mean, var) in zip(counts.tolist(), ranks.gather(own[None])):
-            self._merge(count, mean, var)
+    def update(self, rows: torch.Tensor) -> None:
+        """Take in rows of shape (n, size)."""
+        self.merge(summarized(rows))
 
-    def _merge(self, count: int, mean: torch.Tensor, var: torch.Tensor) -> None:
+    def merge(self, summaries: torch.Tensor) -> None:
+        """Take in what :func:`summarized` gives of batches of rows, of shape (batches, 3, size)."""
+        for counts, mean, var in summaries:
+            self._merge(counts[0], mean, var)
+
+    def _merge(self, count: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> None:
         total = self.count + count
         delta = mean - self.mean
         spread = self.var * self.count + var * count
@@ -44,6 +43,13 @@ class RunningMoments(nn.Module):
     def std(self) -> torch.Tensor:
         """Return the standard deviation, of shape (size,), in single precision, never zero."""
         return (self.var + 1e-8).sqrt().float()
+
+
+def summarized(rows: torch.Tensor) -> torch.Tensor:
+    """Return number, mean and variance of rows of shape (n, size), of shape (1, 3, size)."""
+    rows = rows.to(torch.float64)
+    mean, var = rows.mean(0), rows.var(0, unbiased=False)
+    return torch.stack([torch.full_like(mean, len(rows)), mean, var])[None]
 
 
 class Normalizer:

@@ -6,7 +6,7 @@ each in a thread of its own.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -20,6 +20,7 @@ from metarl.agents.common.losses import (
     standardize,
 )
 from metarl.agents.common.trials import Trials
+from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.training.ranks import ALONE, Ranks
 from metarl.agents.training.threads import one_thread, parallel_map
 
@@ -83,17 +84,50 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class PPO:
-    """The hyperparameters of an iteration's update; see :class:`metarl.agents.rl2.RL2Config`."""
+class TrialPPOConfig(Config):
+    """The hyperparameters of PPO on trials; those of an agent are derived from it."""
 
-    learning_rate: float
-    n_epochs: int
-    trials_per_minibatch: int
-    clip_range: float
-    ent_coef: float
-    vf_coef: float
-    max_grad_norm: float
-    target_kl: float | None
+    learning_rate: Positive = 1e-3
+    """Adam's step size."""
+    anneal: bool = False
+    """Whether step size and entropy bonus fall linearly to zero over ``learn``."""
+    trials_per_minibatch: Count | None = 64
+    """Trials in each gradient step; None takes all."""
+    n_epochs: Count = 4
+    """Passes over the collected trials."""
+    gamma: Share = 0.99
+    """The discount factor, across the whole trial; zero where an action changes nothing but its
+    own reward, as in a classification."""
+    gae_lambda: Share = 0.95
+    """The decay of generalised advantage estimation."""
+    clip_range: Positive = 0.2
+    """PPO's clipping range."""
+    endless_critic: bool = False
+    """Whether the critic predicts what would be earned if the trial never ended, of which the end
+    leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
+    left. For rewards that go on through long episodes, and discounts that see less than a trial.
+    Without a discount (``gamma=1``) such a trial earns without end, and this changes nothing."""
+    discount_lost_time: bool = False
+    """Whether the discount counts the steps that an episode which ended early did not take, so that
+    an end brings the next episode no closer. For robots that may fall and the like: otherwise a
+    discount that sees less than a trial hardly punishes a fall, as the next episode pays at once.
+    Leave it where an early end is what is sought, and what it teaches is to be used soon."""
+    ent_coef: NotNegative = 0.0
+    """The weight of the entropy bonus."""
+    vf_coef: NotNegative = 0.5
+    """The weight of the value loss."""
+    max_grad_norm: Positive = 0.5
+    """The gradient is scaled down to this norm."""
+    target_kl: Positive | None = None
+    """Stop an iteration's epochs when the policy has moved this far; None never does."""
+
+    def annealed(self, progress: float) -> "TrialPPOConfig":
+        """Return them for an update after this share of the training."""
+        if not self.anneal:
+            return self
+        left = 1.0 - progress
+        rate = max(self.learning_rate * left, math.ulp(0.0))  # zero would be refused
+        return replace(self, learning_rate=rate, ent_coef=self.ent_coef * left)
 
 
 def make_batch(
@@ -101,10 +135,7 @@ def make_batch(
     trials: Trials,
     rows: torch.Tensor,
     rewards: torch.Tensor,
-    gamma: float,
-    gae_lambda: float,
-    endless_critic: bool,
-    discount_lost_time: bool,
+    config: TrialPPOConfig,
     ranks: Ranks = ALONE,
 ) -> tuple[Batch, float]:
     """Compute advantages and targets across whole trials, not cut at episode ends.
@@ -114,21 +145,17 @@ def make_batch(
         trials: What was recorded.
         rows: The network's input rows, made of ``trials.rows``.
         rewards: The rewards as they are trained on.
-        gamma: The discount factor.
-        gae_lambda: The decay of generalised advantage estimation.
-        endless_critic: What the critic predicts; see :func:`value_scale`.
-        discount_lost_time: Whether an early end leaves the next episode as far away as it was; see
-            :func:`clocked_discount`.
-        ranks: Who has the other trials.
+        config: How; see :func:`value_scale` and :func:`clocked_discount`.
+        ranks: The processes that have the other trials.
 
     Returns:
         The batch, and the share of the targets' variance that the critic explains.
     """
-    mask = trials.mask
-    scale = value_scale(trials, gamma, endless_critic)
+    mask, gamma = trials.mask, config.gamma
+    scale = value_scale(trials, gamma, config.endless_critic)
     values = trial_values(network, rows, trials.pixels) * scale
-    discount = clocked_discount(trials, gamma) if discount_lost_time else gamma
-    advantages = generalized_advantages(rewards, values, mask, discount, gae_lambda)
+    discount = clocked_discount(trials, gamma) if config.discount_lost_time else gamma
+    advantages = generalized_advantages(rewards, values, mask, discount, config.gae_lambda)
     targets = advantages + masked(values, mask)
     num_steps, total = ranks.total(mask.sum(), targets.sum())
     residual, spread = ranks.total(
@@ -211,7 +238,7 @@ def ppo_update(
     network: TrialNetwork,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    options: PPO,
+    config: TrialPPOConfig,
     generator: torch.Generator,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
@@ -221,38 +248,38 @@ def ppo_update(
         network: The network; its parameters change.
         optimizer: Of the network's parameters.
         batch: What to learn from.
-        options: How.
+        config: How.
         generator: Draws the minibatches.
-        ranks: Who has the other trials of the minibatches.
+        ranks: The processes that have the other trials of the minibatches.
 
     Returns:
         Means of ``MEASURES`` over the gradient steps, and the number of these.
     """
-    optimizer.param_groups[0]["lr"] = options.learning_rate
+    optimizer.param_groups[0]["lr"] = config.learning_rate
     parameters = list(network.parameters())
     history = []
     lengths = ranks.gather(batch.mask.sum(0))  # of all trials, whoever has them
-    own = ranks.share(len(lengths), "trials")
-    for _ in range(options.n_epochs):
+    own = ranks.shard(len(lengths), "trials")
+    for _ in range(config.n_epochs):
         order = torch.randperm(len(lengths), generator=generator, device=lengths.device)
-        minibatches = torch.split(order, options.trials_per_minibatch)
+        minibatches = torch.split(order, config.trials_per_minibatch or len(lengths))
         for minibatch in minibatches:
             num_steps = lengths[minibatch].sum()
             trials = minibatch[(minibatch >= own.start) & (minibatch < own.stop)] - own.start
-            parts = ppo_gradients(network, batch, trials, num_steps, options)
+            parts = ppo_gradients(network, batch, trials, num_steps, config)
             *gradients, measured = ranks.total(*parts)
             for parameter, gradient in zip(parameters, gradients):
                 # Fused Adam walks through memory side by side: on a CPU it takes a convolution's
-                # gradient, whose channels are last, for that of other weights, without a word.
+                # gradient, whose channels are last, silently for that of other weights.
                 parameter.grad = gradient.contiguous()
             with one_thread():  # waking others would take longer than the work
-                grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
+                grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
             history.append(torch.cat([measured, grad_norm.reshape(1)]))
-        # A whole epoch is judged: single minibatches of few trials scatter too much.
-        if options.target_kl is not None:
+        # A whole epoch is measured: single minibatches of few trials scatter too much.
+        if config.target_kl is not None:
             epoch = torch.stack(history[-len(minibatches) :])
-            if epoch[:, MEASURES.index("approx_kl")].double().mean() > options.target_kl:
+            if epoch[:, MEASURES.index("approx_kl")].double().mean() > config.target_kl:
                 break
     # Read once, at the end: each look at a number lets a GPU run dry.
     means = torch.stack(history).double().mean(0).tolist()
@@ -264,7 +291,7 @@ def ppo_gradients(
     batch: Batch,
     trials: torch.Tensor,
     num_steps: torch.Tensor,
-    options: PPO,
+    config: TrialPPOConfig,
 ) -> list[torch.Tensor]:
     """Return what some trials add to the gradient of PPO's loss on a minibatch.
 
@@ -273,7 +300,7 @@ def ppo_gradients(
         batch: All trials of this process.
         trials: Which of them the minibatch has; there may be none.
         num_steps: How many real steps the minibatch has, with the trials of others.
-        options: The loss's weights.
+        config: The loss's weights.
 
     Returns:
         The gradient by each parameter; then policy loss, value loss, entropy and divergence in one
@@ -285,7 +312,7 @@ def ppo_gradients(
         part = batch.select(piece)
         # Means over pieces of unequal numbers of real steps make the mean over the minibatch.
         share = part.mask.sum() / num_steps
-        loss, measured = ppo_loss(network, part, options)
+        loss, measured = ppo_loss(network, part, config)
         return *torch.autograd.grad(share * loss, parameters), share * measured
 
     if not len(trials):
@@ -296,14 +323,14 @@ def ppo_gradients(
 
 
 def ppo_loss(
-    network: TrialNetwork, batch: Batch, options: PPO
+    network: TrialNetwork, batch: Batch, config: TrialPPOConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return PPO's loss (Schulman et al. 2017, eq. 9), and what it is made of.
 
     Args:
         network: The network.
         batch: Some trials.
-        options: The loss's weights.
+        config: The loss's weights.
 
     Returns:
         The loss; and policy loss, value loss, entropy and divergence, without a gradient.
@@ -312,10 +339,10 @@ def ppo_loss(
     distribution, values = network(batch.rows, batch.pixels)
     # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
     log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
-    surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, options.clip_range)
+    surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, config.clip_range)
     value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
     entropy = masked_mean(distribution.entropy(), mask)
-    loss = -surrogate + options.vf_coef * value_loss - options.ent_coef * entropy
+    loss = -surrogate + config.vf_coef * value_loss - config.ent_coef * entropy
     with torch.no_grad():  # the estimator of Schulman's note, never negative
         kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
         return loss, torch.stack([-surrogate, value_loss, entropy, kl])

@@ -15,10 +15,10 @@ from metarl.agents.common.losses import (
     masked,
     standardize,
 )
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.agents.training.learner import NO_MEMORY
-from metarl.agents.training.ranks import Noise
 from metarl.batches import as_batch
 from metarl.errors import found_in
 from metarl.evaluation.adaptation import Transition, check_rows
@@ -57,7 +57,7 @@ class GradientAdaptation:
         observation_space: spaces.Space[Any],
         num_tasks: int,
         num_episodes: int,
-        noise: Noise,
+        noise: ActionNoise,
         sequential: bool = False,
     ):
         self._inner = inner
@@ -224,7 +224,7 @@ class AdaptedPolicy:
         policy: StackedPolicy,
         observation_space: spaces.Space[Any],
         parameters: Stacked,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ):
         self._policy = policy
         self._space = observation_space

@@ -13,9 +13,7 @@ from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_s
 from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
 from metarl.agents.maml.presets import PRESETS
 from metarl.agents.training.config import Config, Count, Discount, NotNegative, Positive, Range
-from metarl.agents.training.learner import MetaAgent
-from metarl.agents.training.ranks import ALONE, Noise, Ranks
-from metarl.distribution import TaskDistribution
+from metarl.agents.training.online import OnlineLearner
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import OnStep, Rollout, rollout
 from metarl.seeding import Seed, stream_seed
@@ -98,7 +96,7 @@ class MAMLConfig(Config):
         return InnerOptions(**{name: getattr(self, name) for name in InnerOptions.__annotations__})
 
 
-class MAML(MetaAgent[Recorder]):
+class MAML(OnlineLearner[Recorder]):
     """Model-agnostic meta-learning for reinforcement learning (Finn et al. 2017).
 
     ::
@@ -143,8 +141,6 @@ class MAML(MetaAgent[Recorder]):
         device: Where to compute.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
-        ranks: The processes that train the agent together, each on its share of the tasks; see
-            :mod:`metarl.agents.training.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -154,68 +150,45 @@ class MAML(MetaAgent[Recorder]):
     name = "MAML"
     presets = PRESETS
     divisible = True
+    num_tasks_option = "meta_batch_size"
     config: MAMLConfig
     config_class = MAMLConfig
     policy_config_class = PolicyConfig
     step_sizes = ("inner_lr", "learning_rate")
 
-    def __init__(
-        self,
-        tasks: TaskDistribution,
-        *,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        verbose: int = 0,
-        tensorboard_log: str | None = None,
-        ranks: Ranks = ALONE,
-        **hyperparameters: Any,
-    ):
-        config = MAMLConfig.build(hyperparameters)
+    @property
+    def envs_per_task(self) -> int:
+        return self.config.episodes_per_adaptation
+
+    def build(self) -> None:
+        config = self.config
         policy_config = PolicyConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
-        self._own_tasks = ranks.share(config.meta_batch_size, "meta_batch_size")
-        super().__init__(
-            tasks,
-            config,
-            num_envs=(self._own_tasks.stop - self._own_tasks.start)
-            * config.episodes_per_adaptation,
-            seed=seed,
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-            ranks=ranks,
-        )
         self.episodes_per_adaptation = config.episodes_per_adaptation
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
         size = spaces.flatdim(self.observation_space)
         self.policy = StackedPolicy(size, self.action_space, weights, policy_config)
         self.policy.to(self.device)
         self.inner = InnerLoop(self.policy, config.inner)
-        self._modules = {"policy": self.policy, "rates": self.inner.rates}
+        self.modules = {"policy": self.policy, "rates": self.inner.rates}
         if config.outer == "ppo":
             optimizer = torch.optim.Adam(self.inner.theta(), lr=config.learning_rate, fused=True)
-            self._optimizers = {"optimizer": optimizer}
+            self.optimizers = {"optimizer": optimizer}
 
     # One iteration.
 
-    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Recorder]:
-        num_episodes = self.config.episodes_per_adaptation
-        sampled = self.tasks.sample("train", self.config.meta_batch_size, self._seed("tasks"))
-        own = sampled[self._own_tasks]
-        env.set_tasks(own.repeat(num_episodes))
-        # Environment i has this seed + i.
-        first = self._own_tasks.start * num_episodes
-        observations, _ = env.reset(seed=self._seed("envs") + first)
+    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Recorder]:
+        observations = self.begin_tasks(env)
         recorder = Recorder(
             self.inner,
             self.observation_space,
-            len(own),
-            num_episodes,
-            Noise(self._generator("actions"), self.ranks),
+            self.own_tasks.stop - self.own_tasks.start,
+            self.envs_per_task,
+            self.collecting_noise(),
         )
         num_rounds = self.config.inner_steps + 1
         return rollout(env, observations, recorder, num_rounds, on_step), recorder
 
-    def _update(self, experience: Recorder) -> None:
+    def update(self, experience: Recorder) -> None:
         experience.take_batch()
         means = self.ranks.mean(*(batch.returns.mean() for batch in experience.batches))
         for step, mean in enumerate(means):
@@ -225,14 +198,15 @@ class MAML(MetaAgent[Recorder]):
             self.logger.record(f"train/inner_grad_norm_{step + 1}", float(norm))
         *supports, query = experience.batches
         problem = MetaProblem(self.inner, supports, query, self.config.exploration_coef, self.ranks)
-        for name, value in self._outer_update(problem).items():
+        for name, value in self.outer_update(problem).items():
             self.logger.record(f"train/{name}", value)
         if self.policy.head.has_log_std:
             self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         for name, rate in self.inner.rates.items():
             self.logger.record(f"train/inner_lr_{name}", float(rate.detach().mean()))
 
-    def _outer_update(self, problem: MetaProblem) -> Measures:
+    def outer_update(self, problem: MetaProblem) -> Measures:
+        """Improve what is common to all tasks; return what was measured."""
         config = self.config
         if config.outer == "trpo":
             return trpo_step(
@@ -245,7 +219,7 @@ class MAML(MetaAgent[Recorder]):
         if config.outer == "ppo":
             return ppo_steps(
                 problem,
-                self._optimizers["optimizer"],
+                self.optimizers["optimizer"],
                 n_epochs=config.n_epochs,
                 clip_range=config.clip_range,
                 max_kl=config.max_kl,
@@ -269,18 +243,18 @@ class MAML(MetaAgent[Recorder]):
         deterministic: bool = False,
         episodes_per_adaptation: int | None = None,
         sequential: bool = False,
-        ranks: Ranks = ALONE,
+        shard: slice | None = None,
     ) -> GradientAdaptation:
         """Return a fresh copy of the policy for each of ``num_tasks`` tasks.
 
         Args:
-            num_tasks: How many tasks to act in, each in ``episodes_per_adaptation`` environments.
+            num_tasks: How many tasks there are, each in ``episodes_per_adaptation`` environments.
             seed: The seed of the actions.
             deterministic: Must be False: a policy gradient comes from actions that differ.
             episodes_per_adaptation: The episodes of a round; None takes those of training.
             sequential: Whether each task has a single environment, in which the episodes of a
                 round are played one after another, as a robot in the field would.
-            ranks: The processes that act together, in as many tasks each.
+            shard: Which of the tasks to act in, where others act in the rest; None is all.
 
         Raises:
             ValueError: If a number is below 1 or ``deterministic`` is set.
@@ -294,9 +268,10 @@ class MAML(MetaAgent[Recorder]):
                 f"{self.name} adapts by a policy gradient, which needs sampled actions: use "
                 "deterministic=False, or adaptation(...).policy(task).predict(...) once adapted"
             )
-        noise = self._action_noise(seed, ranks)
+        noise = self.adaptation_noise(seed, num_tasks, shard)
+        num_own = num_tasks if shard is None else shard.stop - shard.start
         return GradientAdaptation(
-            self.inner, self.observation_space, num_tasks, num_episodes, noise, sequential
+            self.inner, self.observation_space, num_own, num_episodes, noise, sequential
         )
 
     def predict(
@@ -314,6 +289,6 @@ class MAML(MetaAgent[Recorder]):
             self.policy,
             self.observation_space,
             self.policy.stacked(1),
-            self._prediction_noise(deterministic),
+            self.prediction_noise(deterministic),
         )
         return unadapted.predict(observation, state, episode_start, deterministic)

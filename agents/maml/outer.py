@@ -34,8 +34,8 @@ class MetaProblem:
         supports: The episodes before each inner step.
         query: The episodes after the last.
         exploration_coef: The weight of E-MAML's term.
-        ranks: Who has the other tasks. Means over tasks are over this process's; those of all have
-            to be asked for.
+        ranks: The processes that have the other tasks. Means over tasks are over this process's;
+            those of all are reduced here.
     """
 
     inner: InnerLoop

@@ -11,8 +11,8 @@ from torch import nn
 from torch.distributions import Distribution
 
 from metarl.agents.common.actions import action_head
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.training.config import Config, Range, Width
-from metarl.agents.training.ranks import Noise
 
 Stacked: TypeAlias = dict[str, torch.Tensor]
 """Parameters of M tasks: for each name a tensor of shape (M, *shape)."""
@@ -108,7 +108,7 @@ class StackedPolicy(nn.Module):
         self,
         outputs: torch.Tensor,
         parameters: Mapping[str, torch.Tensor],
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> torch.Tensor:
         """Draw actions from them; the most likely ones without noise."""
         return self.head.sample(outputs, self._log_std(parameters), noise)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.network import RecurrentActorCritic
-from metarl.agents.training.ranks import Noise
 from metarl.batches import replaced, take
 from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values
@@ -41,7 +41,7 @@ class RecurrentPolicy:
         rows: torch.Tensor,
         pixels: torch.Tensor,
         memory: torch.Tensor,
-        noise: Noise | None,
+        noise: ActionNoise | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose actions.
 
@@ -72,7 +72,7 @@ class RL2Adaptation:
         self,
         policy: RecurrentPolicy,
         num_tasks: int,
-        noise: Noise | None,
+        noise: ActionNoise | None,
         forget_after: int | None = None,
     ):
         self._policy = policy
@@ -141,7 +141,7 @@ class TrialRecorder(RL2Adaptation):
         num_tasks: int,
         num_episodes: int,
         horizon: int,
-        noise: Noise,
+        noise: ActionNoise,
     ):
         super().__init__(policy, num_tasks, noise)
         self._horizon = horizon

@@ -8,17 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.agents.common.losses import running_returns
-from metarl.agents.common.normalization import Normalizer, RunningMoments
-from metarl.agents.common.ppo import PPO, make_batch, ppo_update
+from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
+from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, ppo_update
 from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
 from metarl.agents.rl2.presets import PRESETS
-from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
-from metarl.agents.training.learner import MetaAgent
-from metarl.agents.training.ranks import ALONE, Noise, Ranks
+from metarl.agents.training.config import Count
+from metarl.agents.training.online import OnlineLearner
 from metarl.batches import as_batch
-from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import OnStep, Rollout, rollout
 from metarl.seeding import Seed, stream_seed
@@ -30,13 +28,9 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class RL2Config(Config):
+class RL2Config(TrialPPOConfig):
     """The hyperparameters of RL²."""
 
-    learning_rate: Positive = 1e-3
-    """Adam's step size."""
-    anneal: bool = False
-    """Whether step size and entropy bonus fall linearly to zero over ``learn``."""
     trials_per_iteration: Count = 256
     """Trials collected, side by side, in each iteration."""
     episodes_per_trial: Count | None = None
@@ -49,35 +43,6 @@ class RL2Config(Config):
     """Act with a fresh memory after this many episodes in a task; None keeps it. The network has
     learned to use its memory for the K episodes of a trial, and beyond them it may go wrong for
     good. It changes nothing in training: ``load(path, tasks, forget_after=K)``."""
-    trials_per_minibatch: Count | None = 64
-    """Trials in each gradient step; None takes all."""
-    n_epochs: Count = 4
-    """Passes over the collected trials."""
-    gamma: Share = 0.99
-    """The discount factor, across the whole trial; zero where an action changes nothing but its
-    own reward, as in a classification."""
-    gae_lambda: Share = 0.95
-    """The decay of generalised advantage estimation."""
-    clip_range: Positive = 0.2
-    """PPO's clipping range."""
-    endless_critic: bool = False
-    """Whether the critic predicts what would be earned if the trial never ended, of which the end
-    leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
-    left. For rewards that go on through long episodes, and discounts that see less than a trial.
-    Without a discount (``gamma=1``) such a trial earns without end, and this changes nothing."""
-    discount_lost_time: bool = False
-    """Whether the discount counts the steps that an episode which ended early did not take, so that
-    an end brings the next episode no closer. For robots that may fall and the like: otherwise a
-    discount that sees less than a trial hardly punishes a fall, as the next episode pays at once.
-    Leave it where an early end is what is sought, and what it teaches is to be used soon."""
-    ent_coef: NotNegative = 0.0
-    """The weight of the entropy bonus."""
-    vf_coef: NotNegative = 0.5
-    """The weight of the value loss."""
-    max_grad_norm: Positive = 0.5
-    """The gradient is scaled down to this norm."""
-    target_kl: Positive | None = None
-    """Stop an iteration's epochs when the policy has moved this far; None never does."""
     normalize_observation: bool = False
     """Whether to normalise observations by running moments."""
     normalize_reward: bool = False
@@ -96,7 +61,7 @@ class RL2Config(Config):
             )
 
 
-class RL2(MetaAgent[TrialRecorder]):
+class RL2(OnlineLearner[TrialRecorder]):
     """RL² (Duan et al. 2016; Wang et al. 2016) with PPO over whole trials.
 
     ::
@@ -125,8 +90,6 @@ class RL2(MetaAgent[TrialRecorder]):
         device: Where to compute.
         verbose: 1 prints the log of every iteration.
         tensorboard_log: The folder for TensorBoard, or None.
-        ranks: The processes that train the agent together, each on its share of the trials; see
-            :mod:`metarl.agents.training.ranks`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -136,34 +99,14 @@ class RL2(MetaAgent[TrialRecorder]):
     name = "RL2"
     presets = PRESETS
     divisible = True
+    num_tasks_option = "trials_per_iteration"
     config: RL2Config
     config_class = RL2Config
     policy_config_class = NetworkConfig
 
-    def __init__(
-        self,
-        tasks: TaskDistribution,
-        *,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        verbose: int = 0,
-        tensorboard_log: str | None = None,
-        ranks: Ranks = ALONE,
-        **hyperparameters: Any,
-    ):
-        config = RL2Config.build(hyperparameters)
+    def build(self) -> None:
+        config, tasks = self.config, self.tasks
         network_config = NetworkConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
-        self._own_trials = ranks.share(config.trials_per_iteration, "trials_per_iteration")
-        super().__init__(
-            tasks,
-            config,
-            num_envs=self._own_trials.stop - self._own_trials.start,
-            seed=seed,
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-            ranks=ranks,
-        )
         self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
         self.forget_after = config.forget_after
         self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
@@ -184,83 +127,62 @@ class RL2(MetaAgent[TrialRecorder]):
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
         )
-        self._modules = {
+        self.modules = {
             "network": self.network,
             "observation_moments": self.observation_moments,
             "reward_moments": self.reward_moments,
             "return_moments": self.return_moments,
         }
-        self._optimizers = {"optimizer": self.optimizer}
+        self.optimizers = {"optimizer": self.optimizer}
 
     # One iteration.
 
-    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
-        sampled = self.tasks.sample("train", self.config.trials_per_iteration, self._seed("tasks"))
-        env.set_tasks(sampled[self._own_trials])
-        # Environment i has this seed + i.
-        observations, _ = env.reset(seed=self._seed("envs") + self._own_trials.start)
+    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
+        observations = self.begin_tasks(env)
         num_episodes = self._present_episodes_per_trial()
-        noise = Noise(self._generator("actions"), self.ranks)
-        recorder = TrialRecorder(self.policy(), self.n_envs, num_episodes, env.horizon, noise)
+        recorder = TrialRecorder(
+            self.policy(), self.n_envs, num_episodes, env.horizon, self.collecting_noise()
+        )
         return rollout(env, observations, recorder, num_episodes, on_step), recorder
 
-    def _update(self, experience: TrialRecorder) -> None:
-        config, trials = self.config, experience.trials()
-        rewards = trials.rewards
-        if config.normalize_reward:
-            rewards = rewards / self.return_moments.std()
-        batch, explained_variance = make_batch(
-            self.network,
-            trials,
-            self.normalizer()(trials.rows),
-            rewards,
-            config.gamma,
-            config.gae_lambda,
-            config.endless_critic,
-            config.discount_lost_time,
-            self.ranks,
-        )
-        remaining = 1.0 - self._progress() if config.anneal else 1.0
-        options = PPO(
-            learning_rate=config.learning_rate * remaining,
-            n_epochs=config.n_epochs,
-            trials_per_minibatch=config.trials_per_minibatch or config.trials_per_iteration,
-            clip_range=config.clip_range,
-            ent_coef=config.ent_coef * remaining,
-            vf_coef=config.vf_coef,
-            max_grad_norm=config.max_grad_norm,
-            target_kl=config.target_kl,
-        )
-        generator = self._generator("minibatches")
-        measured = ppo_update(self.network, self.optimizer, batch, options, generator, self.ranks)
+    def update(self, experience: TrialRecorder) -> None:
+        config, trials = self.config.annealed(self.progress()), experience.trials()
+        batch, explained_variance = self.batch_of(trials)
+        generator = self.generator_for("minibatches")
+        measured = ppo_update(self.network, self.optimizer, batch, config, generator, self.ranks)
         # The moments change only between iterations: what was recorded under the old ones is
         # learned from under the old ones.
         self._update_moments(trials)
         measured |= {
             "explained_variance": explained_variance,
-            "learning_rate": options.learning_rate,
+            "learning_rate": config.learning_rate,
         }
         for name, value in measured.items():
             self.logger.record(f"train/{name}", value)
 
-    def _progress(self) -> float:
-        """Return the share of the env steps of ``learn`` that is done, as of this iteration."""
-        return min(self._saved_timesteps / self._total_timesteps, 1.0)
+    def batch_of(self, trials: Trials) -> tuple[Batch, float]:
+        """Return what is learned from of what was recorded; see :func:`make_batch`."""
+        rows, rewards = self.normalizer()(trials.rows), trials.rewards
+        if self.config.normalize_reward:
+            rewards = rewards / self.return_moments.std()
+        return make_batch(self.network, trials, rows, rewards, self.config, self.ranks)
 
     def _present_episodes_per_trial(self) -> int:
         growth = self.episodes_per_trial / self.first_episodes_per_trial
-        share = min(2.0 * self._progress(), 1.0)
+        share = min(2.0 * self.progress(), 1.0)
         return round(float(self.first_episodes_per_trial * growth**share))
 
     def _update_moments(self, trials: Trials) -> None:
         real = trials.mask.bool()
+        seen: dict[RunningMoments, torch.Tensor] = {}
         if self.config.normalize_observation:
-            seen = trials.rows[..., self.trial_input.observation][real]
-            self.observation_moments.update(seen, self.ranks)
+            seen[self.observation_moments] = trials.rows[..., self.trial_input.observation]
         if self.config.normalize_reward:
-            self.reward_moments.update(trials.rewards[real].unsqueeze(-1), self.ranks)
             returns = running_returns(trials.rewards, self.config.gamma)
-            self.return_moments.update(returns[real].unsqueeze(-1), self.ranks)
+            seen[self.reward_moments] = trials.rewards.unsqueeze(-1)
+            seen[self.return_moments] = returns.unsqueeze(-1)
+        for moments, values in seen.items():  # (time, n, size)
+            moments.merge(self.ranks.gather(summarized(values[real])))
 
     # Acting.
 
@@ -289,7 +211,7 @@ class RL2(MetaAgent[TrialRecorder]):
         *,
         seed: Seed = 0,
         deterministic: bool = False,
-        ranks: Ranks = ALONE,
+        shard: slice | None = None,
     ) -> RL2Adaptation:
         """Return fresh memories for ``num_tasks`` tasks.
 
@@ -297,14 +219,15 @@ class RL2(MetaAgent[TrialRecorder]):
         wrong for good; with ``forget_after`` they begin anew.
 
         Args:
-            num_tasks: How many tasks to act in at once.
+            num_tasks: How many tasks there are.
             seed: The seed of the actions.
             deterministic: Whether to take the most likely action instead of sampling.
-            ranks: The processes that act together, in as many tasks each.
+            shard: Which of the tasks to act in, where others act in the rest; None is all.
         """
         check_at_least(1, num_tasks=num_tasks)
-        noise = None if deterministic else self._action_noise(seed, ranks)
-        return RL2Adaptation(self.policy(), num_tasks, noise, self.forget_after)
+        noise = None if deterministic else self.adaptation_noise(seed, num_tasks, shard)
+        num_own = num_tasks if shard is None else shard.stop - shard.start
+        return RL2Adaptation(self.policy(), num_own, noise, self.forget_after)
 
     def caution(self, num_episodes: int) -> str | None:
         """Return what a report must say of so many episodes in a task, if anything."""
@@ -358,7 +281,7 @@ class RL2(MetaAgent[TrialRecorder]):
             memory = torch.as_tensor(state[0], device=self.device).clone()
         if episode_start is not None:
             memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
-        noise = self._prediction_noise(deterministic)
+        noise = self.prediction_noise(deterministic)
         actions, _, memory = self.policy().act(rows, pixels, memory, noise)
         chosen = self.network.action_head.to_env(actions)
         return (chosen[0] if single else chosen), (memory.detach().cpu().numpy(),)

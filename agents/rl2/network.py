@@ -10,9 +10,9 @@ from torch import nn
 
 from metarl.agents.common.actions import action_head, orthogonal_
 from metarl.agents.common.memory import MEMORIES, Memory, tanh_layers
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Config, Range, Width
-from metarl.agents.training.ranks import Noise
 from metarl.errors import InvalidValueError
 from metarl.trial import TrialInput
 
@@ -138,7 +138,7 @@ class RecurrentActorCritic(nn.Module):
         """Return the action distribution of the policy's outputs."""
         return self.action_head.distribution(outputs, self.log_std)
 
-    def sample(self, outputs: torch.Tensor, noise: Noise | None) -> torch.Tensor:
+    def sample(self, outputs: torch.Tensor, noise: ActionNoise | None) -> torch.Tensor:
         """Draw actions from outputs of shape (n, num_outputs); the most likely without noise."""
         return self.action_head.sample(outputs, self.log_std, noise)
 

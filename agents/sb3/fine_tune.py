@@ -20,7 +20,6 @@ from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, translation
 from metarl.agents.training.config import Count, Positive, Range
 from metarl.agents.training.saving import SelfAgent
 from metarl.batches import map_leaves, take
-from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.seeding import Seed, stream_seed
@@ -66,24 +65,8 @@ class FineTune(MultiTask):
     config: FineTuneConfig
     config_class = FineTuneConfig
 
-    def __init__(
-        self,
-        tasks: TaskDistribution,
-        *,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        verbose: int = 0,
-        tensorboard_log: str | None = None,
-        **hyperparameters: Any,
-    ):
-        super().__init__(
-            tasks,
-            seed=seed,
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-            **hyperparameters,
-        )
+    def build(self) -> None:
+        super().build()
         self.episodes_per_adaptation = self.config.episodes_per_adaptation
 
     @property

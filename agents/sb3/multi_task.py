@@ -40,9 +40,9 @@ from metarl.agents.training.config import (
     Range,
     Share,
 )
-from metarl.agents.training.learner import NO_MEMORY, MetaAgent
+from metarl.agents.training.learner import NO_MEMORY
+from metarl.agents.training.online import OnlineLearner
 from metarl.batches import as_batch
-from metarl.distribution import TaskDistribution
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
 from metarl.evaluation.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.seeding import Seed, stream_seed
@@ -99,7 +99,7 @@ class PPOPolicyConfig(Config):
     """The initial log standard deviation of Box actions."""
 
 
-class MultiTask(MetaAgent[PPO]):
+class MultiTask(OnlineLearner[PPO]):
     """One policy for all tasks, without a memory, by SB3's PPO.
 
     ::
@@ -126,38 +126,19 @@ class MultiTask(MetaAgent[PPO]):
 
     name = "multi-task"
     presets = PRESETS
+    num_tasks_option = "num_envs"
     config: PPOConfig
     config_class = PPOConfig
 
-    def __init__(
-        self,
-        tasks: TaskDistribution,
-        *,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        verbose: int = 0,
-        tensorboard_log: str | None = None,
-        **hyperparameters: Any,
-    ):
-        config = type(self).config_class.build(hyperparameters)
-        assert isinstance(config, PPOConfig)
-        super().__init__(
-            tasks,
-            config,
-            num_envs=config.num_envs,
-            seed=seed,
-            device=device,
-            verbose=verbose,
-            tensorboard_log=tensorboard_log,
-        )
+    def build(self) -> None:
         with global_streams(stream_seed(self.seed, "network")):
             self.policy = self._make_policy()
         self._env_actions = translation(self.action_space)
         self._ppo: PPO | None = None
         self._num_updates = 0  # epochs so far, for the log
         self._normalize = self._make_moments()
-        self._modules = {"policy": self.policy}
-        self._optimizers = {"optimizer": self.policy.optimizer}
+        self.modules = {"policy": self.policy}
+        self.optimizers = {"optimizer": self.policy.optimizer}
 
     def _make_policy(self) -> ActorCriticPolicy:
         has_images = bool(image_shapes(self.observation_space))
@@ -195,35 +176,34 @@ class MultiTask(MetaAgent[PPO]):
 
     # One iteration.
 
-    def _collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, PPO]:
+    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, PPO]:
         if self._ppo is None:
             prepared = self._prepared(TaskVecEnv(self.tasks, self.n_envs, env=env))
             self._ppo = self._make_ppo(prepared, self.config)
         ppo, venv = self._ppo, self._ppo.env
         assert venv is not None
         ppo.set_logger(self.logger)
-        venv.seed(self._seed("tasks"))
+        venv.seed(self.seed_for("tasks"))
         ppo._last_obs = venv.reset()  # type: ignore[assignment]
         ppo._last_episode_starts = np.ones(self.n_envs, dtype=np.bool_)
         forward = _Forward(on_step, self.horizon)
         forward.init_callback(ppo)
-        with global_streams(self._seed("actions")), no_distribution("the policy"):
+        with global_streams(self.seed_for("actions")), no_distribution("the policy"):
             complete = ppo.collect_rollouts(venv, forward, ppo.rollout_buffer, ppo.n_steps)
         # (number of tasks, 1)
         returns = np.concatenate(forward.returns)[:, None]
         lengths = np.concatenate(forward.lengths)[:, None]
         return Rollout(returns, lengths, complete=complete), ppo
 
-    def _update(self, experience: PPO) -> None:
-        done = self._saved_timesteps / max(self._total_timesteps, 1)
-        experience._current_progress_remaining = 1.0 - min(done, 1.0)
+    def update(self, experience: PPO) -> None:
+        experience._current_progress_remaining = 1.0 - self.progress()
         experience._n_updates = self._num_updates
         try:
-            with global_streams(self._seed("minibatches")), no_distribution("the policy"):
+            with global_streams(self.seed_for("minibatches")), no_distribution("the policy"):
                 experience.train()
             self._num_updates = experience._n_updates
         except DivergedError as error:
-            raise self._diverged(str(error)) from None
+            raise self.diverged(str(error)) from None
 
     def _prepared(self, venv: VecEnv) -> VecEnv:
         """Return environments whose observations are as the policy takes them."""
@@ -264,17 +244,17 @@ class MultiTask(MetaAgent[PPO]):
 
     # What is saved besides policy and optimiser.
 
-    def _extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def extra_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return {
             f"{name}.{part}": torch.as_tensor(np.asarray(getattr(moments, part), dtype=np.float64))
             for name, moments in self._moments().items()
             for part in ("mean", "var", "count")
         }, {"num_updates": self._num_updates}
 
-    def _restore_extra_state(
+    def restore_extra_state(
         self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
     ) -> None:
-        expected, _ = self._extra_state()
+        expected, _ = self.extra_state()
         for name in tensors.keys() - expected.keys():
             raise InvalidValueError(f"it holds {name!r}, unknown to this agent")
         for name, tensor in expected.items():
@@ -333,7 +313,7 @@ class MultiTask(MetaAgent[PPO]):
         """Choose actions. SB3's signature; there is no state."""
         with found_in(NO_MEMORY):
             batch, single = as_batch(self.observation_space, observation)
-        generator = self._prediction_generator(deterministic)
+        generator = self.prediction_generator(deterministic)
         seed = 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator))
         with global_streams(seed):
             actions, _ = self.policy.predict(self._prepare(batch), deterministic=deterministic)

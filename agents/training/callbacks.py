@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -155,7 +156,7 @@ class HeldOutCallback(BaseCallback):
 
 
 class ProgressBar(BaseCallback):
-    """Shows env steps, speed, time left, and returns of the first and the last episode of tasks.
+    """Shows steps, speed, time left, and returns of the first and the last episode of tasks.
 
     On a terminal it is a live bar; elsewhere one line for each tenth of the way.
     """
@@ -190,7 +191,8 @@ class ProgressBar(BaseCallback):
         if tenth > self._reported:
             self._reported = tenth
             if self._progress.disable:
-                line = f"training {10 * self._reported}%: {steps:,} env steps{self._returns()}"
+                unit = self.model.unit  # type: ignore[attr-defined]
+                line = f"training {10 * self._reported}%: {steps:,} {unit}{self._returns()}"
                 self._console.print(line, highlight=False)
         return True
 
@@ -199,7 +201,8 @@ class ProgressBar(BaseCallback):
         # Over a whole iteration: steps come in bursts, with an update between.
         if self._before is not None and steps > self._before[1]:
             speed = (steps - self._before[1]) / (now - self._before[0])
-            minutes, seconds = divmod(round(max(0, self._total - steps) / speed), 60)
+            left_steps = max(0, self._total - steps)  # an integer of any size
+            minutes, seconds = divmod(round(left_steps / Fraction(speed)), 60)
             left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
             self._progress.update(self._bar, left=left, speed=f"{speed:,.0f} steps/s")
         self._before = (now, steps)

@@ -27,7 +27,7 @@ class Range:
         low: The lower bound.
         high: The upper bound.
         includes_low: Whether the lower bound is allowed.
-        most: Beyond this a value is a slip of the pen: it would take all memory, or forever.
+        most: The largest value that runs: beyond it memory ends, or a scalar overflows in PyTorch.
     """
 
     low: float
@@ -40,7 +40,7 @@ class Range:
         return above and value <= min(self.high, self.most)
 
     def expected(self, value: float) -> str:
-        """Say what is allowed, to who gave something else."""
+        """Describe the allowed range, for error messages."""
         if value > self.most:
             return f"at most {self.most:,}"
         if self.high < math.inf:
@@ -51,6 +51,7 @@ class Range:
 Count = Annotated[int, Range(1, most=10**6)]
 Width = Annotated[int, Range(1, most=2**14)]
 """Of a layer; its square is the layer's memory."""
+# PyTorch refuses scalars beyond float32, as bounds of a clamp for example.
 Positive = Annotated[float, Range(0, includes_low=False, most=3e38)]
 NotNegative = Annotated[float, Range(0, most=3e38)]
 Share = Annotated[float, Range(0, 1)]

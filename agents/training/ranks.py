@@ -1,13 +1,13 @@
 """The processes that train one agent together, each on its share of the trials or tasks.
 
-``torchrun`` starts them, ``torch.distributed`` sums what they found. All hold the same parameters
-and make the same updates; lanes, tasks and random numbers are those of one process that does it
-all, whoever owns them.
+``torchrun`` starts them, ``torch.distributed`` sums what they found: they are its default group.
+All hold the same parameters and make the same updates; lanes, tasks and random numbers are those of
+one process that does it all, in whatever process they are.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,6 @@ from torch.distributed.rendezvous import rendezvous
 from metarl.agents.common.trust_region import flatten, unflatten
 from metarl.errors import InvalidValueError, MetarlError
 from metarl.evaluation.adaptation import Rollout
-from metarl.seeding import stream_seed
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others."""
@@ -49,19 +48,19 @@ class Ranks:
         self.local_rank = local_rank
 
     @property
-    def leads(self) -> bool:
-        """Whether this process alone writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, the first, which alone writes and prints."""
         return self.rank == 0
 
-    def share(self, total: int, what: str) -> slice:
-        """Return which of ``total`` things are this process's: equal shares, in rank order.
+    def shard(self, total: int, what: str) -> slice:
+        """Return which of ``total`` things are this process's: equal parts, in rank order.
 
         Args:
             total: How many there are.
             what: What to call them in the error.
 
         Raises:
-            ValueError: If they cannot be shared out equally.
+            ValueError: If they cannot be divided equally.
         """
         count, left = divmod(total, self.size)
         if left:
@@ -110,7 +109,7 @@ class Ranks:
         gathered = self.gather(torch.from_numpy(np.array(values, order="C").view(np.uint8)))
         return gathered.numpy().view(values.dtype)
 
-    def agree(self, outcome: int, steps: int) -> tuple[int, int]:
+    def all_reduce_status(self, outcome: int, steps: int) -> tuple[int, int]:
         """Return the largest outcome and the sum of the steps of all processes."""
         outcomes, taken = self.gather(torch.tensor([[outcome, steps]])).T
         return int(outcomes.max()), int(taken.sum())
@@ -129,15 +128,15 @@ class Ranks:
             gather(successes) if known.any() else None,
         )
 
-    def tell(self, data: bytes) -> bytes:
-        """Return what the first process has to say; the others may give anything."""
+    def broadcast(self, data: bytes) -> bytes:
+        """Return the data of the main process; the others may give anything."""
         if self.size == 1:
             return data
         length = torch.tensor([len(data)])
         with _answering():
             dist.broadcast(length, 0)
             text = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else None
-            if not self.leads or text is None:
+            if not self.is_main or text is None:
                 text = torch.empty(int(length), dtype=torch.uint8)
             dist.broadcast(text, 0)
         return text.numpy().tobytes()
@@ -147,14 +146,25 @@ ALONE = Ranks()
 """A process that trains by itself."""
 
 
+def current_ranks() -> Ranks:
+    """Return the processes of ``torch.distributed``'s default group; alone where there is none."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return Ranks(dist.get_rank(), dist.get_world_size(), local_rank)
+
+
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` has started with this one; without it, be alone."""
+def init_distributed() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` has started with this one; without it, be alone.
+
+    Agents that are made inside are trained by all of them together, if they are ``divisible``.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
         return
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    rank = int(os.environ["RANK"])
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     with _answering():
         store = next(rendezvous("env://"))[0]
@@ -167,7 +177,7 @@ def joined() -> Iterator[Ranks]:
             timeout=TIMEOUT,
         )
     try:
-        yield Ranks(rank, size, local_rank)
+        yield current_ranks()
     finally:
         dist.destroy_process_group()
         # The group's thread ends a moment later; a process that exits before it does aborts, once
@@ -184,45 +194,3 @@ def _answering() -> Iterator[None]:
         raise RankError(
             "another of the processes that train together has ended, or does not answer"
         ) from error
-
-
-class Noise:
-    """Random numbers for the actions in some lanes out of many.
-
-    Those of all lanes are drawn, and this process's kept: a lane gets the same ones however lanes
-    are shared out.
-
-    Args:
-        generator: What they are drawn from.
-        ranks: Who shares the lanes.
-    """
-
-    def __init__(self, generator: torch.Generator, ranks: Ranks = ALONE):
-        self._generator = generator
-        self._ranks = ranks
-
-    @property
-    def device(self) -> torch.device:
-        """Where the numbers are."""
-        return self._generator.device
-
-    def uniform(self, shape: Sequence[int]) -> torch.Tensor:
-        """Draw from U[0, 1); lanes are along the first dimension."""
-        return self._draw(torch.rand, shape)
-
-    def normal(self, shape: Sequence[int]) -> torch.Tensor:
-        """Draw from N(0, 1); lanes are along the first dimension."""
-        return self._draw(torch.randn, shape)
-
-    def restart(self) -> None:
-        """Begin anew, for the next episodes, with other numbers.
-
-        How many were drawn for the last ones depends on the lanes that this process has: on how
-        long the longest of their episodes was.
-        """
-        self._generator.manual_seed(stream_seed(self._generator.initial_seed(), "next"))
-
-    def _draw(self, law: Callable[..., torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
-        lanes = self._ranks.size * shape[0]
-        drawn = law((lanes, *shape[1:]), generator=self._generator, device=self.device)
-        return drawn[self._ranks.share(lanes, "lanes")]

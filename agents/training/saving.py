@@ -55,14 +55,16 @@ class SavedAgent(ABC):
     """What an agent must hold to be saved, and how it is written and read.
 
     An agent that keeps more between iterations than modules, optimisers and counters, a buffer of
-    trajectories for example, overrides ``_extra_state`` and ``_restore_extra_state``.
+    trajectories for example, overrides ``extra_state`` and ``restore_extra_state``.
 
     Attributes:
         config: The hyperparameters, of the class ``config_class``.
         tasks: The family it trains on.
         seed: The seed of everything.
         iteration: How many iterations are complete.
-        num_timesteps: How many env steps were taken.
+        num_timesteps: How many env steps were taken; of an offline learner, gradient steps.
+        modules: What is learned and measured, by names of the agent's own; filled by ``build``.
+        optimizers: Of their parameters, likewise.
     """
 
     config_class: ClassVar[type[Config]]
@@ -76,8 +78,8 @@ class SavedAgent(ABC):
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     _saved_timesteps: int
-    _modules: dict[str, torch.nn.Module]
-    _optimizers: dict[str, torch.optim.Optimizer]
+    modules: dict[str, torch.nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
     _complete_state: State | None
     """While an iteration runs, the state before it; what it has changed so far is not saved."""
     _good_state: State | None
@@ -96,14 +98,14 @@ class SavedAgent(ABC):
     ):
         """Make an untrained agent."""
 
-    def _extra_state(self) -> State:
+    def extra_state(self) -> State:
         """Return what the state holds besides modules and optimisers; it must not be changed."""
         return {}, {}
 
-    def _restore_extra_state(
+    def restore_extra_state(
         self, tensors: Mapping[str, torch.Tensor], data: Mapping[str, Any]
     ) -> None:
-        """Take over what :meth:`_extra_state` gave.
+        """Take over what :meth:`extra_state` gave.
 
         Raises:
             ValueError: If it does not fit; nothing is changed then.
@@ -128,7 +130,7 @@ class SavedAgent(ABC):
         """
         tensors, data = self._complete_state or self._state()
         if not with_optimizers:
-            slots = tuple(f"{name}." for name in self._optimizers)
+            slots = tuple(f"{name}." for name in self.optimizers)
             tensors = {name: t for name, t in tensors.items() if not name.startswith(slots)}
         state = {
             "metarl": __version__,
@@ -150,8 +152,8 @@ class SavedAgent(ABC):
         It is what ``save`` writes, what a failed iteration returns to, and what processes that
         train together start from.
         """
-        more_tensors, extra = self._extra_state()
-        tensors = gather_tensors(self._modules, self._optimizers)
+        more_tensors, extra = self.extra_state()
+        tensors = gather_tensors(self.modules, self.optimizers)
         tensors |= {f"extra.{name}": tensor for name, tensor in more_tensors.items()}
         return tensors, {
             "iteration": self.iteration,
@@ -177,13 +179,13 @@ class SavedAgent(ABC):
             raise InvalidValueError(f"{source} has damaged counters: {counters}")
         own = {name: t for name, t in tensors.items() if not name.startswith("extra.")}
         extra = {n.removeprefix("extra."): t.clone() for n, t in tensors.items() if n not in own}
-        restore = check_tensors(source, own, self._modules, self._optimizers)
+        restore = check_tensors(source, own, self.modules, self.optimizers)
         with found_in(source):
             check_entries({"extra": {}, **data}, {"extra": OBJECT})
             for name, tensor in extra.items():
                 if not torch.isfinite(tensor).all():
                     raise InvalidValueError(f"the tensor {name!r} is not finite")
-            self._restore_extra_state(extra, copy.deepcopy(data.get("extra", {})))
+            self.restore_extra_state(extra, copy.deepcopy(data.get("extra", {})))
         restore()
         self.iteration = int(data["iteration"])
         self.num_timesteps = self._saved_timesteps = int(data["num_timesteps"])
@@ -273,7 +275,7 @@ class SavedAgent(ABC):
     def start_from(self, path: str | Path) -> None:
         """Take over what a saved agent has learned, as if it were this one's random beginning.
 
-        Counters stay at zero, and optimisers begin anew.
+        Counters stay at zero, and the optimisers' state is not taken over.
 
         Args:
             path: What was given to ``save``.
@@ -283,7 +285,7 @@ class SavedAgent(ABC):
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
         path, tensors, state = self._read(path)
-        slots = tuple(f"{name}." for name in self._optimizers)
+        slots = tuple(f"{name}." for name in self.optimizers)
         learned = {name: t for name, t in tensors.items() if not name.startswith(slots)}
         self._restore(path, learned, {**state, "iteration": 0, "num_timesteps": 0})
 

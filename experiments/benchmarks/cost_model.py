@@ -26,7 +26,7 @@ import torch
 import tyro
 
 from metarl.agents.presets import find_preset
-from metarl.agents.training.ranks import joined
+from metarl.agents.training.ranks import init_distributed
 from metarl.evaluation.tables import plain_table
 from metarl.experiments.benchmarks.growth import SIZE, build, timed_parts
 
@@ -260,7 +260,7 @@ def iteration(case: str, size: int, minibatch: int) -> dict[str, float]:
 
 def messages(seconds: float) -> dict[str, float]:
     """Return latency and bandwidth of sums over the processes started with this one."""
-    with joined() as ranks:
+    with init_distributed() as ranks:
         points = []
         for size in (1, 250_000, 2_500_000):
             tensor, count = torch.zeros(size), 0
@@ -272,9 +272,9 @@ def messages(seconds: float) -> dict[str, float]:
                     ranks.total(tensor)
                 count += 10
                 going = time.perf_counter() - started < seconds / 3
-                going = ranks.tell(b"1" if going else b"") == b"1"
+                going = ranks.broadcast(b"1" if going else b"") == b"1"
             points.append((4.0 * size, (time.perf_counter() - started) / count))
-        if not ranks.leads:
+        if not ranks.is_main:
             return {}
         latency, per_byte = points[0][1], (points[2][1] - points[0][1]) / points[2][0]
         return {"latency": latency, "bandwidth": 1.0 / per_byte}

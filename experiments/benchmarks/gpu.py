@@ -20,11 +20,11 @@ from stable_baselines3.common.logger import Logger
 from metarl import envs
 from metarl.agents import MAML, RL2
 from metarl.agents.presets import find_preset
-from metarl.agents.training.learner import MetaAgent
+from metarl.agents.training.online import OnlineLearner
 from metarl.evaluation.tables import plain_table
 
 WIDE_MAML = {"hidden_sizes": (1024, 1024), "activation": "relu", "output_gain": 0.1}
-CASES: dict[str, tuple[type[MetaAgent[Any]], str, dict[str, Any]]] = {
+CASES: dict[str, tuple[type[OnlineLearner[Any]], str, dict[str, Any]]] = {
     "bandit": (RL2, "bandit-100x5", {"first_episodes_per_trial": None}),
     "cheetah-64": (RL2, "half-cheetah-dir", {}),
     "cheetah-256": (RL2, "half-cheetah-dir", {"policy_kwargs": {"hidden_size": 256}}),

@@ -21,7 +21,7 @@ import torch
 import tyro
 
 from metarl import envs, evaluate
-from metarl.agents import AGENTS, MetaAgent
+from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.presets import find_preset
 from metarl.evaluation.report import versions
 from metarl.evaluation.tables import plain_table
@@ -87,7 +87,7 @@ def measure(case: str, count: int) -> dict[str, float]:
     """
     torch.set_num_threads(1)
     *judged, name, family = case.split()
-    make: Callable[[int], MetaAgent[Any]] = lambda size: build(name, family, size)  # noqa: E731
+    make: Callable[[int], OnlineLearner[Any]] = lambda size: build(name, family, size)  # noqa: E731
     make(2 if name == "maml" else 16).learn(1)  # what is made once is made now
     if judged:
         agent = make(16)
@@ -112,7 +112,7 @@ def measure(case: str, count: int) -> dict[str, float]:
     }
 
 
-def build(name: str, family: str, size: int, **options: Any) -> MetaAgent[Any]:
+def build(name: str, family: str, size: int, **options: Any) -> OnlineLearner[Any]:
     """Return an agent by its preset, with so many trials or tasks in an iteration."""
     chosen = dict(find_preset(name, family).hyperparameters)
     chosen[SIZE[name]] = size
@@ -127,7 +127,7 @@ def agent_episodes(name: str, family: str) -> int:
     return build(name, family, 2).n_envs // 2
 
 
-def timed_parts(agent: MetaAgent[Any]) -> dict[str, float]:
+def timed_parts(agent: OnlineLearner[Any]) -> dict[str, float]:
     """Return a record that will hold how long the parts of the next iteration take."""
     parts = dict.fromkeys(PARTS, 0.0)
     agent._env = env = agent.tasks.make_vec(agent.n_envs)
@@ -146,8 +146,8 @@ def timed_parts(agent: MetaAgent[Any]) -> dict[str, float]:
         setattr(owner, method, timed)
 
     watch(env, "step", "simulating")
-    watch(agent, "_collect", "acting", less="simulating")
-    watch(agent, "_update", "learning")
+    watch(agent, "collect", "acting", less="simulating")
+    watch(agent, "update", "learning")
     return parts
 
 

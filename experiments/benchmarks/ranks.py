@@ -22,9 +22,8 @@ import tyro
 from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import find_preset
-from metarl.agents.training.ranks import joined
+from metarl.agents.training.ranks import init_distributed
 from metarl.experiments.cli.overrides import parse_overrides
-from metarl.experiments.runs.loading import among
 
 Overrides = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")]
 CASES = ("rl2:bandit-100x5", "rl2:half-cheetah-dir", "maml:half-cheetah-dir-rllab")
@@ -88,16 +87,17 @@ def measure(case: str, seconds: float, overrides: Sequence[str]) -> None:
     if name == "rl2":  # whole trials from the first iteration on, so that every iteration is alike
         hyperparameters["first_episodes_per_trial"] = None
     hyperparameters |= parse_overrides(AGENTS[name], overrides)
-    with joined() as ranks:
-        agent = AGENTS[name](envs.make(family), **hyperparameters, seed=0, **among(ranks))
+    with init_distributed() as ranks:
+        agent = AGENTS[name](envs.make(family), **hyperparameters, seed=0)
         agent.learn(1)
         before, started = agent.num_timesteps, time.perf_counter()
         going = True
         while going:
             agent.learn(1, reset_num_timesteps=False)
-            going = ranks.tell(b"1" if time.perf_counter() - started < seconds else b"") == b"1"
+            going = time.perf_counter() - started < seconds
+            going = ranks.broadcast(b"1" if going else b"") == b"1"
         rate = (agent.num_timesteps - before) / (time.perf_counter() - started)
-        if ranks.leads:
+        if ranks.is_main:
             print(rate)
 
 

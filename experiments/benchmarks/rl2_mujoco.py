@@ -15,7 +15,7 @@ import tyro
 from stable_baselines3.common.logger import Logger
 
 from metarl import envs
-from metarl.agents import AGENTS, MetaAgent
+from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.presets import find_preset
 from metarl.envs.mujoco.engine import MujocoVectorEnv
 from metarl.errors import InvalidValueError
@@ -56,7 +56,7 @@ def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2
     print(f"multi-task PPO learns at {np.median(ratios):.2f} times the rate of RL²")
 
 
-def _iteration(agent: MetaAgent[Any]) -> tuple[float, float]:
+def _iteration(agent: OnlineLearner[Any]) -> tuple[float, float]:
     """Return the env steps per second of an iteration, and its seconds."""
     before, started = agent.num_timesteps, time.perf_counter()
     agent.learn(1, reset_num_timesteps=False)

@@ -13,18 +13,14 @@ import torch
 from stable_baselines3.common.logger import Figure
 
 from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
-from metarl.agents import AGENTS, MetaAgent, reference
-from metarl.agents.presets import find_preset
-from metarl.agents.training.learner import MAX_TIMESTEPS
+from metarl.agents import OnlineLearner, reference
 from metarl.agents.training.preset import Preset
-from metarl.agents.training.ranks import ALONE, RankError, Ranks
+from metarl.agents.training.ranks import RankError, Ranks, current_ranks
 from metarl.envs.custom.loading import locate
 from metarl.errors import (
     InvalidValueError,
     StorageError,
     check_at_least,
-    check_at_most,
-    check_names,
 )
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
@@ -34,8 +30,8 @@ from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
+from metarl.experiments.runs.learners import find_online_learner, find_preset
 from metarl.experiments.runs.loading import (
-    among,
     build_agent,
     check_divisible,
     in_workers,
@@ -62,12 +58,11 @@ def train(
     num_workers: int = 0,
     eval_every: int = 0,
     command: str = "",
-    ranks: Ranks = ALONE,
 ) -> list[Report]:
     """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
 
     Args:
-        agent: The agent's name.
+        agent: The agent's name, or ``module:Class`` of your own agent.
         tasks: The family's name, or ``module:attribute`` of your own family.
         run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
         total_timesteps: Env steps of training; None takes the preset's.
@@ -79,24 +74,25 @@ def train(
             run is the same, bit for bit.
         eval_every: How many iterations there are between two evaluations for the log; 0 is none.
         command: The command line, for the record.
-        ranks: The processes that train the agent together. All call this with the same arguments;
-            those that do not lead follow, and return nothing.
 
     Returns:
-        The reports of the final evaluation, the agent's first.
+        The reports of the final evaluation, the agent's first. Of several processes that train
+        together all call this with the same arguments, and the main one returns them.
 
     Raises:
         FileExistsError: If the run directory is not empty.
         TypeError: If a hyperparameter is of the wrong type.
         ValueError: If a name is unknown or a value out of range.
     """
-    if not ranks.leads:
+    ranks = current_ranks()
+    if not ranks.is_main:
         follow(ranks)
         return []
-    check_names([agent], AGENTS, "agent")
-    check_divisible(agent, ranks)
+    agent_class = find_online_learner(agent)
+    check_divisible(agent)
     family = in_workers(envs.make(tasks), num_workers)
     remember(tasks)
+    remember(agent)
     try:
         preset = find_preset(agent, family)
     except ValueError:
@@ -107,21 +103,20 @@ def train(
         total_timesteps = preset.total_timesteps
     assert total_timesteps is not None  # presets that are found have one
     check_at_least(1, total_timesteps=total_timesteps)
-    check_at_most(MAX_TIMESTEPS, total_timesteps=total_timesteps)
-    hyperparameters = {**preset.hyperparameters, **parse_overrides(AGENTS[agent], overrides)}
-    learner = AGENTS[agent](family, **hyperparameters, seed=seed, device=device, **among(ranks))
+    hyperparameters = {**preset.hyperparameters, **parse_overrides(agent_class, overrides)}
+    learner = agent_class(family, **hyperparameters, seed=seed, device=device)
     if start is not None:
         learner.start_from(start)
     num_episodes = preset.num_eval_episodes
     if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
         parallel = learner.episodes_per_adaptation
         num_episodes = parallel * math.ceil(num_episodes / parallel)
-    label = tasks.replace(":", "-").replace("/", "-")
-    directory = run_dir or Path("runs") / f"{agent}-{label}-seed{seed}"
+    label = f"{agent}-{tasks}".replace(":", "-").replace("/", "-")
+    directory = run_dir or Path("runs") / f"{label}-seed{seed}"
     if restarted() and (directory / "config.json").is_file():
         begun = Run.open(directory)
         if begun.config.get("command") == command:  # by this command, before a process failed
-            return resume(directory, ranks=ranks)
+            return resume(directory)
     run = Run.create(
         directory,
         {
@@ -148,14 +143,13 @@ def train(
         return _train(run, learner)
 
 
-def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> list[Report]:
+def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
     """Continue a run from its newest checkpoint; it ends as if it had never stopped.
 
     Args:
         run_dir: The run directory.
-        trust: The module of the run's family, where it may be imported; see
+        trust: The module of the run's family or agent, where it may be imported; see
             :mod:`metarl.experiments.cli.trust`.
-        ranks: As in :func:`train`.
 
     Raises:
         FileNotFoundError: If there is no such run.
@@ -163,7 +157,8 @@ def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> 
             trained by another number of processes.
         BlockingIOError: If another process is training it.
     """
-    if not ranks.leads:
+    ranks = current_ranks()
+    if not ranks.is_main:
         follow(ranks)
         return []
     run = Run.open(run_dir)
@@ -179,7 +174,7 @@ def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> 
                 f"{str(run_dir)!r} is complete; evaluate it with: "
                 f"metarl evaluate {shlex.quote(str(run_dir))}"
             )
-        learner = build_agent(run, trust, ranks)
+        learner = build_agent(run, trust)
         if run.checkpoint.exists():
             restore(run, learner, run.checkpoint)
         elif "start" in run.config:
@@ -187,7 +182,7 @@ def resume(run_dir: Path, *, trust: str | None = None, ranks: Ranks = ALONE) -> 
         return _train(run, learner)
 
 
-def _train(run: Run, learner: MetaAgent[Any]) -> list[Report]:
+def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
     settings = run.config["evaluation"]
     # What would fail after the training fails now.
     check_num_episodes(learner, settings["num_episodes"])
@@ -232,7 +227,7 @@ def _say_what_is_wrong(tasks: TaskDistribution) -> None:
         say("note: metarl.check_tasks(tasks) has it in full", sys.stderr)
 
 
-def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> None:
+def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) -> None:
     """Raise unless an evaluation can have that many adaptation episodes; None can be any.
 
     Raises:
@@ -247,7 +242,7 @@ def check_num_episodes(learner: MetaAgent[Any], num_episodes: int | None) -> Non
 
 
 def evaluate_with_references(
-    learner: MetaAgent[Any], ranks: Ranks = ALONE, **settings: Any
+    learner: OnlineLearner[Any], ranks: Ranks | None = None, **settings: Any
 ) -> list[Report]:
     """Evaluate an agent, and on the same tasks what its family says to compare it with."""
     reports = [evaluate(learner, learner.tasks, ranks=ranks, **settings)]
@@ -274,7 +269,7 @@ def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
     return f"\nraw returns: {path}\nadaptation curve: {picture}"
 
 
-def _log_curve(run: Run, learner: MetaAgent[Any], report: Report) -> None:
+def _log_curve(run: Run, learner: OnlineLearner[Any], report: Report) -> None:
     """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
     with contextlib.closing(run.curve_logger()) as logger:
         summary = report.summary(report.groups(50))

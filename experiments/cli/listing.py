@@ -11,26 +11,26 @@ from rich.table import Table
 
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
-from metarl.agents.presets import find_preset
 from metarl.agents.training.config import Config, describe
+from metarl.envs.custom.loading import locate
 from metarl.envs.suites import SUITES
 from metarl.errors import check_names
+from metarl.experiments.runs.learners import find_learner, find_preset
 
 
 def show(name: str | None = None, tasks: str | None = None) -> None:
     """Print all names, or all there is to know about one of them.
 
     Args:
-        name: A group of families, a family or an agent; None prints the names.
+        name: A group of families, a family or an agent; None prints the names. An agent of your own
+            is ``module:Class``.
         tasks: A family, whose preset of the agent is shown instead of the agent's defaults.
 
     Raises:
         ValueError: If there is no such name, or there are two and the first is no agent.
     """
     console = Console(highlight=False)
-    if tasks is not None:
-        check_names([str(name)], AGENTS, "agent")
-    if name in AGENTS:
+    if name is not None and (tasks is not None or name in AGENTS or locate(name)):
         _show_agent(console, name, tasks)
         return
     families = {family: envs.make(family) for family in envs.names()}
@@ -70,7 +70,7 @@ def _show_names(
 
 
 def _show_agent(console: Console, name: str, tasks: str | None) -> None:
-    agent_class = AGENTS[name]
+    agent_class = find_learner(name)
     preset = None if tasks is None else find_preset(name, envs.make(tasks))
     values = {} if preset is None else dict(preset.hyperparameters)
     policy = values.get("policy_kwargs", {})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from metarl.agents.training.ranks import RankError, joined
+from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands, comparing, listing
@@ -70,7 +70,7 @@ def train_command(
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
     Args:
-        agent: The agent; ``metarl list`` shows them.
+        agent: The agent; ``metarl list`` shows them. Your own: my_package.my_module:MyAgent.
         tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
         run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
         total_timesteps: Env steps of training (default: the preset's).
@@ -97,7 +97,7 @@ def train_command(
         launch(processes, sys.argv[1:])
         return
     torch.set_num_threads(threads)
-    with joined() as ranks:
+    with init_distributed():
         commands.train(
             agent,
             tasks,
@@ -110,7 +110,6 @@ def train_command(
             num_workers=num_workers,
             eval_every=eval_every,
             command=shlex.join(["metarl", *sys.argv[1:]]),
-            ranks=ranks,
         )
 
 
@@ -119,14 +118,15 @@ def resume_command(run: RunDir, /, trust: Trust = None) -> None:
 
     Args:
         run: The run directory.
-        trust: The module of the run's family, which may be imported (default: those named before).
+        trust: The module of the run's family or agent, which may be imported (default: those
+            named before).
     """
     processes = 1 if started_by_torchrun() else Run.open(run).processes
     if processes > 1:
         launch(processes, sys.argv[1:])
         return
-    with joined() as ranks:
-        commands.resume(run, trust=trust, ranks=ranks)
+    with init_distributed():
+        commands.resume(run, trust=trust)
 
 
 def evaluate_command(
@@ -149,7 +149,8 @@ def evaluate_command(
         seed: The seed of tasks, episodes and actions (default: the run's).
         overrides: A hyperparameter of acting other than in training, value in JSON, such as
             forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
-        trust: The module of the run's family, which may be imported (default: those named before).
+        trust: The module of the run's family or agent, which may be imported (default: those
+            named before).
     """
     commands.evaluate_run(
         run,
@@ -175,7 +176,8 @@ def compare_command(
         runs: The run directories, or names of published runs.
         split: The split of the family.
         output: Where to write the plot.
-        trust: The module of the runs' family, which may be imported (default: those named before).
+        trust: The module of the runs' family or agent, which may be imported (default: those
+            named before).
     """
     comparing.compare(runs, split=split, output=output, trust=trust)
 
@@ -197,7 +199,8 @@ def watch_command(
         output: Where to write, as .gif or .mp4 (default: SPLIT-seedN.gif in the run's evaluation).
         num_episodes: Adaptation episodes the agent has in the task (default: the family's).
         seed: The seed of task, episodes and commands.
-        trust: The module of the run's family, which may be imported (default: those named before).
+        trust: The module of the run's family or agent, which may be imported (default: those
+            named before).
     """
     commands.watch(
         run, split=split, output=output, num_episodes=num_episodes, seed=seed, trust=trust
@@ -281,7 +284,8 @@ def report_command(
         output: The page.
         pictures: Show how first and last episodes in a task end, where that can be drawn.
         results: The folder of the study's results, where it ran with --results.
-        trust: The module of the runs' family, which may be imported (default: those named before).
+        trust: The module of the runs' family or agent, which may be imported (default: those
+            named before).
     """
     reporting.report(
         names, splits=splits, output=output, pictures=pictures, results=results, trust=trust

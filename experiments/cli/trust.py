@@ -1,8 +1,9 @@
 """Whose code a run may bring along: modules that the user has named on this machine.
 
-A run directory is data, and may come from anybody. The one thing in it that leads to code is the
-name of its family where that is ``module:attribute``: importing the module runs it. So a module is
-imported for a run only from where the user has named it before: in ``metarl train``, or with
+A run directory is data, and may come from anybody. The things in it that lead to code are the
+names of its family and its agent where these are ``module:attribute``: importing the module runs
+it. So a module is imported for a run only from where the user has named it before: in
+``metarl train``, or with
 ``--trust``. What was named is remembered, by its file, in ``~/.config/metarl/trusted`` (or below
 ``$XDG_CONFIG_HOME``), a line for each; lines may be deleted. Nothing inside a run directory is ever
 imported.
@@ -19,36 +20,36 @@ _OWN = "metarl.experiments.classic_control"
 """A module of families that comes with metarl."""
 
 
-def check_trusted(tasks: str, directory: Path, named: str | None) -> None:
-    """Raise unless a run's family may be imported.
+def check_trusted(name: str, directory: Path, named: str | None) -> None:
+    """Raise unless a run's family or agent may be imported.
 
     Args:
-        tasks: The family's name in the run.
+        name: Its name in the run.
         directory: The run directory.
         named: The module that the user trusts on this command line, if any.
 
     Raises:
         ValueError: If it is a module that the user has not named; the message says how.
     """
-    location = locate(tasks)
-    module = tasks.partition(":")[0]
-    if location is None or module == _OWN:  # a family of metarl
+    location = locate(name)
+    module = name.partition(":")[0]
+    if location is None or module == _OWN:  # comes with metarl
         return
     if Path(location).resolve().is_relative_to(directory.resolve()):
         raise InvalidValueError(
-            f"the run's family {tasks!r} is in the run directory, from which nothing is imported; "
+            f"the run's {name!r} is in the run directory, from which nothing is imported; "
             f"move {location!r} to where you work if you trust its code"
         )
     if named != module and location not in _remembered():
         raise InvalidValueError(
-            f"the run's family {tasks!r} is code in {location!r}, which you have not named before; "
+            f"the run's {name!r} is code in {location!r}, which you have not named before; "
             f"if you trust that file, add: --trust {module}"
         )
 
 
-def remember(tasks: str) -> None:
-    """Remember a family that the user named and that could be imported."""
-    location = locate(tasks)
+def remember(name: str) -> None:
+    """Remember a family or agent that the user named."""
+    location = locate(name)
     if location is None or not location.isprintable() or location in _remembered():
         return
     with contextlib.suppress(OSError):  # without a writable home, --trust is needed each time

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from metarl import Agent, Report, TaskDistribution, envs
-from metarl.agents import AGENTS
 from metarl.agents.training.config import Config, describe
-from metarl.errors import InvalidValueError, RenderingError, check_names
+from metarl.errors import InvalidValueError, RenderingError
 from metarl.experiments.cli.comparing import base_family, common_reports, named
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted
@@ -19,6 +18,7 @@ from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.charts import Result
 from metarl.experiments.reports.page import Page, Picture, write_page
 from metarl.experiments.reports.video import last_picture
+from metarl.experiments.runs.learners import find_learner
 from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
@@ -74,6 +74,9 @@ def runs_page(
     """Return what the page of some runs of one family says."""
     runs = list({run.directory.resolve(): run for run in runs}.values())
     splits = list(dict.fromkeys(splits))
+    for run in runs:
+        for what in ("tasks", "agent"):
+            check_trusted(run.config[what], run.directory, trust)
     reports = {split: common_reports(runs, split, trust) for split in splits}
     labels = _labels(runs, list(zip(*reports.values())))
     results = [
@@ -81,8 +84,6 @@ def runs_page(
         for found in reports.values()
         for label, run, report in zip(labels, runs, found)
     ]
-    for run in runs:
-        check_trusted(run.config["tasks"], run.directory, trust)
     families = [envs.make(name) for name in {run.config["tasks"]: None for run in runs}]
     known = any(tasks.overlap(split) for tasks in families for split in splits)
     adapt = "adapt" if len(set(labels)) > 1 else "adapts"
@@ -161,8 +162,7 @@ def _labels(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[st
 
 def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
     """Return all that makes a run's agent, but its seed, and how it is evaluated."""
-    check_names([run.config["agent"]], AGENTS, "agent")
-    agent_class = AGENTS[run.config["agent"]]
+    agent_class = find_learner(run.config["agent"])
     values = {**_defaults(agent_class.config_class), **run.config["hyperparameters"]}
     policy = {
         **_defaults(agent_class.policy_config_class),

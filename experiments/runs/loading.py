@@ -8,70 +8,64 @@ from typing import Any
 import torch
 
 from metarl import TaskDistribution, envs
-from metarl.agents import AGENTS, MetaAgent
-from metarl.agents.training.ranks import ALONE, Ranks
+from metarl.agents import AGENTS, OnlineLearner
+from metarl.agents.training.ranks import current_ranks
 from metarl.errors import InvalidValueError, check_names, found_in
 from metarl.experiments.cli.overrides import parse_overrides
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted, remember
+from metarl.experiments.runs.learners import find_learner, find_online_learner
 from metarl.experiments.runs.run import Run
 from metarl.vector.workers import with_workers
 
 
-def build_agent(run: Run, trust: str | None = None, ranks: Ranks = ALONE) -> MetaAgent[Any]:
+def build_agent(run: Run, trust: str | None = None) -> OnlineLearner[Any]:
     """Return the untrained agent of a run's configuration, and set its number of threads.
 
     Args:
         run: The run.
-        trust: The module of the run's family, where it may be imported.
-        ranks: The processes that are to train it together.
+        trust: The module of the run's family or agent, where it may be imported.
 
     Raises:
-        ValueError: If the run's family is not trusted, or the configuration says something wrong.
+        ValueError: If one of these is not trusted, or the configuration says something wrong.
     """
-    check_trusted(run.config["tasks"], run.directory, trust)
+    for what in ("tasks", "agent"):
+        check_trusted(run.config[what], run.directory, trust)
+        remember(run.config[what])
     with found_in(repr(str(run.directory / "config.json"))):
-        learner = agent_of(run.config, ranks)
-    remember(run.config["tasks"])
-    return learner
+        return agent_of(run.config)
 
 
-def agent_of(config: Mapping[str, Any], ranks: Ranks = ALONE) -> MetaAgent[Any]:
-    """Return the untrained agent of a configuration, whose family is trusted; set the threads.
+def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
+    """Return the untrained agent of a configuration, whose code is trusted; set the threads.
 
     Raises:
         ValueError: If the configuration says something wrong.
     """
     torch.set_num_threads(config["threads"])  # other thread counts round differently
-    check_names([config["agent"]], AGENTS, "agent")
-    check_divisible(config["agent"], ranks)
+    agent_class = find_online_learner(config["agent"])
+    check_divisible(config["agent"])
     family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
-    agent_class = AGENTS[config["agent"]]
     check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
     return agent_class(
         family,
         **config["hyperparameters"],
         seed=config["seed"],
         device=config["device"],
-        **among(ranks),
     )
 
 
-def among(ranks: Ranks) -> dict[str, Any]:
-    """Return the argument by which an agent is trained by several processes, if there are any."""
-    return {} if ranks is ALONE else {"ranks": ranks}
-
-
-def check_divisible(agent: str, ranks: Ranks) -> None:
-    """Raise unless several processes can train such an agent together.
+def check_divisible(agent: str) -> None:
+    """Raise unless as many processes as there are can train such an agent together.
 
     Raises:
         ValueError: If there are several, and the agent trains in one.
     """
-    if ranks.size > 1 and not AGENTS[agent].divisible:
+    size = current_ranks().size
+    if size > 1 and not find_learner(agent).divisible:
         able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
         raise InvalidValueError(
-            f"{agent} trains in one process, got {ranks.size}; in several train: {able}"
+            f"{agent} trains in one process, got {size}; in several train: {able}"
         )
 
 
@@ -80,17 +74,19 @@ def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
     return with_workers(family, num_workers) if num_workers else family
 
 
-def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()) -> MetaAgent[Any]:
+def load_agent(
+    run: Run, trust: str | None = None, overrides: Sequence[str] = ()
+) -> OnlineLearner[Any]:
     """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
 
     Args:
         run: The run.
-        trust: The module of the run's family, where it may be imported.
+        trust: As of :func:`build_agent`.
         overrides: ``name=value`` of hyperparameters of acting that shall not be as in training.
 
     Raises:
         FileNotFoundError: If it has neither.
-        ValueError: If it does not fit the run's configuration, the family is not trusted, or an
+        ValueError: If it does not fit the run's configuration, its code is not trusted, or an
             override counts in training only.
     """
     path = run.agent if run.agent.exists() else run.checkpoint
@@ -108,7 +104,7 @@ def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()
     return type(learner).load(path, learner.tasks, device=learner.device, **settings)
 
 
-def check_evaluation_options(learner: MetaAgent[Any], names: Iterable[str]) -> None:
+def check_evaluation_options(learner: OnlineLearner[Any], names: Iterable[str]) -> None:
     """Raise unless the hyperparameters of these names change how a trained agent acts.
 
     Raises:
@@ -124,7 +120,7 @@ def check_evaluation_options(learner: MetaAgent[Any], names: Iterable[str]) -> N
             )
 
 
-def restore(run: Run, learner: MetaAgent[Any], path: Path) -> None:
+def restore(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
     """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
     differs = learner.restore(path)
     for name in differs.keys() & {"seed", "tasks"}:

@@ -24,7 +24,6 @@ from typing import Any
 
 from stable_baselines3.common.logger import Logger
 
-from metarl.agents.training.learner import MAX_TIMESTEPS
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, read_entries
 from metarl.errors import StorageError, check_names, found_in
 from metarl.evaluation.report import Report, versions
@@ -41,7 +40,7 @@ CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "seed": integer(0),
     "device": STRING,
     "threads": integer(1, MAX_THREADS),
-    "total_timesteps": integer(1, MAX_TIMESTEPS),
+    "total_timesteps": COUNT,
     "hyperparameters": OBJECT,
     "evaluation": OBJECT,
     "evaluation.num_tasks": COUNT,

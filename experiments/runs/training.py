@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from metarl import evaluate
-from metarl.agents import HeldOutCallback, MetaAgent
+from metarl.agents import HeldOutCallback, OnlineLearner
 from metarl.agents.training.ranks import ALONE, RankError, Ranks
 from metarl.errors import DivergedError, StorageError
 from metarl.experiments.cli.terminal import handling, say
@@ -51,7 +51,7 @@ class _Checkpointer(_Stopper):
             self._last = time.monotonic()
 
 
-def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
+def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
     """Train up to the run's number of env steps; save what was learned, however that ends.
 
     Returns:
@@ -64,7 +64,7 @@ def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
         OSError: If the run directory cannot be written to.
     """
     left = run.config["total_timesteps"] - learner.num_timesteps
-    learner.ranks.tell(json.dumps(run.config if left > 0 else None).encode())
+    learner.ranks.broadcast(json.dumps(run.config if left > 0 else None).encode())
     if left <= 0:
         return ALONE
     logger = run.logger(learner.num_timesteps)
@@ -97,7 +97,8 @@ def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
             say(f"\n{advice}", sys.stderr)
             raise
     save(run, learner, run.checkpoint)
-    learner.ranks.tell(json.dumps(None if checkpointer.stop else run.config["evaluation"]).encode())
+    evaluation = None if checkpointer.stop else run.config["evaluation"]
+    learner.ranks.broadcast(json.dumps(evaluation).encode())
     if checkpointer.stop:
         raise Interrupted(
             f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
@@ -110,20 +111,20 @@ def learn(run: Run, learner: MetaAgent[Any]) -> Ranks:
 
 def follow(ranks: Ranks) -> None:
     """Train and evaluate what the first process does along with it; write and print nothing."""
-    config = json.loads(ranks.tell(b""))
+    config = json.loads(ranks.broadcast(b""))
     if config is None:  # nothing is left to train
         return
-    learner = agent_of(config, ranks)
+    learner = agent_of(config)
     learner.set_logger(Logger(None, []))
     stopper = _Stopper()
     with _stopping(stopper), learner:
         learner.learn(1, stopper, reset_num_timesteps=False)  # up to where the first one goes
-    settings = json.loads(ranks.tell(b""))
+    settings = json.loads(ranks.broadcast(b""))
     if settings is not None:  # it was not stopped
         evaluate(learner, learner.tasks, **settings, ranks=ranks)
 
 
-def save(run: Run, learner: MetaAgent[Any], path: Path) -> None:
+def save(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
     """Write the agent, unless somebody has removed the run meanwhile.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from metarl import Agent, Report, TaskDistribution, envs, evaluate
-from metarl.agents import AGENTS, MetaAgent
+from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.errors import InvalidValueError
 from metarl.evaluation.report import versions
@@ -319,7 +319,7 @@ class JudgingJob(_Job):
         family = family.told() if told else family
         if learner.agent == "random":
             return RandomActions(family), family
-        agent_class: type[MetaAgent[Any]] = AGENTS[learner.agent]
+        agent_class: type[OnlineLearner[Any]] = AGENTS[learner.agent]
         training = learner.training(self.seed, self.study)
         settings = {**learner.adaptation, "device": "cpu"}
         if training is None:

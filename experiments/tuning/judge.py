@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from metarl import TaskDistribution, Tasks, evaluate
-from metarl.agents import MetaAgent
+from metarl.agents import OnlineLearner
 from metarl.agents.training.preset import Preset
 from metarl.experiments.cli.commands import EVALUATION_SEED
 from metarl.experiments.tuning.storage import import_optuna
@@ -68,7 +68,7 @@ class Judge:
             "adaptation episode",
         )
 
-    def score(self, learner: MetaAgent[Any]) -> tuple[float, float]:
+    def score(self, learner: OnlineLearner[Any]) -> tuple[float, float]:
         """Return the mean return of the last episode over the tasks, and its standard error.
 
         Where the agent adapts by K episodes (MAML), it is the mean over the K episodes that come

@@ -7,9 +7,8 @@ from pathlib import Path
 from metarl import envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import find_preset
-from metarl.agents.training.learner import MAX_TIMESTEPS
 from metarl.agents.training.preset import Preset
-from metarl.errors import check_at_least, check_at_most, check_names
+from metarl.errors import check_at_least, check_names
 from metarl.experiments.tuning.space import space_of
 from metarl.seeding import check_seed
 
@@ -41,7 +40,6 @@ class Settings:
         check_seed(self.seed)
         if self.total_timesteps is not None:
             check_at_least(1, total_timesteps=self.total_timesteps)
-            check_at_most(MAX_TIMESTEPS, total_timesteps=self.total_timesteps)
 
     @property
     def journal(self) -> Path:

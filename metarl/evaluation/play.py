@@ -38,8 +38,8 @@ class Together(Protocol):
 
     size: int
 
-    def share(self, total: int, what: str) -> slice:
-        """Return which of ``total`` things are this process's: equal shares."""
+    def shard(self, total: int, what: str) -> slice:
+        """Return which of ``total`` things are this process's: equal parts."""
         ...
 
     def gather_rollout(self, rollout: Rollout) -> Rollout:
@@ -99,7 +99,7 @@ def evaluate(
         ValueError: If there is no such split, a number is below 1, there are more than
             ``MAX_RETURNS`` episodes, the agent adapts by K episodes and ``num_episodes`` is not a
             multiple of K, the agent has spaces and they are not the family's, or it does not
-            take ``episodes_per_adaptation`` or ``ranks``.
+            take ``episodes_per_adaptation``, or ``shard`` which ``ranks`` need.
     """
     if not isinstance(tasks, TaskDistribution):
         raise InvalidTypeError(f"tasks must be a TaskDistribution, got {tasks!r}")
@@ -210,10 +210,10 @@ def play(
     parallel = episodes_per_adaptation or agent.episodes_per_adaptation
     options: dict[str, Any] = {}
     if parallel != agent.episodes_per_adaptation:
-        _check_takes(agent, "episodes_per_adaptation")
+        _check_takes(agent, "episodes_per_adaptation", "episodes_per_adaptation")
         options["episodes_per_adaptation"] = parallel
     if ranks and ranks.size > 1:
-        _check_takes(agent, "ranks")
+        _check_takes(agent, "shard", "ranks")
     if num_episodes % parallel:
         raise InvalidValueError(
             f"{agent.name} adapts after every {parallel} episodes: num_episodes must be a "
@@ -226,10 +226,11 @@ def play(
     for first in range(0, len(sampled), chunk):
         present = sampled[first : first + chunk]
         rows = slice(first, first + len(present))
-        own = slice(0, len(present))
-        together = ranks if ranks and ranks.size > 1 and len(present) % ranks.size == 0 else None
+        num_present, own, shard = len(present), slice(0, len(present)), {}
+        together = ranks if ranks and ranks.size > 1 and num_present % ranks.size == 0 else None
         if together:
-            own = together.share(len(present), "tasks")
+            own = together.shard(num_present, "tasks")
+            shard = {"shard": own}
         present = present[own]
         with closing(tasks.make_vec(len(present) * parallel)) as env:
             _check_spaces(agent, tasks, env)
@@ -239,11 +240,11 @@ def play(
             observations, _ = env.reset(seed=env_seed)
             path = ("agent",) if first == 0 else ("agent", first)
             adaptation = agent.adaptation(
-                len(present),
+                num_present,
                 seed=stream(seed, *path),
                 deterministic=deterministic,
                 **options,
-                **({"ranks": together} if together else {}),
+                **shard,
             )
             played = rollout(env, observations, adaptation, num_episodes // parallel, on_step)
         if together:
@@ -256,13 +257,13 @@ def play(
     return Rollout(returns, lengths, True, successes)
 
 
-def _check_takes(agent: Agent, option: str) -> None:
-    """Raise unless an option can be chosen for each adaptation of an agent."""
+def _check_takes(agent: Agent, argument: str, option: str) -> None:
+    """Raise unless an agent's adaptation takes the argument that an option of evaluations needs."""
     accepted = inspect.signature(agent.adaptation).parameters
-    if option not in accepted and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+    if argument not in accepted and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         raise InvalidValueError(
-            f"{agent.name} cannot be evaluated with {option}=, which its adaptation() does not "
-            "take; leave it out"
+            f"{agent.name} cannot be evaluated with {option}=, as its adaptation() does not take "
+            f"{argument}=; leave it out"
         )
 
 
