@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from metarl import MetarlError, envs, evaluate
+from metarl.agents import HeldOutCallback
 from metarl.agents.training.offline import batch_indices
 from metarl.experiments.cli.main import main
 
@@ -132,10 +133,12 @@ def test_callbacks_and_the_log_count_gradient_steps(data, tmp_path, capsys):
 
     agent = Cloning(BANDIT, seed=0)
     agent.set_logger(Logger(None, [Lines()]))
-    agent.learn(data, 250, CheckpointCallback(100, str(tmp_path)), progress_bar=True)
+    callbacks = [CheckpointCallback(100, str(tmp_path)), HeldOutCallback(2, num_tasks=4)]
+    agent.learn(data, 250, callbacks, progress_bar=True)
     assert [step for step, _ in lines] == [100, 200, 250]
     assert lines[-1][1]["train/loss"] < lines[0][1]["train/loss"]
     assert {"time/iteration", "time/gradient_steps_per_second"} <= lines[0][1].keys()
+    assert ["held_out/return_last_episode" in line for _, line in lines] == [True, False, True]
     assert len(list(tmp_path.glob("*100_steps*"))) == 1
     assert "training 100%: 250 gradient steps" in capsys.readouterr().err
 

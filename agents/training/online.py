@@ -33,7 +33,8 @@ class OnlineLearner(Learner, Generic[Experience]):
             return rollout(env, observations, recorder, num_episodes, on_step), recorder
 
     With ``divisible`` several processes train it: ``env`` is then this process's share of the
-    environments, and ``update`` sums over ``self.ranks`` what it has found in them.
+    environments, ``update`` sums over ``self.ranks`` what it has found in them, and ``adaptation``
+    takes ``shard``, which of the tasks it acts in.
     """
 
     num_tasks_option: ClassVar[str]
