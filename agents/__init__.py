@@ -21,6 +21,8 @@ from metarl.agents.classical.mdps import (
 )
 from metarl.agents.classical.navigation import GridSearch, KnownGoal
 from metarl.agents.classical.random_actions import RandomActions
+from metarl.agents.common.memory.contract import Memory, MemorySizes
+from metarl.agents.common.memory.registry import register_memory
 from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
@@ -43,12 +45,15 @@ __all__ = [
     "FromScratch",
     "HeldOutCallback",
     "Learner",
+    "Memory",
+    "MemorySizes",
     "MultiTask",
     "OfflineLearner",
     "OnlineLearner",
     "SB3Agent",
     "TaskVecEnv",
     "reference",
+    "register_memory",
 ]
 
 AGENTS: dict[str, type[OnlineLearner[Any]]] = {

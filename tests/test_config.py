@@ -34,7 +34,7 @@ def test_descriptions_by_hand():
     assert described["target_kl"].type == "float | None"
     assert described["target_kl"].default is None
     described = {each.name: each for each in describe(NetworkConfig)}
-    assert described["memory"].type == "'gru' | 'lstm' | 'episodic'"
+    assert described["memory"].type == "str"
     assert described["encoder"].type == "list"
 
 

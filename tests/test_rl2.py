@@ -11,7 +11,7 @@ from witness import NORMAL, SMALL, SPACES, Witness
 
 from metarl import evaluate, rollout
 from metarl.agents import RL2
-from metarl.agents.common.memory import GRU
+from metarl.agents.common.memory.recurrent import GRU
 from metarl.agents.common.ppo import TrialPPOConfig, clocked_discount, ppo_update, trial_values
 
 # What the agent sees.

@@ -112,16 +112,6 @@ def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():
         ({"policy_kwargs": {"hidden_size": "64"}}, TypeError, "hidden_size must be an integer"),
         ({"policy_kwargs": {"encoder": [8, 0]}}, ValueError, r"encoder\[1\] must be at least 1"),
         ({"policy_kwargs": {"encoder": 8}}, TypeError, "encoder must be a list, got 8"),
-        (
-            {"policy_kwargs": {"memory": "gro"}},
-            ValueError,
-            "unknown memory 'gro'; did you mean 'gru'",
-        ),
-        (
-            {"policy_kwargs": {"recall_encoder": [8]}},
-            ValueError,
-            r"recall_encoder=\[8\] needs memory='episodic', which recalls; got memory='gru'",
-        ),
         ({"policy_kwargs": 64}, TypeError, "policy_kwargs must be a dictionary or None, got 64"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"seed": 1.5}, TypeError, "seed must be an integer"),

@@ -1,4 +1,4 @@
-"""RL²'s memories: what they hold in a trial, what they recall, and what a head sees beside them."""
+"""RL²'s memories: what they hold in a trial, what they recall, and what a head sees besides."""
 
 import itertools
 
@@ -9,37 +9,42 @@ from witness import NORMAL, SPACES, Witness
 
 from metarl import Transition, envs
 from metarl.agents import RL2
-from metarl.agents.common.memory import Episodic
+from metarl.agents.common.memory.contract import MemorySizes, select, tensors_of
+from metarl.agents.common.memory.episodic import Episodic, EpisodicConfig
+from metarl.agents.common.memory.registry import MEMORIES
 
 NETWORKS = {
-    "gru": {},
-    "lstm": {"memory": "lstm"},
+    **{name: {"memory": name} for name in MEMORIES},
     "separate": {"separate_critic": True, "encoder": [5]},
     "lstm-separate": {"memory": "lstm", "separate_critic": True},
-    "episodic": {"memory": "episodic"},
-    "episodic-pairs": {"memory": "episodic", "recall_encoder": [5]},
+    "episodic-pairs": {"memory": "episodic", "memory_kwargs": {"recall_encoder": [5]}},
 }
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_memory_begins_at_zero_and_outlives_episodes(network):
+def test_memory_starts_empty_and_outlives_episodes(network):
     witness = Witness(policy_kwargs=NETWORKS[network], num_iterations=2)
+    memory = witness.agent.network.actor
     calls = []
-    witness.agent.network.actor.register_forward_hook(
-        lambda _, given, result: calls.append((given[0].shape, given[1].clone(), result[1].clone()))
+    memory.register_forward_hook(
+        lambda _, given, result: calls.append((given[0].shape, given[1], result[1]))
     )
     witness.learn()
+
+    def same(one, other):
+        return all(map(torch.equal, tensors_of(one), tensors_of(other)))
+
     acting = [call for call in calls if call[0][0] == 1]
     for trial in witness.trials:
         during, acting = acting[: len(trial)], acting[len(trial) :]
-        assert (during[0][1] == 0).all()
-        for step, ((_, _, after), (_, before, _)) in zip(trial, itertools.pairwise(during)):
+        assert same(during[0][1], memory.initial_state(6))
+        for step, ((_, earlier, after), (_, before, _)) in zip(trial, itertools.pairwise(during)):
             active = torch.from_numpy(step[4])
-            assert torch.equal(after[:, active], before[:, active])
-            assert (before != 0).any()
+            assert same(before, select(active, after, earlier))
+            assert any((tensor != 0).any() for tensor in tensors_of(before))
     learning = [call for call in calls if call[0][0] > 1]
     assert len(learning) >= 2 * 2 * 2
-    assert all((memory == 0).all() for _, memory, _ in learning)
+    assert all(same(state, memory.initial_state(shape[1])) for shape, state, _ in learning)
 
 
 @pytest.mark.parametrize("options", [{}, NORMAL])
@@ -138,15 +143,26 @@ def test_a_task_that_waits_is_remembered_as_it_was(network, forget_after, monkey
         torch.testing.assert_close(together[steps, task], outputs(steps, [task])[:, 0])
 
 
+def episodic(recall_encoder):
+    """Return an episodic memory of rows of 3 numbers and 4 features."""
+    config = EpisodicConfig(recall_encoder)
+    return Episodic(MemorySizes(7, 3, 5), config, torch.Generator().manual_seed(0))
+
+
+def read(memory, inputs):
+    time = torch.arange(len(inputs))[:, None].expand(-1, inputs.shape[1])
+    return memory(inputs, memory.initial_state(inputs.shape[1]), time, time == 0)
+
+
 @pytest.mark.parametrize("recall_encoder", [(), (6,)])
 def test_episodic_memory_recalls_what_followed_the_like(monkeypatch, recall_encoder):
     monkeypatch.setattr(Episodic, "CAPACITY", 6)
     torch.manual_seed(0)
-    memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
+    memory = episodic(recall_encoder)
     inputs = torch.randn(15, 2, 7)
     given = []
     memory.cell.register_forward_pre_hook(lambda _, args: given.append(args[0].detach()))
-    memory(inputs, memory.initial_state(2))
+    read(memory, inputs)
     recalled = given[0][..., 7:]
     assert (recalled[0] == 0).all()  # at the start there is nothing to recall
     for n in range(2):
@@ -172,7 +188,7 @@ def test_pairs_are_told_apart_only_after_a_recall_encoder():
     state = torch.ones(1, 4)
     stories = [[[1.0, 0, 1], [0, 1.0, 0]], [[1.0, 0, 0], [0, 1.0, 1]]]
     for recall_encoder, told_apart in [((), False), ((6,), True)]:
-        memory = Episodic(3, 4, 5, (), torch.Generator().manual_seed(0), recall_encoder)
+        memory = episodic(recall_encoder)
         with torch.no_grad():
             memory.key.weight[:, :3] = 0.0  # the state alone is compared
         given = []
@@ -180,27 +196,12 @@ def test_pairs_are_told_apart_only_after_a_recall_encoder():
         for story in stories:
             rows = torch.tensor([[0.0, 0, 0], *story]).unsqueeze(1)
             inputs = torch.cat([rows, state.expand(3, 1, 4)], dim=-1)
-            memory(inputs, memory.initial_state(1))
+            read(memory, inputs)
         one, other = (parts[2, 0, 7:] for parts in given)
         assert bool((one - other).abs().max() > 1e-3) == told_apart
 
 
-def test_episodic_memory_goes_on_from_any_state():
-    memory = Episodic(3, 4, 5, (8,), torch.Generator().manual_seed(0))
-    inputs = torch.randn(9, 2, 7, generator=torch.Generator().manual_seed(1))
-    whole, end = memory(inputs, memory.initial_state(2))
-    state, parts = memory.initial_state(2), []
-    for piece in inputs.split([1, 3, 1, 4]):
-        features, state = memory(piece, state)
-        parts.append(features)
-    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
-    assert torch.allclose(state, end, atol=1e-6)
-    # A state of zeros, of any size, is the start of a trial.
-    fresh, _ = memory(inputs, torch.zeros_like(end))
-    assert torch.allclose(fresh, whole, atol=1e-6)
-
-
-@pytest.mark.parametrize("memory", ["gru", "lstm", "episodic"])
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_a_head_sees_the_present_input_beside_the_memory(memory):
     tasks = envs.bandit(10, 5)
     kwargs = {"hidden_size": 8, "memory": memory, "head": [16], "separate_critic": True}
@@ -210,8 +211,8 @@ def test_a_head_sees_the_present_input_beside_the_memory(memory):
     pixels = torch.zeros(6, 3, 0, dtype=torch.uint8)
     state, outputs = network.initial_state(3), []
     for step in rows:  # acting step by step equals whole trials
-        out, state = network.act(step[None], pixels[:1], state)
-        outputs.append(out[0])
+        out, state = network.act(step, pixels[0], state)
+        outputs.append(out)
     distribution, values = network(rows, pixels)
     acted = network.distribution(torch.stack(outputs))
     torch.testing.assert_close(acted.logits, distribution.logits)
@@ -221,6 +222,6 @@ def test_a_head_sees_the_present_input_beside_the_memory(memory):
     with torch.no_grad():
         network.policy_layers[0].weight[:, :8] = 0.0
         network.policy.weight.normal_()
-        one, _ = network.act(rows[:1], pixels[:1], network.initial_state(3))
-        other, _ = network.act(rows[1:2], pixels[:1], network.initial_state(3))
+        one, _ = network.act(rows[0], pixels[0], network.initial_state(3))
+        other, _ = network.act(rows[1], pixels[0], network.initial_state(3))
     assert (one - other).abs().max() > 0.01

@@ -20,6 +20,7 @@ from toys import BOX, StrollVectorEnv, risk, spaces, strolls
 
 from metarl import TrialEnv, rollout
 from metarl.agents import MAML, RL2, FineTune, FromScratch, MultiTask, TaskVecEnv
+from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.training import callbacks as progress
 from metarl.seeding import stream, stream_seed
 
@@ -52,8 +53,8 @@ def play_by_adaptation(agent, family, trial, seed=0):
 @pytest.mark.parametrize("space", [BOX, spaces.Discrete(3, start=2)], ids=["box", "discrete"])
 @pytest.mark.parametrize(
     "network",
-    [{}, {"memory": "lstm"}, {"memory": "episodic"}, {"separate_critic": True}],
-    ids=["gru", "lstm", "episodic", "separate"],
+    [*({"memory": name} for name in MEMORIES), {"separate_critic": True}],
+    ids=[*MEMORIES, "separate"],
 )
 def test_predict_agrees_with_adaptation_step_by_step(space, network):
     family = strolls(space)
@@ -77,19 +78,39 @@ def test_predict_agrees_with_adaptation_step_by_step(space, network):
         assert sum(rewards) == pytest.approx(done.returns.sum(), abs=1e-4)
 
 
-def test_predict_clears_the_memory_of_those_that_start():
-    agent = small()
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_predict_resets_the_memory_of_those_that_start(memory):
+    agent = small(policy_kwargs={"memory": memory})
     rows = np.random.default_rng(0).normal(size=(3, agent.trial_input.size))
-    _, (memory,) = agent.predict(rows)
-    assert memory.shape == (1, 3, 8)
-    kept = memory.copy()
-    _, (after,) = agent.predict(rows, (memory,), np.array([True, False, True]))
-    _, (fresh,) = agent.predict(rows)
-    _, (continued,) = agent.predict(rows, (memory,))
-    np.testing.assert_array_equal(after[:, [0, 2]], fresh[:, [0, 2]])
-    np.testing.assert_array_equal(after[:, 1], continued[:, 1])
-    assert not np.allclose(continued, fresh)
-    np.testing.assert_array_equal(memory, kept)  # the caller's own
+    _, state = agent.predict(rows)
+    assert [len(array) for array in state] == [3] * len(state)
+    kept = [array.copy() for array in state]
+
+    def outputs(state, episode_start=None):
+        """Return what follows from a state: the policy's outputs in the next step but one."""
+        _, state = agent.predict(rows, state, episode_start)
+        like = agent.network.initial_state(3)
+        return agent.policy().act(
+            torch.as_tensor(rows, dtype=torch.float32), torch.zeros(3, 0),
+            agent._state_of(state, like), None,
+        )[1]  # fmt: skip
+
+    after = outputs(state, np.array([True, False, True]))
+    fresh, continued = outputs(None), outputs(state)
+    torch.testing.assert_close(after[[0, 2]], fresh[[0, 2]])
+    torch.testing.assert_close(after[1], continued[1])
+    assert not torch.allclose(continued, fresh, atol=1e-7)
+    for array, same in zip(state, kept):
+        np.testing.assert_array_equal(array, same)  # the caller's own
+
+
+def test_predict_refuses_a_state_of_something_else():
+    agent = small()
+    rows = np.zeros((3, agent.trial_input.size))
+    _, state = agent.predict(rows[:2])
+    for wrong in (state, state[:1], (np.zeros((1, 3, 8)),)):
+        with pytest.raises(ValueError, match=r"returned for 3 observations, 2 arrays of as many"):
+            agent.predict(rows, wrong)
 
 
 def test_predict_draws_actions_unless_deterministic():

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metarl.agents.common.memory.contract import select
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.common.trials import Trials
-from metarl.agents.rl2.network import RecurrentActorCritic
+from metarl.agents.rl2.network import RecurrentActorCritic, TrialState
 from metarl.batches import replaced, take
 from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values
@@ -40,22 +41,22 @@ class RecurrentPolicy:
         self,
         rows: torch.Tensor,
         pixels: torch.Tensor,
-        memory: torch.Tensor,
+        state: TrialState,
         noise: ActionNoise | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, TrialState]:
         """Choose actions.
 
         Args:
             rows: Input rows before normalisation, of shape (n, row_size).
             pixels: Their pixels, of shape (n, num_pixels).
-            memory: The memory before, of shape (num_slots, n, hidden_size).
+            state: What is known of the trials.
             noise: Draws the actions; None takes the most likely ones.
 
         Returns:
-            Actions, the policy's outputs (n rows each), and the memory after.
+            Actions, the policy's outputs (n rows each), and the state after.
         """
-        outputs, after = self.network.act(self.normalize(rows)[None], pixels[None], memory)
-        return self.network.sample(outputs[0], noise), outputs[0], after
+        outputs, after = self.network.act(self.normalize(rows), pixels, state)
+        return self.network.sample(outputs, noise), outputs, after
 
 
 class RL2Adaptation:
@@ -76,7 +77,7 @@ class RL2Adaptation:
         forget_after: int | None = None,
     ):
         self._policy = policy
-        self._memory = self._memory_before = policy.network.initial_state(num_tasks).detach()
+        self._state = self._state_before = policy.network.initial_state(num_tasks)
         self._noise = noise
         self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
         self._forget_after = forget_after
@@ -99,8 +100,8 @@ class RL2Adaptation:
         rows, pixels = (
             torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
         )
-        self._memory_before = self._memory
-        actions, outputs, self._memory = policy.act(rows, pixels, self._memory, self._noise)
+        self._state_before = self._state
+        actions, outputs, self._state = policy.act(rows, pixels, self._state, self._noise)
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)
 
@@ -112,16 +113,18 @@ class RL2Adaptation:
         if self._forget_after is not None:
             self._num_episodes += ended
             fresh = ended & (self._num_episodes % self._forget_after == 0)
-            self._memory[:, torch.from_numpy(fresh).to(self._memory.device)] = 0.0
+            if fresh.any():
+                self._state = self._policy.network.reset(self._state, self._lanes(fresh))
         if not active.all():  # the others acted on nothing, and have learned nothing
             idle = ~active
             fresh[idle] = self._fresh[idle]
             if self._last is not None:
                 last = replaced(last, idle, take(self._last, idle))
-            lanes = torch.from_numpy(active).to(self._memory.device)
-            actor = self._policy.network.actor
-            self._memory = actor.kept(self._memory_before, self._memory, lanes)
+            self._state = select(self._lanes(active), self._state, self._state_before)
         self._last, self._fresh = last, fresh
+
+    def _lanes(self, which: NDArray[np.bool_]) -> torch.Tensor:
+        return torch.from_numpy(which).to(self._policy.device)
 
 
 class TrialRecorder(RL2Adaptation):

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.agents.common.losses import running_returns
+from metarl.agents.common.memory.contract import map_state, tensors_of
 from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, ppo_update
 from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder
-from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic
+from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic, TrialState
 from metarl.agents.rl2.presets import PRESETS
 from metarl.agents.training.config import Count
 from metarl.agents.training.online import OnlineLearner
@@ -117,7 +118,9 @@ class RL2(OnlineLearner[TrialRecorder]):
             )
         self.trial_input = TrialInput(self.observation_space, self.action_space)
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
-        with torch.random.fork_rng(devices=[]):  # layers draw weights before ours replace them
+        with torch.random.fork_rng(devices=[]):
+            # Layers draw weights before ours replace them; those of an added memory may stay.
+            torch.default_generator.manual_seed(weights.initial_seed())
             self.network = RecurrentActorCritic(
                 self.trial_input, self.action_space, weights, network_config
             ).to(self.device)
@@ -252,16 +255,16 @@ class RL2(OnlineLearner[TrialRecorder]):
         Args:
             observation: What a trial environment gave: a row, or a batch of rows of shape
                 (n, size); with images a dictionary of ``row`` and ``pixels``.
-            state: The memory returned by the last call, of shape (num_slots, n, hidden_size) in
-                a tuple; None at the start.
-            episode_start: Where a new trial begins, of shape (n,); the memory is cleared there.
+            state: What the last call returned; None at the start.
+            episode_start: Where a new trial begins, of shape (n,); the memory is reset there.
             deterministic: Whether to take the most likely action instead of sampling.
 
         Returns:
-            The actions and the memory.
+            The actions, and the state: one array of n rows for each tensor of it.
 
         Raises:
-            ValueError: If the observation is not that of a trial environment.
+            ValueError: If the observation is not that of a trial environment, or the state none
+                that was returned for as many.
         """
         try:
             batch, single = as_batch(self.trial_input.space(), observation)
@@ -275,13 +278,35 @@ class RL2(OnlineLearner[TrialRecorder]):
         pixel = batch["pixels"] if images else np.zeros((len(row), 0), np.uint8)
         rows = torch.as_tensor(row, dtype=torch.float32, device=self.device)
         pixels = torch.as_tensor(pixel, device=self.device)
-        if state is None:
-            memory = self.network.initial_state(len(rows))
-        else:
-            memory = torch.as_tensor(state[0], device=self.device).clone()
+        trials = self.network.initial_state(len(rows))
+        if state is not None:
+            trials = self._state_of(state, trials)
         if episode_start is not None:
-            memory[:, torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(-1))] = 0.0
+            starts = np.asarray(episode_start, dtype=np.bool_).reshape(-1)
+            trials = self.network.reset(trials, torch.as_tensor(starts, device=self.device))
         noise = self.prediction_noise(deterministic)
-        actions, _, memory = self.policy().act(rows, pixels, memory, noise)
+        actions, _, trials = self.policy().act(rows, pixels, trials, noise)
         chosen = self.network.action_head.to_env(actions)
-        return (chosen[0] if single else chosen), (memory.detach().cpu().numpy(),)
+        after = tuple(tensor.detach().cpu().numpy() for tensor in tensors_of(trials))
+        return (chosen[0] if single else chosen), after
+
+    def _state_of(self, arrays: tuple[Array, ...], like: TrialState) -> TrialState:
+        """Return the state that ``predict`` has returned as arrays.
+
+        Raises:
+            ValueError: If it is another's.
+        """
+        expected = tensors_of(like)
+        if len(arrays) != len(expected) or any(
+            np.shape(array)[:1] != tensor.shape[:1] for array, tensor in zip(arrays, expected)
+        ):
+            raise InvalidValueError(
+                f"state must be what predict() returned for {len(expected[0])} observations, "
+                f"{len(expected)} arrays of as many rows; got the shapes "
+                f"{[np.shape(array) for array in arrays]}; pass None at the start"
+            )
+        given = iter(arrays)
+        state: TrialState = map_state(
+            lambda _: torch.as_tensor(next(given), device=self.device), like
+        )
+        return state

@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from gymnasium import spaces
 from torch import nn
 
 from metarl.agents.common.actions import action_head, orthogonal_
-from metarl.agents.common.memory import MEMORIES, Memory, tanh_layers
+from metarl.agents.common.layers import tanh_layers
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Config, Range, Width
-from metarl.errors import InvalidValueError
+from metarl.errors import InvalidValueError, check_names
 from metarl.trial import TrialInput
+
+TrialState: TypeAlias = tuple[torch.Tensor, State]
+"""How many steps each trial has seen, of shape (n,), and the state of the actor's memory."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,14 @@ class NetworkConfig(Config):
 
     hidden_size: Width = 128
     """The number of units of the memory."""
-    memory: Literal["gru", "lstm", "episodic"] = "gru"
-    """The recurrent cell; ``episodic`` is a GRU that also recalls earlier steps by their look."""
+    memory: str = "gru"
+    """The memory: ``gru``, ``lstm``, ``episodic`` (a GRU that also recalls earlier steps by their
+    look), or one that :func:`metarl.agents.register_memory` has added."""
+    memory_kwargs: dict[str, Any] | None = None
+    """The memory's own options; those of ``episodic`` are
+    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
-    recall_encoder: Sequence[Width] = ()
-    """The sizes of tanh layers that a step goes through before an ``episodic`` memory keeps it:
-    needed where it is a pair that counts, as "this action brought that reward"."""
     head: Sequence[Width] = ()
     """The sizes of tanh layers after the memory, which see the present input as well: there, what
     was found out meets what is seen now, as in "the treasure is red" and "red is left"."""
@@ -46,11 +52,21 @@ class NetworkConfig(Config):
         super().__post_init__()
         if not self.channels:
             raise InvalidValueError("channels must name at least one convolution, got []")
-        if self.recall_encoder and self.memory != "episodic":
-            raise InvalidValueError(
-                f"recall_encoder={self.recall_encoder!r} needs memory='episodic', which recalls; "
-                f"got memory={self.memory!r}"
-            )
+        check_names([self.memory], MEMORIES, "memory")
+        self.memory_config()  # raises if there is no such option
+
+    def memory_config(self) -> Config:
+        """Return the memory's own options."""
+        options = MEMORIES[self.memory].config_class
+        return options.build(self.memory_kwargs or {}, f"memory_kwargs name of {self.memory!r}:")
+
+    @classmethod
+    def nested(cls) -> dict[str, type[Config]]:
+        return {
+            f"memory_kwargs of {name}": memory.config_class
+            for name, memory in MEMORIES.items()
+            if memory.config_class.names()
+        }
 
 
 class RecurrentActorCritic(nn.Module):
@@ -74,25 +90,28 @@ class RecurrentActorCritic(nn.Module):
     ):
         super().__init__()
         size = config.hidden_size
+        self._episode_end = trial_input.episode_end.start
         self.action_head = action_head(action_space)
-        num_features = 0
+        input_size = trial_input.size
         self.vision = None
         if trial_input.image_shapes:
             self.vision = Vision(
                 trial_input.image_shapes, config.channels, config.image_features, generator
             )
-            num_features = self.vision.num_features
+            input_size += self.vision.num_features
+        sizes = MemorySizes(input_size, trial_input.size, size)
+        if config.encoder:
+            sizes = MemorySizes(config.encoder[-1], config.encoder[-1], size)
 
-        def memory() -> Memory:
-            own: dict[str, Any] = {}
-            if config.memory == "episodic":
-                own["recall_encoder"] = config.recall_encoder
-            sizes = (trial_input.size, num_features, size, config.encoder)
-            return MEMORIES[config.memory](*sizes, generator, **own)
+        def memory() -> tuple[nn.Sequential, Memory]:
+            encoder = tanh_layers(input_size, config.encoder, generator)
+            return encoder, MEMORIES[config.memory](sizes, config.memory_config(), generator)
 
-        self.actor = memory()
-        self.critic = memory() if config.separate_critic else None
-        joined = size + trial_input.size + num_features
+        self.actor_encoder, self.actor = memory()
+        self.critic_encoder = self.critic = None
+        if config.separate_critic:
+            self.critic_encoder, self.critic = memory()
+        joined = size + input_size
         self.policy_layers = tanh_layers(joined, config.head, generator)
         self.value_layers = tanh_layers(joined, config.head, generator)
         last = config.head[-1] if config.head else size
@@ -112,27 +131,35 @@ class RecurrentActorCritic(nn.Module):
         """How many steps, of all trials together, one thread takes at a time in an update."""
         return self.actor.steps_per_piece
 
-    def initial_state(self, num_trials: int) -> torch.Tensor:
-        """Return the actor's memory at the start of a trial, of shape (num_slots, n, hidden)."""
-        return self.actor.initial_state(num_trials)
+    def initial_state(self, num_trials: int) -> TrialState:
+        """Return what is known at the start of a trial: nothing."""
+        memory = self.actor.initial_state(num_trials)
+        return torch.zeros(num_trials, dtype=torch.int64, device=self.policy.weight.device), memory
+
+    def reset(self, state: TrialState, where: torch.Tensor) -> TrialState:
+        """Return a state in which some trials, of shape (n,), are at their start."""
+        time, memory = state
+        return time.masked_fill(where, 0), self.actor.reset(memory, where)
 
     def act(
-        self, rows: torch.Tensor, pixels: torch.Tensor, state: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Continue from a memory.
+        self, rows: torch.Tensor, pixels: torch.Tensor, state: TrialState
+    ) -> tuple[torch.Tensor, TrialState]:
+        """Take one step in each trial.
 
         Args:
-            rows: Input rows, of shape (time, n, row_size).
-            pixels: Their pixels, uint8, of shape (time, n, num_pixels).
-            state: The memory before the first row, of shape (num_slots, n, hidden_size).
+            rows: Input rows, of shape (n, row_size).
+            pixels: Their pixels, uint8, of shape (n, num_pixels).
+            state: The state before the step; it is not changed.
 
         Returns:
-            What :meth:`distribution` takes, of shape (time, n, num_outputs), and the memory after
-            the last row.
+            What :meth:`distribution` takes, of shape (n, num_outputs), and the state after it.
         """
-        inputs = self._see(rows, pixels)
-        features, after = self.actor(inputs, state)
-        return self._policy(features, inputs), after
+        time, memory = state
+        inputs = self._see(rows[None], pixels[None])
+        starts = self._starts(rows, time)
+        encoded = self.actor_encoder(inputs)
+        features, memory = self.actor(encoded, memory, time[None], starts[None])
+        return self._policy(features, inputs)[0], (time + 1, memory)
 
     def distribution(self, outputs: torch.Tensor) -> torch.distributions.Distribution:
         """Return the action distribution of the policy's outputs."""
@@ -155,14 +182,14 @@ class RecurrentActorCritic(nn.Module):
             The action distribution over (time, n), and the values of shape (time, n).
         """
         inputs = self._see(rows, pixels)
-        features = self._run(self.actor, inputs)
-        values = features if self.critic is None else self._run(self.critic, inputs)
+        features = self._read(rows, inputs)
+        values = features if self.critic is None else self._read(rows, inputs, for_critic=True)
         return self.distribution(self._policy(features, inputs)), self._value(values, inputs)
 
     def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
         inputs = self._see(rows, pixels)
-        return self._value(self._run(self.critic or self.actor, inputs), inputs)
+        return self._value(self._read(rows, inputs, for_critic=True), inputs)
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.policy(self.policy_layers(self._joined(features, inputs)))
@@ -182,7 +209,19 @@ class RecurrentActorCritic(nn.Module):
             return rows
         return torch.cat([rows, self.vision(pixels)], dim=-1)
 
-    @staticmethod
-    def _run(memory: Memory, inputs: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = memory(inputs, memory.initial_state(inputs.shape[1]))[0]
+    def _read(
+        self, rows: torch.Tensor, inputs: torch.Tensor, for_critic: bool = False
+    ) -> torch.Tensor:
+        """Return the features of whole trials, of shape (time, n, hidden_size)."""
+        encoder, memory = self.actor_encoder, self.actor
+        if for_critic and self.critic is not None and self.critic_encoder is not None:
+            encoder, memory = self.critic_encoder, self.critic
+        num_steps, num_trials = rows.shape[:2]
+        time = torch.arange(num_steps, device=rows.device)[:, None].expand(-1, num_trials)
+        state = memory.initial_state(num_trials)
+        features: torch.Tensor = memory(encoder(inputs), state, time, self._starts(rows, time))[0]
         return features
+
+    def _starts(self, rows: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return where an episode starts: after the end of one, and at the start of the trial."""
+        return (rows[..., self._episode_end] > 0) | (time == 0)

@@ -39,7 +39,7 @@ _TABULAR_MDPS = {
     "policy_kwargs": {
         "hidden_size": 64,
         "memory": "episodic",
-        "recall_encoder": [64],
+        "memory_kwargs": {"recall_encoder": [64]},
         "head": [64],
         "separate_critic": True,
     },

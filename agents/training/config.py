@@ -97,6 +97,11 @@ class Config:
         """Return the names of the fields."""
         return [field.name for field in fields(cls)]  # type: ignore[arg-type]
 
+    @classmethod
+    def nested(cls) -> dict[str, type["Config"]]:
+        """Return what its dictionaries hold, each kind by what it is called."""
+        return {}
+
     def to_json(self) -> dict[str, Any]:
         """Return all values by name, for ``json.dump``."""
         return {name: getattr(self, name) for name in self.names()}
