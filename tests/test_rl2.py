@@ -64,6 +64,24 @@ def test_every_trial_has_one_task_from_the_train_split():
     assert held_out.isdisjoint(tasks)
 
 
+def test_the_encoded_task_is_kept_with_the_trial_but_not_shown_to_the_network():
+    witness = Witness(num_iterations=2).learn()
+    parameters = witness.agent.tasks.parameters
+    for trials, batch, tasks in zip(
+        witness.recorded, witness.batches, witness.env.tasks_of_trials, strict=False
+    ):
+        expected = [
+            [
+                2 * (task[name] - law.low) / (law.high - law.low) - 1
+                for name, law in parameters.items()
+            ]
+            for task in tasks
+        ]
+        np.testing.assert_allclose(trials.task, expected, atol=1e-6)
+        assert len(np.unique(trials.task, axis=0)) == 6
+        assert batch.rows.shape[-1] == witness.agent.trial_input.size
+
+
 def test_episodes_of_the_data_are_of_unequal_lengths():
     # Else the tests of this file prove less than they say.
     witness = Witness().learn()

@@ -20,6 +20,8 @@ class Trials:
             the padding.
         rewards: The rewards.
         mask: 1 where a step is real and 0 in the padding.
+        task: The encoded task of each trial, of shape (num_trials, task_size): what training may
+            use and the policy must not see. None where it was not recorded.
     """
 
     rows: torch.Tensor
@@ -30,3 +32,4 @@ class Trials:
     steps_left: torch.Tensor
     rewards: torch.Tensor
     mask: torch.Tensor
+    task: torch.Tensor | None = None

@@ -1,4 +1,4 @@
-"""Acting in trials: RL² adapts by its memory alone, and a recorder keeps what training needs."""
+"""Acting in trials: RL² adapts by its memory alone, and a buffer keeps what training needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +127,7 @@ class RL2Adaptation:
         return torch.from_numpy(which).to(self._policy.device)
 
 
-class TrialRecorder(RL2Adaptation):
+class TrialBuffer(RL2Adaptation):
     """The same adaptation, keeping what training needs of every step.
 
     Args:
@@ -136,6 +136,7 @@ class TrialRecorder(RL2Adaptation):
         num_episodes: The episodes of a trial.
         horizon: The most steps of an episode.
         noise: Draws the actions.
+        task: The encoded tasks, of shape (num_tasks, task_size), for training alone.
     """
 
     def __init__(
@@ -145,9 +146,11 @@ class TrialRecorder(RL2Adaptation):
         num_episodes: int,
         horizon: int,
         noise: ActionNoise,
+        task: torch.Tensor | None = None,
     ):
         super().__init__(policy, num_tasks, noise)
         self._horizon = horizon
+        self._task = task
         self._episodes_left = np.full(num_tasks, num_episodes)
         self._elapsed = np.zeros(num_tasks, dtype=np.int64)  # steps of the present episode
         self._acted: tuple[list[torch.Tensor], ...] = ([], [], [], [])
@@ -177,4 +180,6 @@ class TrialRecorder(RL2Adaptation):
         )
         with torch.no_grad():
             log_probs = self._policy.network.distribution(outputs).log_prob(actions)
-        return Trials(rows, pixels, actions, log_probs, episodes_left, steps_left, rewards, mask)
+        return Trials(
+            rows, pixels, actions, log_probs, episodes_left, steps_left, rewards, mask, self._task
+        )

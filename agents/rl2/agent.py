@@ -12,7 +12,7 @@ from metarl.agents.common.memory.contract import map_state, tensors_of
 from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, ppo_update
 from metarl.agents.common.trials import Trials
-from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialRecorder
+from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialBuffer
 from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic, TrialState
 from metarl.agents.rl2.presets import PRESETS
 from metarl.agents.training.config import Count
@@ -62,18 +62,23 @@ class RL2Config(TrialPPOConfig):
             )
 
 
-class RL2(OnlineLearner[TrialRecorder]):
+class RL2(OnlineLearner[TrialBuffer]):
     """RL² (Duan et al. 2016; Wang et al. 2016) with PPO over whole trials.
 
     ::
 
         repeat
-            sample tasks from the train split, one for each trial
-            for each trial: h = 0, and for K episodes of its task
-                a ~ pi(. | observation, last action, last reward, episode end; h)
-            advantages across the whole trial, not cut at episode ends
-            for each epoch, for each minibatch of whole trials
-                ascend PPO's clipped objective through the whole trial
+            sample tasks from the train split, one for each trial               collect
+            for each trial: h = 0, and for K episodes of its task               rollout
+                a ~ pi(. | observation, last action, last reward, episode end; h)   act
+            advantages across the whole trial, not cut at episode ends          make_batch
+            for each epoch, for each minibatch of whole trials                  ppo_update
+                ascend PPO's clipped objective through the whole trial          ppo_loss
+
+    On the right is the function that does it: ``collect`` and ``update`` are this class's,
+    ``update`` calls :func:`~metarl.agents.common.ppo.make_batch` and
+    :func:`~metarl.agents.common.ppo.ppo_update`; ``act`` is that of
+    :class:`~metarl.agents.rl2.network.RecurrentActorCritic`.
 
     The memory h is reset between trials and never inside one, so what the network learns in one
     episode it can use in the next: the forward pass is the inner loop.
@@ -140,15 +145,15 @@ class RL2(OnlineLearner[TrialRecorder]):
 
     # One iteration.
 
-    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialRecorder]:
+    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialBuffer]:
         observations = self.begin_tasks(env)
         num_episodes = self._present_episodes_per_trial()
-        recorder = TrialRecorder(
-            self.policy(), self.n_envs, num_episodes, env.horizon, self.collecting_noise()
-        )
-        return rollout(env, observations, recorder, num_episodes, on_step), recorder
+        task = torch.as_tensor(self.tasks.encode(env.tasks), device=self.device)
+        noise = self.collecting_noise()
+        buffer = TrialBuffer(self.policy(), self.n_envs, num_episodes, env.horizon, noise, task)
+        return rollout(env, observations, buffer, num_episodes, on_step), buffer
 
-    def update(self, experience: TrialRecorder) -> None:
+    def update(self, experience: TrialBuffer) -> None:
         config, trials = self.config.annealed(self.progress()), experience.trials()
         batch, explained_variance = self.batch_of(trials)
         generator = self.generator_for("minibatches")
