@@ -127,6 +127,12 @@ def test_list_explains_the_hyperparameters_of_an_agent(agent, capsys, monkeypatc
             assert shown.startswith(re.split("`|:class:", field.doc)[0].strip())
 
 
+def test_list_explains_the_options_of_a_memory(capsys):
+    assert main(["list", "rl2"]) == 0
+    _, options = capsys.readouterr().out.split("memory_kwargs of episodic")
+    assert re.search(r"^ recall_encoder +list +\[\] +The sizes of tanh layers", options, re.M)
+
+
 def test_train_leaves_all_that_is_needed(trained, capsys):
     run = trained[0]
     config = json.loads((run / "config.json").read_text())

@@ -290,6 +290,17 @@ def test_every_preset_is_a_point_of_its_space(preset, monkeypatch):
     assert set(again) <= set(AGENTS[preset.agent].hyperparameter_names())
 
 
+def test_another_memory_does_not_take_the_options_of_the_presets():
+    preset = find_preset("rl2", "tabular-mdp-10").hyperparameters
+    policy = preset["policy_kwargs"]
+    assert policy["memory_kwargs"]
+    for memory, kept in (("episodic", True), ("lstm", False)):
+        changed = with_values(preset, {"policy_kwargs.memory": memory})["policy_kwargs"]
+        assert changed["memory"] == memory
+        assert ("memory_kwargs" in changed) == kept
+        RL2(envs.make("tabular-mdp-10"), policy_kwargs=changed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -81,6 +81,9 @@ def _show_agent(console: Console, name: str, tasks: str | None) -> None:
         console.print()
         title = f"policy_kwargs of {of}"
         console.print(_options(title, head, agent_class.policy_config_class, policy))
+        for title, config_class in agent_class.policy_config_class.nested().items():
+            console.print()
+            console.print(_options(title, "default", config_class, {}))
     if preset is None:
         console.print(f"\nmetarl train takes a family's preset: metarl list {name} TASKS shows it")
     else:

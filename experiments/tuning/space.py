@@ -158,7 +158,10 @@ def with_values(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     kwargs = {
         name.removeprefix(_POLICY): v for name, v in values.items() if name.startswith(_POLICY)
     }
-    changed["policy_kwargs"] = {**(preset.get("policy_kwargs") or {}), **kwargs}
+    policy = preset.get("policy_kwargs") or {}
+    changed["policy_kwargs"] = {**policy, **kwargs}
+    if changed["policy_kwargs"].get("memory") != policy.get("memory"):
+        changed["policy_kwargs"].pop("memory_kwargs", None)  # options of the preset's memory
     if MINIBATCHES in changed:
         whole = changed["trials_per_iteration"]
         changed["trials_per_minibatch"] = max(1, whole // changed.pop(MINIBATCHES))
