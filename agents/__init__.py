@@ -98,12 +98,12 @@ def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistributi
         tasks: The family.
 
     Returns:
-        The agent, and the view of the family that it is to be judged on: the told one for an
-        oracle.
+        The agent, and the view of the family that it is to be evaluated on: the oracle's view for
+        an oracle.
 
     Raises:
         ValueError: If the name is unknown, or the agent cannot play such tasks.
     """
     check_names([name], REFERENCES, "reference")
-    view = tasks.told() if REFERENCES[name] in _ORACLES else tasks
+    view = tasks.oracle() if REFERENCES[name] in _ORACLES else tasks
     return REFERENCES[name](view), view

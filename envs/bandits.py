@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Uniform
 from metarl.seeding import Ids
-from metarl.vector.env import TaskEnv, TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -65,23 +65,18 @@ class BanditVectorEnv(TaskVectorEnv):
             horizon=1,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._p = columns["p"]
         self._rows = np.arange(self.num_envs)
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         return np.zeros(len(self._rows[ids]), dtype=np.int64)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         # Every pull takes one draw, whichever the arm, so streams do not depend on the actions.
         chances = self._p[self._rows[ids], actions]
         rewards = (self.random.uniform(ids)[:, 0] < chances).astype(np.float64)
-        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
-
-
-def bandit_env(**kwargs: Any) -> TaskEnv:
-    """Make a single bandit: the entry point of ``metarl/Bandit-v0``."""
-    return TaskEnv(BanditVectorEnv(1, **kwargs))
+        return StepResult(self.reset_lanes(ids), rewards, np.ones(len(rewards), dtype=np.bool_))
 
 
 def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
@@ -112,6 +107,13 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
         varies="arms",
         built_in=True,
     )
+
+
+FAMILIES = {
+    f"bandit-{pulls}x{arms}": functools.partial(bandit, pulls, arms)
+    for pulls in (10, 100, 500)
+    for arms in (5, 10, 50)
+}
 
 
 def parse_bandit(name: str) -> TaskDistribution | None:

@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.splits import TaskSet
-from metarl.vector.env import TaskEnv, TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -100,23 +100,24 @@ its 3 neighbours |
             render_mode=render_mode,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._goals = columns["goal"]
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         self._positions[ids] = 0
         if self.render_mode is not None:
             self._visited[ids] = False
             self._visited[ids, 0, 0] = True
         return self._positions[ids].astype(np.float32)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         positions = np.clip(self._positions[ids] + MOVES[actions], 0, SIZE - 1)
         self._positions[ids] = positions
         if self.render_mode is not None:
             self._visited[np.arange(self.num_envs)[ids], positions[:, 0], positions[:, 1]] = True
         rewards = np.where((positions == self._goals[ids]).all(axis=1), 1.0, -0.1)
-        return positions.astype(np.float32), rewards, np.zeros(len(rewards), dtype=np.bool_)
+        never = np.zeros(len(rewards), dtype=np.bool_)
+        return StepResult(positions.astype(np.float32), rewards, never)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one picture of each sub-environment, of shape (240, 240, 3); None without mode."""
@@ -136,11 +137,6 @@ def _picture(goal: Array, visited: Array, position: Array) -> NDArray[np.uint8]:
     for line in (*range(0, SIZE * _CELL, _CELL), -1):
         pixels[line] = pixels[:, line] = 0
     return np.pad(pixels, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
-
-
-def gridnavi_env(**kwargs: Any) -> TaskEnv:
-    """Make a single grid: the entry point of ``metarl/GridNavi-v0``."""
-    return TaskEnv(GridNaviVectorEnv(1, **kwargs))
 
 
 def gridnavi() -> TaskDistribution:
@@ -180,3 +176,6 @@ def gridnavi_unseen() -> TaskDistribution:
         varies="goal",
         built_in=True,
     )
+
+
+FAMILIES = {"gridnavi": gridnavi, "gridnavi-unseen": gridnavi_unseen}

@@ -14,7 +14,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Parameter, Uniform
 from metarl.seeding import Ids
-from metarl.vector.env import MAX_HORIZON, TaskEnv, TaskVectorEnv
+from metarl.vector.env import MAX_HORIZON, StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -111,24 +111,25 @@ steps |
             render_mode=render_mode,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._goals = columns["goal"]
         self._restart_drawings(slice(None))
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         self._positions[ids] = 0.0
         self._restart_drawings(ids)
         return self._positions[ids].astype(np.float32)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         positions = self._positions[ids] + np.clip(actions, -MAX_STEP, MAX_STEP)
         self._positions[ids] = positions
         if self.render_mode is not None:
             for index, position in zip(np.arange(self.num_envs)[ids], positions):
                 self._drawings[index].move(position)
-        return (positions.astype(np.float32), *self._judge(positions - self._goals[ids]))
+        rewards, terminated = self._outcome(positions - self._goals[ids])
+        return StepResult(positions.astype(np.float32), rewards, terminated)
 
-    def _judge(self, offsets: Array) -> tuple[Array, Array]:
+    def _outcome(self, offsets: Array) -> tuple[Array, Array]:
         """Return rewards and ``terminated`` of steps that end so far from the goal."""
         rewards = -np.square(offsets).sum(axis=1)
         if not self.squared:
@@ -187,7 +188,7 @@ class SparseNavigationVectorEnv(NavigationVectorEnv):
     ):
         super().__init__(num_envs, horizon=horizon, render_mode=render_mode)
 
-    def _judge(self, offsets: Array) -> tuple[Array, Array]:
+    def _outcome(self, offsets: Array) -> tuple[Array, Array]:
         distances = np.sqrt(np.square(offsets).sum(axis=1))
         rewards = np.where(distances <= REWARD_RADIUS, 1.0 - distances, 0.0)
         return rewards, np.zeros(len(rewards), dtype=np.bool_)
@@ -235,16 +236,6 @@ def _paint_disc(
     (left, top), (right, bottom) = np.clip([middle - reach, middle + reach], 0, _FRAME).astype(int)
     x, y = _CENTERS[left:right] - center[0], -_CENTERS[top:bottom, None] - center[1]
     pixels[top:bottom, left:right][np.hypot(x, y) <= radius] = color
-
-
-def navigation_env(**kwargs: Any) -> TaskEnv:
-    """Make a single navigation problem: the entry point of ``metarl/Navigation2D-v0``."""
-    return TaskEnv(NavigationVectorEnv(1, **kwargs))
-
-
-def sparse_navigation_env(**kwargs: Any) -> TaskEnv:
-    """Make a single problem of sparse reward: the entry point of ``metarl/NavigationSparse-v0``."""
-    return TaskEnv(SparseNavigationVectorEnv(1, **kwargs))
 
 
 def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribution:
@@ -295,3 +286,10 @@ def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
         varies="goal",
         built_in=True,
     )
+
+
+FAMILIES = {
+    "navigation-2d": navigation_2d,
+    "navigation-2d-squared": functools.partial(navigation_2d, squared=True),
+    "navigation-sparse": navigation_sparse,
+}

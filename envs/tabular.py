@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.parameters import Dirichlet, Normal, Parameter
 from metarl.seeding import Ids
-from metarl.vector.env import TaskEnv, TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ class TabularVectorEnv(TaskVectorEnv):
             horizon=horizon,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._mean_rewards = columns["rewards"]
         # The chance to land in one of the first states. The last entry of a row is 1, whatever
         # the rounding, so it is left out.
@@ -76,17 +76,17 @@ class TabularVectorEnv(TaskVectorEnv):
         self._rows = np.arange(self.num_envs)
         self._states = np.zeros(self.num_envs, dtype=np.int64)
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         self._states[ids] = 0
         return self._states[ids].copy()
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         place = self._rows[ids], self._states[ids], actions
         rewards = self._mean_rewards[place] + self.random.normal(ids)[:, 0]
         # Every state whose share lies wholly below the draw is passed over.
         following = (self.random.uniform(ids) >= self._cumulative[place]).sum(axis=1)
         self._states[ids] = following
-        return following, rewards, np.zeros(len(rewards), dtype=np.bool_)
+        return StepResult(following, rewards, np.zeros(len(rewards), dtype=np.bool_))
 
 
 def _parameters(num_states: int, num_actions: int) -> dict[str, Parameter]:
@@ -94,11 +94,6 @@ def _parameters(num_states: int, num_actions: int) -> dict[str, Parameter]:
         "transitions": Dirichlet((num_states, num_actions, num_states)),
         "rewards": Normal(1.0, 1.0, (num_states, num_actions)),
     }
-
-
-def tabular_env(**kwargs: Any) -> TaskEnv:
-    """Make a single random MDP: the entry point of ``metarl/TabularMDP-v0``."""
-    return TaskEnv(TabularVectorEnv(1, **kwargs))
 
 
 def tabular_mdp(
@@ -134,6 +129,9 @@ def tabular_mdp(
         varies="dynamics",
         built_in=True,
     )
+
+
+FAMILIES = {f"tabular-mdp-{n}": functools.partial(tabular_mdp, n) for n in (10, 25, 50, 75, 100)}
 
 
 def parse_tabular_mdp(name: str) -> TaskDistribution | None:

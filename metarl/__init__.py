@@ -15,8 +15,8 @@ from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, 
 from metarl.splits import Independent, TaskLaw, TaskSet
 from metarl.tasks import Task, Tasks
 from metarl.trial import TrialEnv
-from metarl.vector.env import TaskEnv, TaskVectorEnv
-from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.env import StepResult, TaskEnv, TaskVectorEnv
+from metarl.vector.oracle import OracleVectorEnv
 from metarl.vector.workers import with_workers
 
 __all__ = [
@@ -29,9 +29,11 @@ __all__ = [
     "LogUniform",
     "MetarlError",
     "Normal",
+    "OracleVectorEnv",
     "Parameter",
     "Report",
     "Rollout",
+    "StepResult",
     "Task",
     "TaskCheck",
     "TaskDistribution",
@@ -40,7 +42,6 @@ __all__ = [
     "TaskSet",
     "TaskVectorEnv",
     "Tasks",
-    "ToldVectorEnv",
     "Transition",
     "TrialEnv",
     "Uniform",

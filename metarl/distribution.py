@@ -21,7 +21,8 @@ from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskLaw, TaskSet, num_shared
 from metarl.tasks import Tasks
 from metarl.vector.env import TaskVectorEnv
-from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.oracle import OracleVectorEnv
+from metarl.views import View, label
 
 MAX_TASKS = 10**7
 """How many tasks may be drawn at once: more is a slip of the pen, and would fill the memory."""
@@ -63,7 +64,8 @@ class TaskDistribution:
         visible: The parameters that observations may show, as a map does. All others are hidden:
             :func:`metarl.check_tasks` looks for leaks.
         simulator: The package that simulates, if results depend on its version.
-        told_from: In the view of an oracle (:meth:`told`), the name of the family it is a view of.
+        view: Which view of the family it is: the options of :meth:`trained_on`, :meth:`limited` and
+            :meth:`oracle`, empty for the family itself (:mod:`metarl.views`).
         built_in: Whether it comes with metarl, so that presets find it by its name.
 
     Raises:
@@ -83,7 +85,7 @@ class TaskDistribution:
     varies: str = "parameters"
     visible: tuple[str, ...] = ()
     simulator: str = ""
-    told_from: str | None = None
+    view: View = field(default_factory=dict)
     built_in: bool = False
 
     def __post_init__(self) -> None:
@@ -120,6 +122,11 @@ class TaskDistribution:
             )
         check_names(law, self.parameters, f"parameter in split {split!r}:")
         return Independent({**self.parameters, **law})
+
+    @property
+    def label(self) -> str:
+        """What tables call it: the name, with the view in brackets."""
+        return label(self.name, self.view)
 
     def law(self, split: str) -> TaskLaw:
         """Return the law of a split.
@@ -175,7 +182,7 @@ class TaskDistribution:
         check_seed(seed)
         # The split names the stream, so in a continuum no two splits ever draw the same task.
         rng = np.random.default_rng(stream(seed, "tasks", split))
-        return Tasks(self.told_from or self.name, law.sample(rng, num_tasks))
+        return Tasks(self.name, law.sample(rng, num_tasks))
 
     def encode(self, tasks: Tasks) -> NDArray[np.float32]:
         """Return tasks as features of shape (num_tasks, num_features), in [-1, 1] on ``train``."""
@@ -197,48 +204,47 @@ class TaskDistribution:
         check_at_most(MAX_ENVS, num_envs=num_envs)
         return self.env_factory(num_envs, **options)
 
-    def limited(self, num_tasks: int, seed: Seed = 0) -> "TaskDistribution":
+    def limited(self, num_train_tasks: int) -> "TaskDistribution":
         """Return the same family with so many training tasks only, drawn from ``train``.
 
         Args:
-            num_tasks: How many, all different.
-            seed: The seed they are drawn with; of two numbers of tasks, the larger has the tasks of
-                the smaller, where tasks have one parameter.
+            num_train_tasks: How many, all different. Of two numbers of tasks, the larger has the
+                tasks of the smaller, where tasks have one parameter.
 
         Raises:
-            TypeError: If ``num_tasks`` is no integer.
+            TypeError: If ``num_train_tasks`` is no integer.
             ValueError: If it is below 1 or above ``MAX_TASKS``, or ``train`` has fewer different
                 tasks.
         """
-        check_at_least(1, num_tasks=num_tasks)
-        check_at_most(MAX_TASKS, num_tasks=num_tasks)
+        check_at_least(1, num_train_tasks=num_train_tasks)
+        check_at_most(MAX_TASKS, num_train_tasks=num_train_tasks)
         law, count = self.law("train"), self.num_tasks("train")
         if count is not None:
-            check_at_most(count, num_tasks=num_tasks)
+            check_at_most(count, num_train_tasks=num_train_tasks)
         # A TaskSet repeats no task, nor does a continuum. Of other finite families so many draws
-        # give nearly all tasks, and the same few whatever num_tasks is.
-        draws = num_tasks
+        # give nearly all tasks, and the same few whatever num_train_tasks is.
+        draws = num_train_tasks
         if count is not None and not isinstance(law, TaskSet) and 20 * count <= MAX_TASKS:
             draws = 20 * count
-        rng = np.random.default_rng(stream(seed, "tasks", "train"))
+        rng = np.random.default_rng(stream(0, "tasks", "train"))
         columns = law.sample(rng, draws)
         for _ in range(_MAX_ROUNDS):
             drawn = Tasks(self.name, columns)
             _, first = np.unique(drawn.group_ids(), return_index=True)
-            chosen = drawn[np.sort(first)[:num_tasks]]
-            if len(chosen) == num_tasks:
+            chosen = drawn[np.sort(first)[:num_train_tasks]]
+            if len(chosen) == num_train_tasks:
                 break
             more = law.sample(rng, draws)
             columns = {n: np.concatenate([col, more[n]]) for n, col in chosen.columns.items()}
         else:
             raise InvalidValueError(
-                f"num_tasks={num_tasks:,}, but train of {self.name!r} gave only {len(chosen):,} "
-                f"different tasks in {_MAX_ROUNDS * draws:,} draws; ask for fewer"
+                f"num_train_tasks={num_train_tasks:,}, but train of {self.name!r} gave only "
+                f"{len(chosen):,} different tasks in {_MAX_ROUNDS * draws:,} draws; ask for fewer"
             )
         return replace(
             self,
-            name=f"{self.name}-{num_tasks}task{'s' if num_tasks > 1 else ''}",
             splits={**self.splits, "train": TaskSet(chosen.columns)},
+            view={**self.view, "num_train_tasks": num_train_tasks},
         )
 
     def trained_on(self, split: str) -> "TaskDistribution":
@@ -252,21 +258,28 @@ class TaskDistribution:
         Raises:
             ValueError: If there is no such split.
         """
-        splits = {**self.splits, "train": self.law(split)}
-        return replace(self, name=f"{self.name}-on-{split}", splits=splits)
-
-    def told(self) -> "TaskDistribution":
-        """Return the same family with the task appended to the observation: the oracle's view."""
-        # No closure: worker processes get factories by pickle.
-        factory = functools.partial(_make_told, self)
+        law = self.law(split)
+        if split == "train":
+            return self
+        kept = {name: option for name, option in self.view.items() if name != "num_train_tasks"}
         return replace(
             self,
-            name=f"{self.name}-told",
-            env_factory=factory,
+            splits={**self.splits, "train": law},
+            view={**kept, "train_split": split},
+        )
+
+    def oracle(self) -> "TaskDistribution":
+        """Return the same family with the task appended to the observation: the oracle's view."""
+        if self.view.get("oracle"):
+            return self
+        return replace(
+            self,
+            # No closure: worker processes get factories by pickle.
+            env_factory=functools.partial(_make_oracle, self),
             references=(),
-            told_from=self.told_from or self.name,
+            view={**self.view, "oracle": True},
         )
 
 
-def _make_told(tasks: TaskDistribution, num_envs: int, **options: Any) -> ToldVectorEnv:
-    return ToldVectorEnv(tasks.make_vec(num_envs, **options), tasks.encode)
+def _make_oracle(tasks: TaskDistribution, num_envs: int, **options: Any) -> OracleVectorEnv:
+    return OracleVectorEnv(tasks.make_vec(num_envs, **options), tasks.encode)

@@ -12,7 +12,7 @@ from metarl.agents import AGENTS, MAML, RL2
 
 FAMILIES = [
     *("bandit-2x2", "bandit-3x2", "navigation-2d", "bandit-2x1", "bandit-99999999999x2", "file"),
-    *("bandit-2x99999999999", "os:getcwd", "x:y", "./x.py:t", ":", "bandit-2x2-told", "", "[/x]"),
+    *("bandit-2x99999999999", "os:getcwd", "x:y", "./x.py:t", ":", "bandit-2x2-oracle", "", "[/x]"),
     "\x1b[31m",
 ]
 
@@ -135,8 +135,8 @@ class Calls:
     def call_law(self, mad, rng):
         self.plane.law(mad("train"))
 
-    def call_told(self, mad, rng):
-        self.plane.told().make_vec(mad(2)).set_tasks(mad())
+    def call_oracle(self, mad, rng):
+        self.plane.oracle().make_vec(mad(2)).set_tasks(mad())
 
     def call_uniform(self, mad, rng):
         metarl.Uniform(mad(0.0), mad(1.0), nominal=mad(None, 0.5)).sample(

@@ -86,7 +86,7 @@ def test_the_suffix_may_be_left_out(tmp_path, name):
     RL2.load(str(tmp_path / "deep" / name), risk())
 
 
-def test_an_agent_of_another_simulators_version_is_told(tmp_path, monkeypatch):
+def test_another_version_of_the_simulator_is_warned_of(tmp_path, monkeypatch):
     tasks = replace(strolls(), simulator="mujoco")
     agent = RL2(tasks, seed=0, trials_per_iteration=2, trials_per_minibatch=2)
     agent.save(tmp_path / "agent")

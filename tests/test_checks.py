@@ -50,21 +50,21 @@ class Leaks(Walk):
 
 
 class LeaksLater(Walk):
-    told = 0.0
+    shown = 0.0
 
     def see(self):
-        seen, self.told = np.array([self.x, self.told], np.float32), self.goal
+        seen, self.shown = np.array([self.x, self.shown], np.float32), self.goal
         return seen
 
     def reset(self, **options):
-        self.told = 0.0
+        self.shown = 0.0
         return super().reset(**options)
 
 
 class LeaksCubed(LeaksLater):
     def see(self):
-        x, told = super().see()
-        return np.array([x, 1.0 - 7.0 * told**3], np.float32)
+        x, shown = super().see()
+        return np.array([x, 1.0 - 7.0 * shown**3], np.float32)
 
 
 class Huge(Walk):
@@ -175,7 +175,7 @@ BROKEN = {
     "leaks later": (family(LeaksLater), "task not in the observation", "with it (entry 1)"),
     "leaks in disguise": (family(LeaksCubed), "task not in the observation", "with it (entry 1)"),
     "huge": (family(Huge), "size of rewards", "scale them to below 1e+06"),
-    "told": (family(Walk).told(), "task not in the observation", "told() is the view of an oracle"),
+    "oracle": (family(Walk).oracle(), "task not in the observation", r"tasks.oracle() shows it"),
     "dead": (family(DeadParameter), "gain matters", "nothing reads it"),
     "overwritten": (family(OverwrittenByReset), "gain matters", "or reset sets it back"),
     "lost": (family(LostAtSecondReset), "task survives reset", "lost at reset"),

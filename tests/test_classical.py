@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from metarl import TaskDistribution, TaskVectorEnv, Transition, Uniform, envs, rollout
+from metarl import StepResult, TaskDistribution, TaskVectorEnv, Transition, Uniform, envs, rollout
 from metarl.agents import reference
 from metarl.agents.classical import bandits as bandit_learners
 from metarl.agents.classical.bandits import (
@@ -60,7 +60,7 @@ def test_the_better_learner_earns_more_on_the_same_tasks():
     tasks = envs.make("bandit-100x10")
     learners = (RandomActions, ThompsonSampling, Greedy, UCB1, GittinsIndex)
     returns = [play(tasks, learner(tasks)) for learner in learners]
-    returns.append(play(tasks.told(), KnownBestArm(tasks.told())))
+    returns.append(play(tasks.oracle(), KnownBestArm(tasks.oracle())))
     for worse, better in itertools.pairwise(returns):
         difference = better - worse
         standard_error = difference.std() / math.sqrt(len(difference))
@@ -69,10 +69,10 @@ def test_the_better_learner_earns_more_on_the_same_tasks():
 
 
 def test_the_oracle_earns_the_mean_of_the_best_of_k():
-    told = envs.make("bandit-10x5").told()
-    returns = play(told, KnownBestArm(told), num_tasks=20_000)
+    view = envs.make("bandit-10x5").oracle()
+    returns = play(view, KnownBestArm(view), num_tasks=20_000)
     standard_error = returns.std() / math.sqrt(len(returns))
-    # Always pulling the arm told to be worst would score 10 / 6 = 1.7, any fixed arm 5.
+    # Always pulling the arm known to be worst would score 10 / 6 = 1.7, any fixed arm 5.
     assert abs(returns.mean() - 10 * 5 / 6) < 3 * standard_error
 
 
@@ -259,15 +259,16 @@ class ConstantVectorEnv(TaskVectorEnv):
             horizon=1,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._rewards = columns["reward"]
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         return np.zeros(len(self._rewards[ids]), dtype=np.int64)
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         rewards = self._rewards[ids]
-        return self._reset(ids), rewards.copy(), np.ones(len(rewards), dtype=np.bool_)
+        ended = np.ones(len(rewards), dtype=np.bool_)
+        return StepResult(self.reset_lanes(ids), rewards.copy(), ended)
 
 
 def constant(action_space):
@@ -365,12 +366,12 @@ def test_rewards_must_be_bernoulli():
         play(tasks, Greedy(tasks), num_tasks=5)
 
 
-def test_the_oracle_must_be_told():
+def test_the_oracle_needs_its_view():
     tasks = envs.make("bandit-10x5")
-    with pytest.raises(ValueError, match=r"give it tasks\.told\(\)"):
+    with pytest.raises(ValueError, match=r"give it tasks\.oracle\(\)"):
         KnownBestArm(tasks)
     with pytest.raises(ValueError, match="one task feature for each action"):
-        KnownBestArm(constant(spaces.Discrete(2)).told())
+        KnownBestArm(constant(spaces.Discrete(2)).oracle())
 
 
 @pytest.mark.parametrize(

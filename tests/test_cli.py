@@ -181,7 +181,7 @@ def test_training_says_what_is_wrong_with_a_family_of_ones_own(capsys):
     assert main(["train", "rl2", "leaky:tasks", *SMALL]) == 0
     error = capsys.readouterr().err
     assert "leaky fails a check, task not in the observation" in error
-    assert main(["train", "rl2", "leaky:tasks-told", *SMALL, "--run-dir", "told"]) == 0
+    assert main(["train", "rl2", "leaky:tasks", "--oracle", *SMALL, "--run-dir", "oracle"]) == 0
     assert "fails a check" not in capsys.readouterr().err
 
 

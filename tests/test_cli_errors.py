@@ -92,8 +92,8 @@ def test_what_would_fail_after_training_fails_before(run, capsys, monkeypatch):
         raise AssertionError("it trains")
 
     monkeypatch.setattr(RL2, "learn", never)
-    write_family("told", "risk", references=["known-best-arm"])
-    message = refusal(["train", "rl2", "told:tasks", *SMALL, "--run-dir", "here"], capsys)
+    write_family("known", "risk", references=["known-best-arm"])
+    message = refusal(["train", "rl2", "known:tasks", *SMALL, "--run-dir", "here"], capsys)
     assert "one task feature for each action" in message
     (run / "agent.safetensors").unlink()
     monkeypatch.setattr(RL2, "episodes_per_adaptation", 4)

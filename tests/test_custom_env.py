@@ -15,8 +15,8 @@ from metarl.envs import from_gymnasium
 from metarl.parameters import hull
 
 
-def trajectory(tasks, drawn, num_steps=60, told=False):
-    env = (tasks.told() if told else tasks).make_vec(len(drawn))
+def trajectory(tasks, drawn, num_steps=60, oracle=False):
+    env = (tasks.oracle() if oracle else tasks).make_vec(len(drawn))
     env.set_tasks(drawn)
     actions = np.random.default_rng(0).integers(2, size=(num_steps, len(drawn)))
     start, _ = env.reset(seed=7)
@@ -121,9 +121,9 @@ def test_families_can_be_sent_to_a_worker(env):
     copy = pickle.loads(pickle.dumps(tasks))
     drawn = tasks.sample("moon", 2, seed=0)
     assert copy.sample("moon", 2, seed=0) == drawn
-    for told in (False, True):
+    for oracle in (False, True):
         for mine, theirs in zip(
-            trajectory(tasks, drawn, 9, told), trajectory(copy, drawn, 9, told)
+            trajectory(tasks, drawn, 9, oracle), trajectory(copy, drawn, 9, oracle)
         ):
             assert_array_equal(mine, theirs)
 
@@ -160,13 +160,13 @@ def tasks_ending_after(*ends):
     return [Task("stub", {"end": end, "cut": 99}) for end in ends]
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_environments_are_built_once_for_a_task(told):
+@pytest.mark.parametrize("oracle", [False, True])
+def test_environments_are_built_once_for_a_task(oracle):
     make_env = Counted()
     ends = {"end": Choice(range(2, 9)), "cut": Choice((99,))}
     tasks = from_gymnasium(make_env, ends, horizon=9)
     assert (make_env.built, make_env.closed) == (1, 1)  # to find mistakes
-    env = (tasks.told() if told else tasks).make_vec(3)
+    env = (tasks.oracle() if oracle else tasks).make_vec(3)
     assert make_env.built == 2  # the first tells the spaces, with the default task
     env.set_tasks(tasks_ending_after(3, 3, 4))
     env.set_tasks(tasks_ending_after(2, 3, 4))
@@ -271,9 +271,9 @@ def test_hull():
 # Ends of episodes.
 
 
-def run_stub(end, cut, horizon=5, told=False):
+def run_stub(end, cut, horizon=5, oracle=False):
     tasks = stubs(horizon=horizon)
-    env = (tasks.told() if told else tasks).make_vec(1)
+    env = (tasks.oracle() if oracle else tasks).make_vec(1)
     env.set_tasks([Task("stub", {"end": end, "cut": cut})])
     env.reset(seed=0)
     steps = [env.step(np.zeros((1, 1))) for _ in range(7)]
@@ -281,13 +281,13 @@ def run_stub(end, cut, horizon=5, told=False):
     return ends[0]
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_each_end_is_called_by_its_name(told):
-    assert run_stub(end=2, cut=99, told=told) == (2, True, False)
-    assert run_stub(end=99, cut=3, told=told) == (3, False, True)
-    assert run_stub(end=99, cut=99, told=told) == (5, False, True)
+@pytest.mark.parametrize("oracle", [False, True])
+def test_each_end_is_called_by_its_name(oracle):
+    assert run_stub(end=2, cut=99, oracle=oracle) == (2, True, False)
+    assert run_stub(end=99, cut=3, oracle=oracle) == (3, False, True)
+    assert run_stub(end=99, cut=99, oracle=oracle) == (5, False, True)
     # An end that coincides with a cut is an end: there is nothing to bootstrap from.
-    assert run_stub(end=2, cut=99, horizon=2, told=told) == (2, True, False)
+    assert run_stub(end=2, cut=99, horizon=2, oracle=oracle) == (2, True, False)
 
 
 def test_last_observation_and_first_of_the_next():

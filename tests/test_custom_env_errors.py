@@ -1,4 +1,4 @@
-"""Your own gymnasium environment: which mistakes are found, and when, and how they are told."""
+"""Your own gymnasium environment: which mistakes are found, and when, and what is said of them."""
 
 import gc
 
@@ -370,7 +370,7 @@ def test_a_batch_that_is_dropped_is_closed(ports):
     del env
     gc.collect()
     assert Port.opened == 0
-    batch = ports.told().make_vec(1)
+    batch = ports.oracle().make_vec(1)
     del batch
     gc.collect()
     assert Port.opened == 0

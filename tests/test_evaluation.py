@@ -269,11 +269,14 @@ def test_lengths_that_differ_come_back(tmp_path):
     np.testing.assert_array_equal(Report.load(report.save(tmp_path)).lengths, report.lengths)
 
 
-def test_an_oracle_is_compared_with_those_who_are_not_told():
+def test_an_oracle_is_compared_with_others(tmp_path):
     family = risk()
-    told = evaluate(Toy(Fixed), family.told(), num_tasks=6)
-    check_comparable([evaluate(Toy(Fixed), family, num_tasks=6), told])
-    assert told.family == "risk-told"
+    oracle = evaluate(Toy(Fixed), family.oracle(), num_tasks=6)
+    check_comparable([evaluate(Toy(Fixed), family, num_tasks=6), oracle])
+    assert (oracle.family, oracle.view) == ("risk", {"oracle": True})
+    read = Report.load(oracle.save(tmp_path))
+    assert (read.view, str(read)) == (oracle.view, str(oracle))
+    assert str(oracle).startswith("toy on risk (oracle), held_out: 6 tasks")
 
 
 # What is refused.
@@ -304,7 +307,7 @@ def test_what_is_no_agent_or_no_family():
         evaluate(Toy(Fixed), "risk")
 
 
-def test_rollout_asks_for_as_many_episodes_as_it_is_told():
+def test_rollout_asks_for_as_many_episodes_as_were_asked_for():
     env = risk().make_vec(3)
     observations, _ = env.reset(seed=0)
     done = rollout(env, observations, Fixed(3, 0), 4)

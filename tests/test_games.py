@@ -208,7 +208,7 @@ def test_who_finds_out_the_rules_plays_twice_as_well():
             fitting[lane] = [g for g in fitting[lane] if board.outcome(g, *doing) == seen]
     first, *_, last = returns.mean(axis=1)
     assert last > 2.0 * first
-    assert last > 2.4  # told the rules, the same player gets 3.0
+    assert last > 2.4  # given the rules, the same player gets 3.0
 
 
 def test_a_treasure_is_worth_nothing_without_the_key_and_the_key_stays():

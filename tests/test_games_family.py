@@ -1,4 +1,4 @@
-"""Board games as a family: splits, refusals, what the oracle is told, pictures."""
+"""Board games as a family: splits, refusals, what the oracle is given, pictures."""
 
 import gymnasium
 import numpy as np
@@ -66,12 +66,12 @@ def test_boards_that_cannot_be_are_refused():
         GameVectorEnv(1, size=5, num_each=4)
 
 
-def test_what_the_oracle_is_told():
+def test_what_the_oracle_is_given():
     tasks = envs.make("games-5x5")
-    told = tasks.encode(Tasks.stack([Task("games-5x5", STEP)]))
+    features = tasks.encode(Tasks.stack([Task("games-5x5", STEP)]))
     # Objects and controls one-hot, place by place; then motion, border, and one sign.
-    assert told.shape == (1, 3 * 5 + 4 * 4 + 3 + 3 + 1)
-    assert set(np.unique(told)) == {-1.0, 0.0, 1.0}
+    assert features.shape == (1, 3 * 5 + 4 * 4 + 3 + 3 + 1)
+    assert set(np.unique(features)) == {-1.0, 0.0, 1.0}
     every = np.concatenate([tasks.encode(Tasks("", law.columns)) for law in tasks.splits.values()])
     assert len(np.unique(every, axis=0)) == 691 + 173 + 9504 + 756
 
@@ -107,10 +107,10 @@ def test_the_picture_shows_the_pieces():
 
 
 def test_the_oracle_s_board_shows_its_own_rules():
-    told = envs.make("games-5x5-told").make_vec(1, render_mode="ansi")
-    told.set_tasks([Task("games-5x5", {**STEP, "objects": ("trap", "nothing", "treasure")})])
-    told.reset(seed=0)
-    assert "c treasure +1" in told.render()[0]
+    env = envs.make("games-5x5", oracle=True).make_vec(1, render_mode="ansi")
+    env.set_tasks([Task("games-5x5", {**STEP, "objects": ("trap", "nothing", "treasure")})])
+    env.reset(seed=0)
+    assert "c treasure +1" in env.render()[0]
 
 
 def test_the_text_shows_board_and_rules():

@@ -93,7 +93,7 @@ def test_the_best_search():
 def test_the_goal_known():
     tasks = envs.make("gridnavi")
     agent, view = reference("known-goal", tasks)
-    assert view.name == "gridnavi-told"
+    assert view.label == "gridnavi (oracle)"
     report = evaluate(agent, view, num_tasks=21, num_episodes=2)
     assert report.returns.mean(axis=0) == pytest.approx([11.0714, 11.0714], abs=5e-5)
 
@@ -142,10 +142,10 @@ def test_no_walk_is_better_than_the_search(goals, start, horizon, num_episodes):
 
 
 def test_who_cannot_seek():
-    with pytest.raises(ValueError, match=r"give it tasks.told\(\), got 'gridnavi'"):
+    with pytest.raises(ValueError, match=r"give it tasks.oracle\(\), got 'gridnavi'"):
         KnownGoal(envs.make("gridnavi"))
-    with pytest.raises(ValueError, match=r"KnownGoal needs goals.*'bandit-10x5-told' has \['p'\]"):
-        KnownGoal(envs.make("bandit-10x5").told())
+    with pytest.raises(ValueError, match=r"KnownGoal needs goals.*'bandit-10x5' has \['p'\]"):
+        KnownGoal(envs.make("bandit-10x5").oracle())
     with pytest.raises(ValueError, match=r"the five actions of a grid; 'navigation-2d' has"):
         GridSearch(envs.make("navigation-2d"))
 

@@ -1,4 +1,4 @@
-"""A folder of pictures is learned from: new classes are told apart after a few pictures."""
+"""A folder of pictures is learned from: new classes are recognised after a few pictures."""
 
 import numpy as np
 import pytest

@@ -36,8 +36,8 @@ def my_family(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("my_family")
 def test_a_family_is_loaded_from_a_module():
     assert make("my_package.poles:tasks").name == "pole"
-    assert make("my_package.poles:tasks-told").told_from == "pole"
-    assert make("my_package.poles:tasks-on-held_out-4tasks").name == "pole-on-held_out-4tasks"
+    view = make("my_package.poles:tasks", train_split="held_out", num_train_tasks=4, oracle=True)
+    assert view.label == "pole (trained on held_out, 4 training tasks, oracle)"
     assert make("my_package.poles:build").make_vec(2).num_envs == 2
 
 

@@ -14,8 +14,9 @@ from mujoco.batch import SimulationError
 from robots import one, random_actions
 
 from metarl import Task, check_tasks, envs
-from metarl.envs.mujoco.dynamics import DYNAMICS
-from metarl.envs.mujoco.locomotion import LOCOMOTION, Disc, half_cheetah_vel
+from metarl.envs.mujoco.dynamics import FAMILIES as DYNAMICS
+from metarl.envs.mujoco.locomotion import FAMILIES as LOCOMOTION
+from metarl.envs.mujoco.locomotion import Disc, half_cheetah_vel
 from metarl.seeding import ALL
 
 

@@ -196,8 +196,8 @@ def test_who_earns_more():
 
 
 def test_the_oracle_earns_the_optimum_of_each_task():
-    told = TASKS.told()
-    report = evaluate(KnownMDP(told), told, num_tasks=300, num_episodes=20)
+    view = TASKS.oracle()
+    report = evaluate(KnownMDP(view), view, num_tasks=300, num_episodes=20)
     columns = report.tasks.columns
     optimum = value_iteration(columns["transitions"], columns["rewards"], 10)[:, 0, 0].max(axis=-1)
     difference = report.returns.mean(axis=1) - optimum
@@ -272,11 +272,11 @@ def test_learners_need_states_and_actions(learner):
         learner(envs.make("navigation-2d"))
 
 
-def test_the_oracle_must_be_told():
-    with pytest.raises(ValueError, match=r"give it tasks\.told\(\)"):
+def test_the_oracle_needs_its_view():
+    with pytest.raises(ValueError, match=r"give it tasks\.oracle\(\)"):
         KnownMDP(TASKS)
     with pytest.raises(ValueError, match="needs tasks of Dirichlet transitions"):
-        KnownMDP(envs.make("bandit-10x5").told())
+        KnownMDP(envs.make("bandit-10x5").oracle())
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ def assert_equal_motion(env, reference, num_steps=300):
         action = rng.uniform(space.low, space.high)
         expected, reward, terminated, _, _ = reference.step(action)
         # Without autoreset: both go on after a fall, and a fallen robot is the harder test.
-        observations, rewards, ended = env._step(ALL, action[None])
-        np.testing.assert_array_equal(observations[0], expected.astype(np.float32))
+        result = env.step_lanes(ALL, action[None])
+        np.testing.assert_array_equal(result.observations[0], expected.astype(np.float32))
         # Gymnasium sums the humanoid's centre of mass in another order: the last bits differ.
-        assert rewards[0] == pytest.approx(reward, rel=0, abs=1e-12)
-        assert ended[0] == terminated
+        assert result.rewards[0] == pytest.approx(reward, rel=0, abs=1e-12)
+        assert result.terminated[0] == terminated
         ends += terminated
     return ends
 

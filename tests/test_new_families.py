@@ -2,27 +2,26 @@
 
 import pytest
 
-from metarl import evaluate
+from metarl import envs, evaluate
 from metarl.agents import MAML, RL2
-from metarl.experiments.classic_control import acrobot, cart_pole, pendulum
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("agent_class", "tasks", "least"),
+    ("agent_class", "family", "least"),
     # Beside it, what earlier presets scored (docs/results/runs.md). RL² learned from too few
     # gradients, was not punished for falling and had no entropy bonus; MAML made 8 to 41 updates.
     [
-        (RL2, cart_pole, 170.0),  # 105
-        (RL2, acrobot, -110.0),  # -165
-        (RL2, pendulum, -400.0),  # -1025
-        (MAML, cart_pole, 150.0),  # 67
-        (MAML, acrobot, -170.0),  # -200
-        (MAML, pendulum, -500.0),  # -1168
+        (RL2, "cart-pole-200", 170.0),  # 105
+        (RL2, "acrobot", -110.0),  # -165
+        (RL2, "pendulum", -400.0),  # -1025
+        (MAML, "cart-pole-200", 150.0),  # 67
+        (MAML, "acrobot", -170.0),  # -200
+        (MAML, "pendulum", -500.0),  # -1168
     ],
-    ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_new_family_is_learned_at_the_first_try(agent_class, tasks, least):
+def test_a_new_family_is_learned_at_the_first_try(agent_class, family, least):
+    tasks = envs.make(family)
     agent = agent_class.from_preset(tasks, seed=0).learn(1_200_000)
     before = agent.episodes_per_adaptation
     num_episodes = max(tasks.episodes_per_trial, 2 * before)

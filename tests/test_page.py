@@ -258,17 +258,25 @@ def test_names_of_any_characters_leave_the_controls_and_the_charts(browser, tmp_
     assert trouble == []
 
 
-def run_of(name, seed=0, tasks="gridnavi", **hyperparameters):
-    config = {"agent": "maml", "tasks": tasks, "seed": seed, "total_timesteps": 100}
+def run_of(name, seed=0, tasks="gridnavi", view=None, **hyperparameters):
+    config = {
+        "agent": "maml",
+        "tasks": tasks,
+        "view": view or {},
+        "seed": seed,
+        "total_timesteps": 100,
+    }
     policy = {"hidden_sizes": [8, 8]}
     hyperparameters = {"gamma": 0.9, "policy_kwargs": policy, **hyperparameters}
     return Run(Path(name), {**config, "hyperparameters": hyperparameters})
 
 
 def labels_of(monkeypatch, runs, num_episodes=4, together=2):
-    found = [replace(report(0.0), episodes_per_adaptation=together) for _ in runs]
-    found[-1] = report(0.0, num_episodes=num_episodes)
-    found[-1] = replace(found[-1], episodes_per_adaptation=together)
+    found = [report(0.0) for _ in runs[1:]] + [report(0.0, num_episodes=num_episodes)]
+    found = [
+        replace(each, episodes_per_adaptation=together, view=run.config["view"])
+        for each, run in zip(found, runs)
+    ]
     monkeypatch.setattr(reporting, "common_reports", lambda *args: found)
     page = reporting.runs_page(runs, ["held_out"], pictures=False)
     return [result.label for result in page.results]
@@ -289,9 +297,13 @@ def test_only_runs_that_differ_by_nothing_but_their_seeds_are_one_agent(monkeypa
         "maml policy_kwargs.hidden_sizes=[8,8]",
         "maml policy_kwargs.hidden_sizes=[4]",
     ]
-    assert labels_of(monkeypatch, [first, run_of("b", 1, tasks="gridnavi-told")]) == [
+    assert labels_of(monkeypatch, [first, run_of("b", 1, view={"oracle": True})]) == [
         "maml",
         "maml, oracle",
+    ]
+    assert labels_of(monkeypatch, [first, run_of("b", 1, view={"num_train_tasks": 4})]) == [
+        "maml num_train_tasks=null",
+        "maml num_train_tasks=4",
     ]
     rounds = labels_of(monkeypatch, [first, second], num_episodes=6)
     assert rounds == ["maml num_episodes=4", "maml num_episodes=6"]

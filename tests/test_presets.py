@@ -99,14 +99,14 @@ def test_that_a_preset_has_changed_since_a_run_is_noticed():
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_presets_of_names_are_for_the_families_of_metarl_alone(agent, tmp_path, monkeypatch):
-    for name in [*envs.names(), "bandit-3x2", "gridnavi-told", "half-cheetah-vel-4tasks"]:
+    for name in [*envs.names(), "bandit-3x2"]:
         assert find_preset(agent, envs.make(name)) == find_preset(agent, name)
     usual = find_preset(agent, "my_module:tasks")
     assert usual.pattern == "*"
     laws = {"gravity": Uniform(5.0, 15.0)}
     for name in ("ant-farm", "bandit-ads", "gridnavi", "hopper-x"):  # names that patterns match
         own = from_gymnasium("CartPole-v1", laws, name=name, horizon=5)
-        assert find_preset(agent, own) == find_preset(agent, own.told()) == usual
+        assert find_preset(agent, own) == find_preset(agent, own.oracle()) == usual
     assert find_preset(agent, "gridnavi_mine:tasks") == usual
 
 

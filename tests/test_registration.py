@@ -8,7 +8,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from metarl import envs
-from metarl.experiments.benchmarks.families import registered
+from metarl.envs.registry import gymnasium_id
+from metarl.views import slug
 
 IDS = [name for name in gymnasium.registry if name.startswith("metarl/")]
 
@@ -20,31 +21,42 @@ def build(make, *args, **options):
         pytest.skip(str(error))
 
 
-def test_every_family_is_registered():
-    # The others have one id for all their sizes, rewards and splits; a robot one for each family.
-    others = ("bandit-", "navigation-", "gridnavi", "tabular-mdp-", "glyphs-")
-    robots = [n for n in envs.names() if not n.startswith(others)]
-    ids = {f"metarl/{''.join(part.capitalize() for part in name.split('-'))}-v0" for name in robots}
-    assert set(IDS) == ids | {
-        "metarl/Bandit-v0",
-        "metarl/Navigation2D-v0",
-        "metarl/NavigationSparse-v0",
-        "metarl/GridNavi-v0",
-        "metarl/TabularMDP-v0",
-        "metarl/Glyphs-v0",
-        "metarl/GlyphsCats-v0",
-    }
+def test_every_family_has_an_id():
+    ids = [gymnasium_id(name) for name in envs.names()]
+    assert len(set(ids)) == len(ids)
+    assert set(ids) == set(IDS)
 
 
-def test_the_benchmark_finds_the_id_of_every_family():
-    found = {name: registered(name) for name in envs.names()}
-    assert set(found.values()) == set(IDS)
-    assert found["bandit-500x50"] == "metarl/Bandit-v0"
-    assert found["navigation-2d-squared"] == "metarl/Navigation2D-v0"
-    assert found["half-cheetah-dir-rllab"] == "metarl/HalfCheetahDirRllab-v0"
+SPELLED = {
+    "Bandit": "bandit-10x5",
+    "TabularMDP": "tabular-mdp-10",
+    "Navigation2D": "navigation-2d",
+    "NavigationSparse": "navigation-sparse",
+    "GridNavi": "gridnavi",
+    "Glyphs": "glyphs-5way",
+    "GlyphsCats": "glyphs-cats",
+    "Games5x5": "games-5x5",
+    "AntDir2d": "ant-dir-2d",
+    "HalfCheetahDirRllab": "half-cheetah-dir-rllab",
+    "Walker2dFlatVaried": "walker2d-flat-varied",
+    "CartPole200": "cart-pole-200",
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_ids_that_scripts_use_stay(name):
+    assert gymnasium.spec(f"metarl/{name}-v0").kwargs == {"family": SPELLED[name]}
+
+
+def test_an_id_takes_the_options_of_its_environment():
+    assert gymnasium.make("metarl/Bandit-v0", num_arms=3).action_space.n == 3
+    env = gymnasium.make_vec("metarl/TabularMDP-v0", num_envs=2, num_states=4)
+    assert env.single_observation_space.n == 4
 
 
 # An unbounded observation is what a position or a velocity is.
+# Gymnasium's own pendulum has torques from -2 to 2.
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m(in|ax)imum value is -?infinity")
 @pytest.mark.parametrize("name", IDS)
 def test_the_checker_of_gymnasium_passes(name):
@@ -64,12 +76,12 @@ def test_batches_are_made(name):
     env.close()
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("oracle", [False, True])
 @pytest.mark.parametrize("name", envs.names())
-def test_families_can_be_sent_to_a_worker(name, told):
-    tasks = envs.make(f"{name}-told" if told else name)
+def test_families_can_be_sent_to_a_worker(name, oracle):
+    tasks = envs.make(name, oracle=oracle)
     copy = pickle.loads(pickle.dumps(tasks))
-    assert copy.name == tasks.name
+    assert (copy.name, copy.view) == (tasks.name, tasks.view)
     for split in tasks.splits:
         assert copy.sample(split, 3, seed=0) == tasks.sample(split, 3, seed=0)
     build(copy.make_vec, 2).close()
@@ -81,18 +93,55 @@ def test_what_bandits_are_compared_with():
     assert envs.make("bandit-601x5").references == tuple(
         name for name in envs.make("bandit-10x5").references if name != "gittins-index"
     )
-    assert envs.make("bandit-10x5-told").references == ()
+    assert envs.make("bandit-10x5", oracle=True).references == ()
     assert envs.make("navigation-2d").references == ()
 
 
-def test_the_told_variant_of_any_family_has_a_name():
-    told = envs.make("navigation-2d-told")
-    assert told.name == "navigation-2d-told"
-    env = told.make_vec(3)
-    goals = told.sample("train", 3, seed=0)
+def test_the_oracle_sees_the_task():
+    view = envs.make("navigation-2d", oracle=True)
+    assert (view.name, view.label) == ("navigation-2d", "navigation-2d (oracle)")
+    env = view.make_vec(3)
+    goals = view.sample("train", 3, seed=0)
+    assert goals == envs.make("navigation-2d").sample("train", 3, seed=0)
     env.set_tasks(goals)
     observations, _ = env.reset(seed=0)
     assert observations.shape == (3, 4)  # where it is, and the goal in units of its range
     assert len(np.unique(observations[:, 2:])) == 6
+    assert view.oracle() is view
     with pytest.raises(ValueError, match="unknown family 'bandit-10'"):
-        envs.make("bandit-10-told")
+        envs.make("bandit-10", oracle=True)
+
+
+def test_options_are_applied_in_one_order():
+    view = envs.make("half-cheetah-climb", oracle=True, num_train_tasks=3, train_split="steep")
+    assert view.view == {"train_split": "steep", "num_train_tasks": 3, "oracle": True}
+    assert view.label == "half-cheetah-climb (trained on steep, 3 training tasks, oracle)"
+    train = view.law("train").columns["degrees"]
+    assert len(train) == 3
+    assert (np.abs(train) >= 15.0).all()
+    by_hand = envs.make("half-cheetah-climb").oracle().trained_on("steep").limited(3)
+    assert by_hand.view == view.view
+    np.testing.assert_array_equal(by_hand.law("train").columns["degrees"], train)
+    # Another split to train on has all of its tasks again.
+    assert by_hand.trained_on("uphill").view == {"train_split": "uphill", "oracle": True}
+    assert by_hand.trained_on("train") is by_hand
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"train_split": "up"}, ValueError, "unknown split of 'half-cheetah-climb': 'up'"),
+        ({"num_train_tasks": 0}, ValueError, "num_train_tasks must be at least 1, got 0"),
+        ({"num_train_tasks": "4"}, TypeError, "num_train_tasks must be an integer"),
+    ],
+)
+def test_options_that_do_not_fit(options, error, match):
+    with pytest.raises(error, match=match):
+        envs.make("half-cheetah-climb", **options)
+
+
+def test_views_in_names_of_files():
+    assert slug("half-cheetah-dir", {"oracle": True}) == "half-cheetah-dir-oracle"
+    view = {"train_split": "any", "num_train_tasks": 1, "oracle": True}
+    assert slug("my.module:tasks", view) == "my.module-tasks-on-any-1task-oracle"
+    assert slug("image-folder:a/b", {}) == "image-folder-a-b"

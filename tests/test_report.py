@@ -190,7 +190,7 @@ def test_totals_are_over_the_episodes_that_all_agents_had():
 
 def test_a_table_of_long_names_fits_a_terminal_and_cuts_nothing():
     reports = [
-        made_up(np.full((6, 4), -1.234), f"RL2, oracle (rl2-gridnavi-{i}-{'n' * 50}-told)")
+        made_up(np.full((6, 4), -1.234), f"RL2, oracle (rl2-gridnavi-{i}-{'n' * 50}-oracle)")
         for i in (1, 2)
     ]
     lines = comparison_table(reports).splitlines()
@@ -203,7 +203,7 @@ def test_a_table_of_long_names_fits_a_terminal_and_cuts_nothing():
 
 def test_only_what_was_done_on_the_same_tasks_is_compared():
     report = evaluate(Toy(Fixed), risk(), num_tasks=6)
-    check_comparable([report, evaluate(Toy(Fixed, "other"), risk().told(), num_tasks=6)])
+    check_comparable([report, evaluate(Toy(Fixed, "other"), risk().oracle(), num_tasks=6)])
     shuffled = Tasks("risk", {"pays": 1 - report.tasks.columns["pays"]})
     for other in (
         evaluate(Toy(Fixed), risk(), num_tasks=7),

@@ -30,18 +30,18 @@ def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
             assert mask[t, n] == active
             if not active:
                 break
-            told = np.zeros(len(inputs[t, n]) - 2)
+            last = np.zeros(len(inputs[t, n]) - 2)
             if last is not None:
                 last_action, last_reward, last_end = last
                 # Across an episode's end too, the action, the reward and the flag arrive.
                 if space == "discrete":
-                    told[last_action - 2] = 1.0
-                    told[3:] = last_reward, last_end
+                    last[last_action - 2] = 1.0
+                    last[3:] = last_reward, last_end
                 else:
-                    told[:] = [*last_action, last_reward, last_end]
+                    last[:] = [*last_action, last_reward, last_end]
                 ends += bool(last_end)
             np.testing.assert_allclose(inputs[t, n, :2], observation)
-            np.testing.assert_allclose(inputs[t, n, 2:], told, rtol=1e-6)
+            np.testing.assert_allclose(inputs[t, n, 2:], last, rtol=1e-6)
             last = action, reward, end
     assert ends == 6 * 2  # of three episodes in each trial two are followed by another
 

@@ -73,8 +73,8 @@ def test_tasks_are_new_after_the_longest_episode_and_what_runs_is_cut():
     terminated = [not info["TimeLimit.truncated"] for info in infos]
     assert 0 < sum(terminated) < 6 or not any(terminated)
     total = sum(step[2].sum() for step in steps)
-    told = sum(info["episode"]["r"] for step in steps for info in step[4] if info)
-    assert told == pytest.approx(total)
+    seen = sum(info["episode"]["r"] for step in steps for info in step[4] if info)
+    assert seen == pytest.approx(total)
     before = venv.env.tasks
     run(venv, 8)
     assert before != venv.env.tasks
@@ -104,7 +104,7 @@ def test_an_episode_of_sb3_is_a_whole_trial():
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_algorithms_of_sb3_train_unchanged_and_are_judged(algorithm):
-    family = posts().told()
+    family = posts().oracle()
     venv = VecNormalize(VecMonitor(TaskVecEnv(family, 16)))
     model = algorithm("MlpPolicy", venv, n_steps=32, seed=0, device="cpu")
     model.learn(1024)
@@ -115,14 +115,16 @@ def test_algorithms_of_sb3_train_unchanged_and_are_judged(algorithm):
     assert reports[0].agent == algorithm.__name__
 
 
-def test_sac_learns_what_is_told():
-    family = aim().told()
+def test_sac_learns_as_an_oracle():
+    family = aim().oracle()
     venv = TaskVecEnv(family, 8)
     net = {"net_arch": [16]}
     model = SAC("MlpPolicy", venv, 5e-3, gamma=0.0, learning_starts=64, seed=0, policy_kwargs=net)
     model.learn(3000)
     report = evaluate(SB3Agent(model, family), family, num_tasks=100, num_episodes=2)
-    assert report.returns.mean() > 0.5  # whoever is not told, or does not listen, earns 0
+    assert (
+        report.returns.mean() > 0.5
+    )  # whoever does not see the target, or does not use it, earns 0
 
 
 def test_a_recurrent_policy_of_sb3_learns_to_learn_from_trials():
@@ -342,13 +344,13 @@ FAST = {"num_envs": 32, "learning_rate": 3e-3, "batch_size": 256}
 
 
 def test_multi_task_learns_what_is_alike_in_all_tasks_and_nothing_else():
-    # Told where to aim, 0.9 and more is earned; not told, the best is to aim at 0 (or anywhere),
+    # An oracle earns 0.9 and more; without the target, the best is to aim at 0 (or anywhere),
     # which earns 0 on average.
     scores = {}
-    for family in (aim(), aim().told()):
+    for family in (aim(), aim().oracle()):
         agent = MultiTask(family, seed=0, **{**FAST, "num_envs": 128}).learn(30_000)
-        scores[family.name] = evaluate(agent, family, num_tasks=100, seed=1).returns.mean()
-    assert scores["aim-told"] > 0.7
+        scores[family.label] = evaluate(agent, family, num_tasks=100, seed=1).returns.mean()
+    assert scores["aim (oracle)"] > 0.7
     assert abs(scores["aim"]) < 0.1
 
 

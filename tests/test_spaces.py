@@ -12,7 +12,15 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import ClipAction, TransformAction
 from torch.distributions import Categorical
 
-from metarl import Choice, TaskDistribution, TaskVectorEnv, TrialEnv, check_tasks, evaluate
+from metarl import (
+    Choice,
+    StepResult,
+    TaskDistribution,
+    TaskVectorEnv,
+    TrialEnv,
+    check_tasks,
+    evaluate,
+)
 from metarl.agents import MAML, RL2
 from metarl.agents.common.actions import action_head, advice
 from metarl.agents.common.linear_baseline import linear_baseline
@@ -119,11 +127,11 @@ def test_predict_in_single_environments(kind):
 def test_check_tasks_and_the_oracles_view():
     tasks = zoo("discrete")
     assert check_tasks(tasks, num_steps=20).passed
-    told = tasks.told()
-    env = TaskEnv(told.make_vec(1))
+    view = tasks.oracle()
+    env = TaskEnv(view.make_vec(1))
     check_env(env, skip_render_check=True)
     assert set(env.observation_space) == {"observation", "task"}  # the image stays an image
-    for agent in agents(told):
+    for agent in agents(view):
         agent.learn(24)
 
 
@@ -416,20 +424,20 @@ class SidesVectorEnv(TaskVectorEnv):
             horizon=1,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._worth = columns["worth"]
         self._side = np.zeros(self.num_envs, dtype=np.int64)
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         draws = self.random.uniform(ids, 37)
         self._side[ids] = draws[:, 36] < 0.5
         images = (100.0 * draws[:, :36]).reshape(-1, 6, 6, 1)
         bright = np.arange(6)[:, None] // 3 == self._side[ids][:, None, None, None]
         return {"image": (images + 100.0 * bright).astype(np.uint8)}
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         rewards = self._worth[ids] * (actions == self._side[ids])
-        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
+        return StepResult(self.reset_lanes(ids), rewards, np.ones(len(rewards), dtype=np.bool_))
 
 
 def sides():

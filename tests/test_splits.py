@@ -160,12 +160,12 @@ def test_a_family_can_be_trained_on_another_split():
     splits = {"fast": {"speed": Uniform(1.0, 2.0)}}
     tasks = TaskDistribution("family", {"speed": Uniform(0.0, 1.0)}, lambda n: None, splits)
     specialist = tasks.trained_on("fast")
-    assert specialist.name == "family-on-fast"
+    assert (specialist.name, specialist.view) == ("family", {"train_split": "fast"})
     assert specialist.sample("train", 100, 0).columns["speed"].min() >= 1.0
     assert specialist.overlap("fast") is None  # of a continuum both draw other tasks
     train, judged = (specialist.sample(split, 100, 0) for split in ("train", "fast"))
     assert not set(train.columns["speed"]) & set(judged.columns["speed"])
-    # All else is the family's: what is judged, and how an oracle is told.
+    # All else is the family's: what is judged, and how tasks are encoded.
     held_out = specialist.sample("held_out", 10, 0).columns["speed"]
     np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
     np.testing.assert_array_equal(specialist.encode(judged), tasks.encode(judged))
@@ -176,7 +176,7 @@ def test_a_family_can_be_trained_on_another_split():
 def test_a_family_can_be_limited_to_a_few_training_tasks():
     tasks = TaskDistribution("family", {"speed": Uniform(0.0, 1.0)}, env_factory=lambda n: None)
     few, more = tasks.limited(3), tasks.limited(5)
-    assert (few.name, tasks.limited(1).name) == ("family-3tasks", "family-1task")
+    assert (few.name, few.view) == ("family", {"num_train_tasks": 3})
     drawn = set(few.sample("train", 100, seed=7).columns["speed"].tolist())
     assert len(drawn) == few.num_tasks("train") == 3
     assert drawn < set(more.law("train").columns["speed"].tolist())
@@ -185,9 +185,9 @@ def test_a_family_can_be_limited_to_a_few_training_tasks():
     np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
     finite = TaskDistribution("finite", GRID, env_factory=lambda n: None)
     assert rows(finite.limited(12).law("train")) == rows(TaskSet.product(GRID))
-    with pytest.raises(ValueError, match="num_tasks must be at most 12, got 13"):
+    with pytest.raises(ValueError, match="num_train_tasks must be at most 12, got 13"):
         finite.limited(13)
-    with pytest.raises(ValueError, match="num_tasks must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_train_tasks must be at least 1, got 0"):
         tasks.limited(0)
 
 
@@ -221,5 +221,7 @@ def test_limited_says_how_many_tasks_a_law_gave_where_there_are_too_few():
 
     laws = {"train": ThreeSpeeds()}
     tasks = TaskDistribution("three", {"speed": Uniform(0, 1)}, lambda n: None, splits=laws)
-    with pytest.raises(ValueError, match="num_tasks=4, but train of 'three' gave only 3 different"):
+    with pytest.raises(
+        ValueError, match="num_train_tasks=4, but train of 'three' gave only 3 different"
+    ):
         tasks.limited(4)

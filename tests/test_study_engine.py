@@ -104,8 +104,8 @@ def test_every_study_is_whole(name):
         for learner in learners:
             for seed in study.seeds:
                 if training := learner.training(seed, study):
-                    trained_on = envs.make(training.family).make_vec(1)
-                    expected = family.told() if training.family.endswith("-told") else family
+                    trained_on = envs.make(training.family, **training.view).make_vec(1)
+                    expected = family.oracle() if training.view.get("oracle") else family
                     judged_on = expected.make_vec(1)
                     assert trained_on.single_observation_space == judged_on.single_observation_space
     keys = [job.key for job in jobs_of(study, places_for(1.0, None))]

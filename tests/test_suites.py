@@ -109,7 +109,7 @@ def test_held_out_goals_of_meta_world_are_others():
 @pytest.mark.filterwarnings("ignore:Constant.s. may be too high")
 @pytest.mark.parametrize("manipulation", ["reach", "drawer-close", "push"])
 def test_scripted_experts_of_meta_world_succeed(manipulation):
-    # They are told the goal. Welds that are reset as Meta-World does raise on MuJoCo 3.17.
+    # They are given the goal. Welds that are reset as Meta-World does raise on MuJoCo 3.17.
     from metarl.experiments.benchmarks.metaworld_experts import expert, succeeds
 
     tasks = envs.make(f"ml1-{manipulation}").sample("held_out", 3, 0)

@@ -90,15 +90,15 @@ def test_the_family_passes_all_checks():
     assert check_tasks(envs.make("tabular-mdp-10")).passed
 
 
-def test_an_oracle_is_told_everything():
-    told = envs.make("tabular-mdp-10-told")
-    env = told.make_vec(2)
-    tasks = told.sample("train", 2, seed=0)
+def test_an_oracle_is_given_everything():
+    view = envs.make("tabular-mdp-10", oracle=True)
+    env = view.make_vec(2)
+    tasks = view.sample("train", 2, seed=0)
     env.set_tasks(tasks)
     observations, _ = env.reset(seed=0)
     assert observations.shape == (2, 10 + 500 + 50)
     assert observations[:, :10].tolist() == [[1.0] + [0.0] * 9] * 2
-    rewards = told.parameters["rewards"].decode(observations[:, 510:])
+    rewards = view.parameters["rewards"].decode(observations[:, 510:])
     np.testing.assert_allclose(rewards, tasks.columns["rewards"], atol=1e-5)
 
 

@@ -16,7 +16,6 @@ from metarl import Report
 from metarl.agents.presets import find_preset
 from metarl.experiments.cli import commands
 from metarl.experiments.cli.main import main
-from metarl.experiments.cli.trust import check_trusted
 from metarl.experiments.runs import run as runs
 
 EVIL = "open('executed', 'w').close()\nfrom toys import risk\ntasks = risk()\n"
@@ -84,7 +83,6 @@ def test_inside_a_run_directory_no_word_helps(run, monkeypatch, capsys):
         "os:abort",
         "builtins:breakpoint",
         "this:s",
-        "os:abort-told",
         "metarl.experiments.publish.runs:main",
     ],
 )
@@ -112,10 +110,6 @@ def test_ones_own_family_is_trusted_from_where_it_was_named(run, tmp_path, monke
     assert main(["evaluate", "mine", "--trust", "evil"]) == 0
     assert Path("executed").exists()
     assert main(["evaluate", "mine"]) == 0  # the word is remembered
-
-
-def test_the_families_of_metarls_own_module_need_no_word(run):
-    check_trusted("metarl.experiments.classic_control:acrobot-told", run, None)
 
 
 def test_without_a_home_the_word_is_needed_each_time(run, tmp_path, capsys):

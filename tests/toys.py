@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
-from metarl import Choice, TaskDistribution, TaskVectorEnv, Uniform
+from metarl import Choice, StepResult, TaskDistribution, TaskVectorEnv, Uniform
 
 ONE_STEP = {"horizon": 1, "observation_space": spaces.Discrete(1)}
 
@@ -14,15 +14,15 @@ ONE_STEP = {"horizon": 1, "observation_space": spaces.Discrete(1)}
 class OneStepVectorEnv(TaskVectorEnv):
     """One action is one episode, there is nothing to see, and the action earns ``_reward``."""
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._columns = columns
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         return np.zeros(len(np.arange(self.num_envs)[ids]), dtype=np.int64)
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         rewards = self._reward({k: v[ids] for k, v in self._columns.items()}, actions)
-        return self._reset(ids), rewards, np.ones(len(rewards), dtype=np.bool_)
+        return StepResult(self.reset_lanes(ids), rewards, np.ones(len(rewards), dtype=np.bool_))
 
 
 class RiskVectorEnv(OneStepVectorEnv):
@@ -74,23 +74,23 @@ class StrollVectorEnv(TaskVectorEnv):
             horizon=8,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._task = columns
         self._step_number = np.zeros(self.num_envs)
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         self._step_number[ids] = 0
         return self._see(ids)
 
     def _see(self, ids):
         return np.stack([self._step_number[ids], self.random.uniform(ids)[:, 0]], 1).astype("f4")
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         self._step_number[ids] += 1
         effort = 0.01 * actions.reshape(len(actions), -1).sum(axis=1)
         over = self._step_number[ids] >= self._task["length"][ids]
         over |= self.random.uniform(ids)[:, 0] < self._task["stop"][ids]
-        return self._see(ids), self._task["worth"][ids] + effort, over
+        return StepResult(self._see(ids), self._task["worth"][ids] + effort, over)
 
 
 def risk(episodes_per_trial=5):
@@ -151,10 +151,10 @@ class SignpostVectorEnv(TaskVectorEnv):
             horizon=30,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._pays = columns["pays"]
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         self._places[ids] = np.floor(3 * self.random.uniform(ids)[:, 0]) - 1
         return self._see(ids)
 
@@ -162,10 +162,11 @@ class SignpostVectorEnv(TaskVectorEnv):
         self._signs[ids] = np.where(self.random.uniform(ids)[:, 0] < 0.5, -1, 1)
         return np.stack([self._places[ids] / 3, self._signs[ids]], axis=1).astype(np.float32)
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         self._places[ids] += (2 * actions - 1) * self._signs[ids]
         places = self._places[ids]
-        return self._see(ids), (places == self._pays[ids]) - 0.02, np.abs(places) == 3
+        rewards = (places == self._pays[ids]) - 0.02
+        return StepResult(self._see(ids), rewards, np.abs(places) == 3)
 
 
 class TemptationVectorEnv(TaskVectorEnv):
@@ -180,14 +181,15 @@ class TemptationVectorEnv(TaskVectorEnv):
             horizon=20,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         pass
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         return np.zeros(len(np.arange(self.num_envs)[ids]), dtype=np.int64)
 
-    def _step(self, ids, actions):
-        return self._reset(ids), np.where(actions == 1, 1.0, 2.0), actions == 0
+    def step_lanes(self, ids, actions):
+        rewards = np.where(actions == 1, 1.0, 2.0)
+        return StepResult(self.reset_lanes(ids), rewards, actions == 0)
 
 
 def temptation():

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 
-from metarl import TaskDistribution, TaskVectorEnv, Uniform
+from metarl import StepResult, TaskDistribution, TaskVectorEnv, Uniform
 from metarl.agents import MAML
 
 TINY = {"hidden_sizes": (4,), "activation": "tanh"}
@@ -24,11 +24,11 @@ class WalkEnv(TaskVectorEnv):
             horizon=9,
         )
 
-    def _set_parameters(self, columns):
+    def set_parameters(self, columns):
         self._columns = columns
         self._time = np.zeros(self.num_envs)
 
-    def _reset(self, ids):
+    def reset_lanes(self, ids):
         self._time[ids] = 0.0
         return self._observe(ids)
 
@@ -36,10 +36,11 @@ class WalkEnv(TaskVectorEnv):
         time = self._time[ids]
         return np.stack([time / 10.0, np.ones_like(time)], axis=1).astype(np.float32)
 
-    def _step(self, ids, actions):
+    def step_lanes(self, ids, actions):
         self._time[ids] += 1.0
         rewards = self._columns["direction"][ids] * actions.reshape(len(actions))
-        return self._observe(ids), rewards, self._time[ids] >= self._columns["length"][ids]
+        ended = self._time[ids] >= self._columns["length"][ids]
+        return StepResult(self._observe(ids), rewards, ended)
 
 
 def walk(discrete=False, length=None):

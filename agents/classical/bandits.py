@@ -13,7 +13,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Adaptation, Transition, check_rows
 from metarl.seeding import Seed, stream
-from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.oracle import OracleVectorEnv
 
 Array = NDArray[Any]
 Counts = NDArray[np.int64]
@@ -243,15 +243,16 @@ class GittinsIndex(BanditLearner):
 
 
 class KnownBestArm:
-    """The oracle: it is told the task and always pulls the best arm.
+    """The oracle: it is given the task and always pulls the best arm.
 
     Its expected reward per pull is k / (k + 1) with k arms of means ~ U[0, 1].
 
     Args:
-        tasks: The told bandits, ``tasks.told()``, whose task is one number for each arm.
+        tasks: The oracle's view of bandits, ``tasks.oracle()``, whose task is one number for each
+            arm.
 
     Raises:
-        ValueError: If the tasks are not told, or do not have one number for each arm.
+        ValueError: If the tasks are not the oracle's view, or do not have one number for each arm.
     """
 
     name = "known best arm"
@@ -261,17 +262,17 @@ class KnownBestArm:
         env = tasks.make_vec(1)
         env.close()
         space = env.single_action_space
-        if not isinstance(env, ToldVectorEnv):
+        if not isinstance(env, OracleVectorEnv):
             raise InvalidValueError(
-                f"the oracle reads the task: give it tasks.told(), got {tasks.name!r}"
+                f"the oracle reads the task: give it tasks.oracle(), got {tasks.name!r}"
             )
-        told = tasks.encode(env.tasks).shape[1]
-        if not isinstance(space, spaces.Discrete) or told != space.n:
+        num_features = tasks.encode(env.tasks).shape[1]
+        if not isinstance(space, spaces.Discrete) or num_features != space.n:
             raise InvalidValueError(
                 f"the oracle needs a Discrete action space and one task feature for each action; "
-                f"{tasks.name!r} has {space} and {told} features"
+                f"{tasks.name!r} has {space} and {num_features} features"
             )
-        self.num_arms = told
+        self.num_arms = num_features
         self.first_arm = int(space.start)
 
     def adaptation(

@@ -59,7 +59,7 @@ def gittins_table(num_pulls: int, num_charges: int = 200) -> NDArray[np.float32]
     """
     n = num_pulls
     # Even steps of arcsin(sqrt(lambda)): the posterior of an arm has about the same width
-    # everywhere on this scale, so certain arms near 0 and 1 are told apart as well as others.
+    # everywhere on this scale, so certain arms near 0 and 1 are distinguished as well as others.
     charges = np.sin(np.linspace(0.0, math.pi / 2, num_charges)) ** 2
     table = np.empty(n * (n + 1) * (n + 2) // 6, dtype=np.float32)
     # values[s] has the shape (n + 1 - s, num_charges): row f is V(s, f). Rows are updated in

@@ -19,7 +19,7 @@ from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Adaptation, Transition, check_rows
 from metarl.parameters import Dirichlet, Normal
 from metarl.seeding import Seed, stream
-from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.oracle import OracleVectorEnv
 
 Array = NDArray[Any]
 
@@ -242,14 +242,14 @@ class UCRL2(MDPLearner):
 
 
 class KnownMDP:
-    """The oracle: it is told the MDP and acts optimally, by value iteration.
+    """The oracle: it is given the MDP and acts optimally, by value iteration.
 
     Args:
-        tasks: The told MDPs, ``tasks.told()``, whose task is ``transitions`` of a Dirichlet law and
-            ``rewards`` of a Normal law.
+        tasks: The oracle's view of MDPs, ``tasks.oracle()``, whose task is ``transitions`` of a
+            Dirichlet law and ``rewards`` of a Normal law.
 
     Raises:
-        ValueError: If the tasks are not told, or not such MDPs.
+        ValueError: If the tasks are not the oracle's view, or not such MDPs.
     """
 
     name = "known MDP"
@@ -258,9 +258,9 @@ class KnownMDP:
     def __init__(self, tasks: TaskDistribution):
         env = tasks.make_vec(1)
         env.close()
-        if not isinstance(env, ToldVectorEnv):
+        if not isinstance(env, OracleVectorEnv):
             raise InvalidValueError(
-                f"the oracle reads the task: give it tasks.told(), got {tasks.name!r}"
+                f"the oracle reads the task: give it tasks.oracle(), got {tasks.name!r}"
             )
         self.num_states = _count(env.env.single_observation_space, "observations", self, tasks)
         self.horizon = env.horizon
@@ -279,17 +279,17 @@ class KnownMDP:
         """Return a player of ``num_tasks`` tasks; it draws no random number."""
         return KnownMDPAdaptation(self, num_tasks)
 
-    def plan(self, told: Array) -> Values:
+    def plan(self, features: Array) -> Values:
         """Return the optimal action values, of shape (n, horizon, states, actions).
 
         Args:
-            told: The encoded tasks, of shape (n, num_features).
+            features: The encoded tasks, of shape (n, num_features).
         """
         task, first = {}, 0
         for name, law in self._laws.items():
             assert isinstance(law, (Dirichlet, Normal))
             last = first + math.prod(law.shape)
-            task[name] = law.decode(told[:, first:last])
+            task[name] = law.decode(features[:, first:last])
             first = last
         return value_iteration(task["transitions"], task["rewards"], self.horizon)
 
@@ -305,9 +305,9 @@ class KnownMDPAdaptation:
 
     def act(self, observations: Array) -> Array:
         check_rows(observations, len(self._rows))
-        one_hot, told = np.split(observations, [self.learner.num_states], axis=1)
+        one_hot, features = np.split(observations, [self.learner.num_states], axis=1)
         if self._plan is None:
-            self._plan = self.learner.plan(told)
+            self._plan = self.learner.plan(features)
         actions: Array = self._plan[self._rows, self._step, one_hot.argmax(axis=1)].argmax(axis=-1)
         return actions
 

@@ -13,24 +13,24 @@ from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Adaptation, Transition, check_rows
 from metarl.seeding import Seed
 from metarl.vector.env import TaskVectorEnv
-from metarl.vector.oracle import ToldVectorEnv
+from metarl.vector.oracle import OracleVectorEnv
 
 Array = NDArray[Any]
 
 
 class KnownGoal:
-    """The oracle: it is told the goal and takes the shortest way, then stays there.
+    """The oracle: it is given the goal and takes the shortest way, then stays there.
 
     In the plane each coordinate comes as close to the goal's at every step as its bounds allow, so
     nobody gets more of a reward that falls with the distance.
 
     Args:
-        tasks: The told family, ``tasks.told()``: goals of two coordinates, whose encoding is an
-            affine map; observations that are positions; actions that are displacements, or the
-            five of a grid.
+        tasks: The oracle's view of a family, ``tasks.oracle()``: goals of two coordinates, whose
+            encoding is an affine map; observations that are positions; actions that are
+            displacements, or the five of a grid.
 
     Raises:
-        ValueError: If the tasks are not told, or not such a family.
+        ValueError: If the tasks are not the oracle's view, or not such a family.
     """
 
     name = "known goal"
@@ -39,9 +39,9 @@ class KnownGoal:
     def __init__(self, tasks: TaskDistribution):
         env = tasks.make_vec(1)
         env.close()
-        if not isinstance(env, ToldVectorEnv):
+        if not isinstance(env, OracleVectorEnv):
             raise InvalidValueError(
-                f"the oracle reads the task: give it tasks.told(), got {tasks.name!r}"
+                f"the oracle reads the task: give it tasks.oracle(), got {tasks.name!r}"
             )
         _check_has_goals(self, tasks, env.env, grid=False)
         self.action_space: Any = env.single_action_space

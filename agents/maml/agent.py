@@ -122,8 +122,8 @@ class MAML(OnlineLearner[Recorder]):
     E-MAML                 ``exploration_coef=1.0`` (Stadie et al. 2018)
     ProMP                  ``inner_objective="ratio", outer="ppo"`` (Rothfuss et al. 2019)
     Reptile                ``outer="reptile"`` (Nichol et al. 2018)
-    multi-task, oracle     ``inner_steps=0``: no adaptation in training; on ``tasks.told()`` it is
-                           the oracle
+    multi-task, oracle     ``inner_steps=0``: no adaptation in training; on ``tasks.oracle()`` it
+                           is the oracle
     =====================  ======================================================================
 
     Differences from the paper: advantages are standardised for each task. The Fisher-vector

@@ -179,6 +179,6 @@ PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "ml10", 4_000_000, _META_WORLD_RL2, num_eval_tasks=250),
     Preset("rl2", "glyphs-*", 1_000_000, _FEW_SHOT, num_eval_tasks=1000),
     Preset("rl2", "image-folder:*", 1_000_000, _FEW_SHOT, num_eval_tasks=400),
-    # What a new family starts from; found on those of experiments/classic_control.py.
+    # What a new family starts from; found on those of envs/classic_control.py.
     Preset("rl2", "*", 1_200_000, _NEW_RL2, num_eval_tasks=400),
 )

@@ -110,7 +110,7 @@ class MultiTask(OnlineLearner[PPO]):
             PPO's epochs on all of it (SB3's train)
 
     It cannot tell one task from another, and plays every episode alike: what it earns is what can
-    be had without adapting. On ``tasks.told()`` it is the oracle.
+    be had without adapting. On ``tasks.oracle()`` it is the oracle.
 
     Args:
         tasks: The family to train on.

@@ -120,10 +120,10 @@ class TaskVecEnv(VecEnv):
         else:
             self._episodes += ended
             dones, cut = ended & (self._episodes == self._episodes_per_trial), np.zeros_like(ended)
-            told, value = (self._actions, rewards, ended), self._input.value
-            last = value(self._input.follow(last, *told))
+            seen, value = (self._actions, rewards, ended), self._input.value
+            last = value(self._input.follow(last, *seen))
             begun = value(self._input.start(following))
-            following = value(self._input.follow(following, *told))
+            following = value(self._input.follow(following, *seen))
             following = replaced(following, dones, take(begun, dones))
         self._returns += rewards
         self._lengths += 1

@@ -117,6 +117,7 @@ class HeldOutCallback(BaseCallback):
         return {
             "agent": type(self.model).__name__,
             "tasks": self.model.tasks.name,  # type: ignore[attr-defined]
+            "view": dict(self.model.tasks.view),  # type: ignore[attr-defined]
             "split": self.split,
             "num_tasks": int(self.num_tasks),
             "num_episodes": None if self.num_episodes is None else int(self.num_episodes),

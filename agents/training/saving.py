@@ -138,6 +138,7 @@ class SavedAgent(ABC):
             "hyperparameters": self.hyperparameters,
             "seed": self.seed,
             "tasks": self.tasks.name,
+            **({"view": dict(self.tasks.view)} if self.tasks.view else {}),
             "versions": versions(),
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
@@ -246,8 +247,8 @@ class SavedAgent(ABC):
             path: What was given to ``save``.
 
         Returns:
-            For ``seed``, ``tasks`` and each hyperparameter in which the saved agent differs, its
-            value and this agent's.
+            For ``seed``, ``tasks``, ``view`` and each hyperparameter in which the saved agent
+            differs, its value and this agent's.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -256,8 +257,9 @@ class SavedAgent(ABC):
         path, tensors, state = self._read(path)
         self._restore(path, tensors, state)
         self._warn_of_other_simulator(path, state)
-        saved = {"seed": state.get("seed"), "tasks": state.get("tasks")}
-        own = {"seed": self.seed, "tasks": self.tasks.name}
+        saved = {name: state.get(name) for name in ("seed", "tasks")}
+        saved["view"] = state.get("view", {})
+        own = {"seed": self.seed, "tasks": self.tasks.name, "view": dict(self.tasks.view)}
         hyperparameters = state.get("hyperparameters")
         if isinstance(hyperparameters, dict):
             # What there was not yet when it was saved, it had as the default is now.

@@ -25,7 +25,7 @@ from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
 from metarl.spaces import Values, check_space
-from metarl.vector.env import TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 MakeVec: TypeAlias = Callable[..., VectorEnv[Any, Any, Any]]
@@ -130,20 +130,20 @@ class AdaptedVectorEnv(TaskVectorEnv):
         self._close = weakref.finalize(self, self._batch.close)
         self._close.atexit = False
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._batch.set_tasks({key: column.copy() for key, column in columns.items()})
 
-    def _reseed(self, seed: int) -> None:
-        super()._reseed(seed)
+    def seed_lanes(self, seed: int) -> None:
+        super().seed_lanes(seed)
         self._next_seed = foreign_seed(seed)
 
-    def _reset(self, ids: Ids) -> Values:
+    def reset_lanes(self, ids: Ids) -> Values:
         seed, self._next_seed = self._next_seed, None
         options = None if isinstance(ids, slice) else {"reset_mask": self._mask(ids)}
         observations, _ = self._batch.reset(seed=seed, options=options)
         return in_types(self.single_observation_space, self._rows(observations, ids))
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         # Copied, as the batch may clip actions in place.
         actions = np.array(actions, dtype=self.single_action_space.dtype)
         if not isinstance(ids, slice):
@@ -160,12 +160,13 @@ class AdaptedVectorEnv(TaskVectorEnv):
                 f"a method step(actions, active), which leaves the others as they are, or {_OWN}"
             )
         observations, rewards, terminated, truncated, info = returned
-        told = {f"info[{key!r}]": info[key] for key in SUCCESS if key in info}
-        flags = {"terminated": terminated, "truncated": truncated, **dict([*told.items()][:1])}
-        return (
+        key = next((key for key in SUCCESS if key in info), None)
+        return StepResult(
             in_types(self.single_observation_space, self._rows(observations, ids)),
             _as_rewards(self._rows(rewards, ids)),
-            *(_as_flags(name, self._rows(flag, ids)) for name, flag in flags.items()),
+            _as_flags("terminated", self._rows(terminated, ids)),
+            _as_flags("truncated", self._rows(truncated, ids)),
+            None if key is None else _as_flags(f"info[{key!r}]", self._rows(info[key], ids)),
         )
 
     def _rows(self, values: Values, ids: Ids) -> Values:

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,8 +73,7 @@ def locate(name: str) -> str | None:
     Nothing is imported.
 
     Args:
-        name: For example ``my_package.my_module:tasks``, or the same with ``-told``, ``-4tasks``
-            or ``-on-steep``.
+        name: For example ``my_package.my_module:tasks``.
 
     Returns:
         The file of the outermost package or module, here of ``my_package``.
@@ -83,8 +81,7 @@ def locate(name: str) -> str | None:
     Raises:
         ValueError: If the name is malformed or there is no such package.
     """
-    plain = re.sub(r"(-told|-\d+tasks?|-on-\w+)+$", "", name)
-    module_name, colon, attribute = plain.partition(":")
+    module_name, colon, attribute = name.partition(":")
     if not colon or name.startswith(PREFIX):
         return None
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):

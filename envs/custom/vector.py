@@ -18,7 +18,7 @@ from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
 from metarl.spaces import Values, check_space
 from metarl.tasks import Task, Tasks
-from metarl.vector.env import TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -110,16 +110,16 @@ class GymTaskVectorEnv(TaskVectorEnv):
         self._close = weakref.finalize(self, _close_all, self._envs)
         self._close.atexit = False
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         # Environments may be slow to build, so nothing is built for a task that another replaces
         # before an episode of it begins, as the default task usually is.
         self._next_tasks: dict[int, Task] = dict(enumerate(Tasks(self._family, columns)))
 
-    def _reseed(self, seed: int) -> None:
-        super()._reseed(seed)
+    def seed_lanes(self, seed: int) -> None:
+        super().seed_lanes(seed)
         self._next_seeds = [foreign_seed(seed + i) for i in range(self.num_envs)]
 
-    def _reset(self, ids: Ids) -> Values:
+    def reset_lanes(self, ids: Ids) -> Values:
         observations = []
         lanes = self._lanes[ids].tolist()
         for i in lanes:
@@ -193,18 +193,18 @@ class GymTaskVectorEnv(TaskVectorEnv):
                 "longer episodes, or a larger horizon= and no time limit of the environment"
             )
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         # Copied, as an environment may clip its action in place.
         actions = np.array(actions, dtype=self.single_action_space.dtype)
         lanes = self._lanes[ids].tolist()
         steps = [self._step_one(i, action) for i, action in zip(lanes, actions)]
         observations, rewards, terminated, truncated, infos = zip(*steps)
-        return (
+        return StepResult(
             self._gathered(lanes, self._stack, observations),
             self._gathered(lanes, _as_rewards, rewards),
             self._gathered(lanes, functools.partial(_as_flags, "terminated"), terminated),
             self._gathered(lanes, functools.partial(_as_flags, "truncated"), truncated),
-            *self._gathered(lanes, _successes, infos),
+            self._gathered(lanes, _successes, infos),
         )
 
     def _step_one(self, i: int, action: Any) -> tuple[Any, ...]:
@@ -224,7 +224,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
             yield
         except (Exception, SystemExit) as error:
             where = (
-                f"in {method} {self._elapsed[i] + (method == 'step')} of an episode of "
+                f"in {method} {self.elapsed[i] + (method == 'step')} of an episode of "
                 f"{self._present_tasks[i]}"
             )
             if isinstance(error, SystemExit):  # would end the training as if all were well
@@ -268,13 +268,12 @@ def closed_on_error(env: Built) -> Iterator[Built]:
         raise
 
 
-def _successes(infos: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
-    """Return which environments say that their task is done; nothing if none ever says."""
-    names = [name for name in SUCCESS if any(name in info for info in infos)]
-    return [
-        _as_flags(f"info[{name!r}]", [info.get(name, False) for info in infos])
-        for name in names[:1]
-    ]
+def _successes(infos: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_] | None:
+    """Return which environments say that their task is done; None if none says anything."""
+    for name in SUCCESS:
+        if any(name in info for info in infos):
+            return _as_flags(f"info[{name!r}]", [info.get(name, False) for info in infos])
+    return None
 
 
 def _as_rewards(rewards: Sequence[Any] | Array) -> NDArray[np.float64]:

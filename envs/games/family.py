@@ -14,7 +14,7 @@ from metarl.envs.games.rules import BORDER_COST, TRAP_COST, rules, splits
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
-from metarl.vector.env import TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 
@@ -24,7 +24,7 @@ _FORWARD = _AHEAD.sum(axis=0)  # 1 or -1, along the line of the move
 
 
 class GameVectorEnv(TaskVectorEnv):
-    """A batch of board games, each with rules of its own that the player is not told.
+    """A batch of board games, each with rules of its own that the player does not know.
 
     A player and some objects of each kind stand on a square board. An object that the player comes
     upon vanishes, and another of its kind appears on a free square.
@@ -118,7 +118,7 @@ with doors |
             render_mode=render_mode,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._games = Tasks("games", columns)  # an oracle's view sets these, not `tasks`
         objects = np.tile(columns["objects"], self.num_each)
         self._values = (objects == "treasure") - TRAP_COST * (objects == "trap")
@@ -133,7 +133,7 @@ with doors |
         self._border_value = np.where(columns["border"] == "trap", -BORDER_COST, 0.0)
         self._restless = columns["restless"]
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         draws = self.random.uniform(ids, 2 + self.num_objects)
         lanes = self._lanes[ids]
         for piece in range(1 + self.num_objects):
@@ -144,7 +144,7 @@ with doors |
         self._gains[ids] = 0.0
         return self._observe(ids)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         # Every step takes two draws, whatever happens, so streams do not depend on the actions.
         draws = self.random.uniform(ids, 2)
         lanes, places = self._lanes[ids], self._places[ids]
@@ -177,7 +177,7 @@ with doors |
         if not isinstance(ids, slice):
             self._places[ids] = places
         self._gains[ids] = rewards
-        return self._observe(ids), rewards, np.zeros(len(rewards), dtype=np.bool_)
+        return StepResult(self._observe(ids), rewards, np.zeros(len(rewards), dtype=np.bool_))
 
     def _slide(self, places: Array, heading: Array, player: Array) -> Array:
         """Move players on until they are level with an object, or the border is next."""
@@ -295,8 +295,7 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
     )
 
 
-GAMES = {
+FAMILIES = {
     "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=10),
     "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=12),
 }
-"""The families by their names."""

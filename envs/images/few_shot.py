@@ -15,7 +15,7 @@ from metarl.errors import check_at_least
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.splits import Columns, TaskLaw
-from metarl.vector.env import TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 Source: TypeAlias = Callable[[], Pictures]
@@ -83,7 +83,7 @@ true class |
         shape = (frame, frame, self._pictures.pixels.shape[3])
         self._images = np.zeros((num_envs, *shape), dtype=np.uint8)
         self._labels = np.zeros(num_envs, dtype=np.int64)
-        self._told = np.full(num_envs, ways)
+        self._feedback = np.full(num_envs, ways)
         self._answered: list[list[tuple[Bytes, bool]]] = [[] for _ in range(num_envs)]
         super().__init__(
             num_envs,
@@ -96,32 +96,33 @@ true class |
             render_mode=render_mode,
         )
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._classes = self._pictures.find(columns["classes"])
 
-    def _reset(self, ids: Ids) -> dict[str, Array]:
+    def reset_lanes(self, ids: Ids) -> dict[str, Array]:
         draws = self.random.uniform(ids, 2 + NUM_DRAWS)
         labels = (draws[:, 0] * self._ways).astype(np.int64)
         classes = np.take_along_axis(self._classes[ids], labels[:, None], axis=1)[:, 0]
         rows = self._pictures.pick(classes, draws[:, 1])
         images = self._presenter.show(rows, draws[:, 2:])
-        told = self._told[ids].copy()
+        feedback = self._feedback[ids].copy()
         if self.render_mode is not None:
-            for index in np.arange(self.num_envs)[ids][told == self._ways]:
+            for index in np.arange(self.num_envs)[ids][feedback == self._ways]:
                 self._answered[index] = []
         self._images[ids], self._labels[ids] = images, labels
-        self._told[ids] = self._ways  # it is told once
-        return {"image": images, "label": told}
+        self._feedback[ids] = self._ways  # it is shown once
+        return {"image": images, "label": feedback}
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Any, ...]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         labels = self._labels[ids].copy()
         right = actions == labels
-        self._told[ids] = labels
+        self._feedback[ids] = labels
         if self.render_mode is not None:
             for index, correct in zip(np.arange(self.num_envs)[ids], right):
                 self._answered[index].append((self._images[index].copy(), bool(correct)))
         observations = {"image": self._images[ids].copy(), "label": labels}
-        return observations, right.astype(np.float64), np.ones(len(labels), dtype=np.bool_)
+        answered = np.ones(len(labels), dtype=np.bool_)
+        return StepResult(observations, right.astype(np.float64), answered)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one picture of each sub-environment; None without mode."""

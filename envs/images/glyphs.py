@@ -5,6 +5,7 @@ import re
 import unicodedata
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from metarl.distribution import TaskDistribution
 from metarl.envs.images.few_shot import few_shot
 from metarl.envs.images.pictures import Bytes, Pictures, Variation
-from metarl.vector.env import TaskEnv, TaskVectorEnv
 
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral")
 
@@ -195,7 +195,7 @@ def kinds() -> Pictures:
 
 
 def glyphs_nway(ways: int) -> TaskDistribution:
-    """The family of characters to be told apart, N at a time.
+    """The family of characters to be recognised, N at a time.
 
     A class is a character, in several fonts. Characters of ``held_out`` are none of ``train``.
 
@@ -239,17 +239,13 @@ def glyphs_cats() -> TaskDistribution:
     )
 
 
+FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
+    **{f"glyphs-{ways}way": functools.partial(glyphs_nway, ways) for ways in (5, 20)},
+    "glyphs-cats": glyphs_cats,
+}
+
+
 def parse_glyphs(name: str) -> TaskDistribution | None:
     """Parse names such as ``glyphs-5way``; None for any other name."""
     match = re.fullmatch(r"glyphs-(\d+)way", name)
     return glyphs_nway(int(match[1])) if match else None
-
-
-def glyphs_vec(num_envs: int, ways: int = 5, **options: Any) -> TaskVectorEnv:
-    """Make a batch of problems: the vector entry point of ``metarl/Glyphs-v0``."""
-    return glyphs_nway(ways).make_vec(num_envs, **options)
-
-
-def glyphs_env(**options: Any) -> TaskEnv:
-    """Make a single problem: the entry point of ``metarl/Glyphs-v0``."""
-    return TaskEnv(glyphs_vec(1, **options))

@@ -215,7 +215,7 @@ def half_cheetah_friction(horizon: int = HORIZON) -> TaskDistribution:
     )
 
 
-DYNAMICS: dict[str, Callable[..., TaskDistribution]] = {
+FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     "walker2d-params": walker2d_params,
     "hopper-params": hopper_params,
     "half-cheetah-motors": half_cheetah_motors,

@@ -19,7 +19,7 @@ from metarl.errors import MissingPackageError, check_at_least
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
-from metarl.vector.env import TaskVectorEnv
+from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
@@ -156,13 +156,13 @@ class MujocoVectorEnv(TaskVectorEnv):
             render_mode=render_mode,
         )
 
-    def _set_parameters(self, columns: Columns) -> None:
+    def set_parameters(self, columns: Columns) -> None:
         self._columns = columns
         if self._physics is not None:
             self._physics(self._fields, columns)
             self._fields.refresh()
 
-    def _reset(self, ids: Ids) -> Array:
+    def reset_lanes(self, ids: Ids) -> Array:
         body, model = self.body, self.batch.model
         noise = body.reset_noise
         qpos = model.qpos0 + noise * (2.0 * self.random.uniform(ids, model.nq) - 1.0)
@@ -195,7 +195,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         self._observations[ids] = self._observe(state, self._rows(ids))
         return self._observations[ids].copy()
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Array, Array, Array]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         self._controls[ids] = actions
         times = self._times[ids].copy()
         errors = self._simulate(ids)
@@ -225,7 +225,7 @@ class MujocoVectorEnv(TaskVectorEnv):
             rewards[failed] = 0.0
             terminated |= failed
         self._observations[ids] = observations
-        return observations, rewards, terminated
+        return StepResult(observations, rewards, terminated)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """Return a picture of each sub-environment, or None without a render mode.

@@ -296,7 +296,7 @@ def humanoid_dir(horizon: int = HORIZON) -> TaskDistribution:
     )
 
 
-LOCOMOTION: dict[str, Callable[..., TaskDistribution]] = {
+FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     "half-cheetah-dir": half_cheetah_dir,
     "half-cheetah-vel": half_cheetah_vel,
     "half-cheetah-dir-rllab": partial(half_cheetah_dir, variant="rllab"),

@@ -254,7 +254,7 @@ _ANGLES = {
     "ant": (ANT, 10.0, 15.0, 20.0),
     "hopper": (HOPPER, 4.0, 7.0, 10.0),
 }
-TERRAIN: dict[str, Callable[..., TaskDistribution]] = {
+FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     **{f"{name}-slope": partial(slope, name, *angles) for name, angles in _ANGLES.items()},
     **{f"{name}-flat": partial(flat, name, *angles) for name, angles in _ANGLES.items()},
     **{

@@ -13,11 +13,6 @@ from metarl.tasks import Task
 Env = gymnasium.Env[Any, Any]
 
 
-def build(name: str) -> TaskDistribution:
-    """Return the family of that name."""
-    return {"lunar-lander": lunar_lander, "bipedal-walker": bipedal_walker}[name]()
-
-
 class Lander(gymnasium.Wrapper[Any, Any, Any, Any]):
     """LunarLander-v3 with the task's gravity and wind. It succeeds where it comes to rest."""
 
@@ -89,3 +84,11 @@ def bipedal_walker() -> TaskDistribution:
         horizon=800,
         visible=("hardcore", "terrain"),  # the lidar sees it
     )
+
+
+FAMILIES = {"lunar-lander": lunar_lander, "bipedal-walker": bipedal_walker}
+
+
+def build(name: str) -> TaskDistribution:
+    """Return the family of that name."""
+    return FAMILIES[name]()

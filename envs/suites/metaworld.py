@@ -34,11 +34,6 @@ def _reset_mocap_welds(env: Any) -> None:
 SawyerMocapBase.reset_mocap_welds = _reset_mocap_welds
 
 
-def build(name: str) -> TaskDistribution:
-    """Return the family of that name, for example of ``ml1-pick-place`` or ``ml10``."""
-    return ml10() if name == "ml10" else ml1(name.removeprefix("ml1-"))
-
-
 class Arm(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     """Meta-World's environments behind one interface; the task names one, and places in it.
 
@@ -136,3 +131,11 @@ def _task_set(tasks: Iterable[Any]) -> TaskSet:
         names.append(task.env_name)
         places.append(np.pad(place, (0, _PLACES - len(place))))
     return TaskSet({"manipulation": np.array(names), "places": np.array(places)})
+
+
+FAMILIES = {"ml10": ml10}
+
+
+def build(name: str) -> TaskDistribution:
+    """Return the family of that name, for example of ``ml1-pick-place`` or ``ml10``."""
+    return FAMILIES[name]() if name in FAMILIES else ml1(name.removeprefix("ml1-"))

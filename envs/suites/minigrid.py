@@ -1,4 +1,4 @@
-"""MiniGrid: a rule that is not told, and maps that stay for the trial."""
+"""MiniGrid: a hidden rule, and maps that stay for the trial."""
 
 from functools import partial
 from typing import Any
@@ -21,11 +21,6 @@ from metarl.tasks import Task
 _KINDS = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
 COLORS = ("blue", "green", "red", "yellow")
 _MAPS = 10_000
-
-
-def build(name: str) -> TaskDistribution:
-    """Return the family of that name."""
-    return doors() if name == "minigrid-doors" else maps(name.removeprefix("minigrid-map:"))
 
 
 class Seen(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -66,7 +61,7 @@ class Doors(GoToDoorEnv):  # type: ignore[misc]
 
 
 def doors() -> TaskDistribution:
-    """Return the family: the mission, "go to the red door", is the task, and it is not told.
+    """Return the family: the mission, "go to the red door", is the task, and it is hidden.
 
     A room of 5 to 8 squares with four doors of different colours; `done` before the right one is
     rewarded with 1 - 0.9 t / 64, any other `done` ends the episode with nothing. Which colour is
@@ -136,3 +131,11 @@ def _max_steps(env_id: str) -> int:
     steps = int(env.unwrapped.max_steps)
     env.close()
     return steps
+
+
+FAMILIES = {"minigrid-doors": doors}
+
+
+def build(name: str) -> TaskDistribution:
+    """Return the family of that name, for example of ``minigrid-map:MiniGrid-FourRooms-v0``."""
+    return FAMILIES[name]() if name in FAMILIES else maps(name.removeprefix("minigrid-map:"))

@@ -18,12 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl import envs
-from metarl.envs.mujoco.dynamics import DYNAMICS
-from metarl.envs.mujoco.locomotion import LOCOMOTION
-from metarl.envs.mujoco.terrain import TERRAIN
 from metarl.errors import check_at_least
-
-IDS = [name for name in gymnasium.registry if name.startswith("metarl/")]
+from metarl.vector.env import TaskEnv
 
 Section = Callable[[], float]
 """A timed section; returns env steps/s."""
@@ -34,7 +30,7 @@ class Options:
     """What to measure."""
 
     families: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """The families; by default the first of each registered id, without the robots."""
+    """The families; by default the first of each kind of batch, without the robots."""
     num_envs: int = 1024
     """Sub-environments of the batch."""
     num_singles: int = 4
@@ -46,21 +42,14 @@ class Options:
     """Steps of every environment in a section."""
 
 
-def registered(family: str) -> str:
-    """Return the id of a family, the longest that its name begins with.
-
-    ``navigation-2d-squared`` is of ``metarl/Navigation2D-v0``.
-    """
-    plain = family.replace("-", "")
-    ids = {i.removeprefix("metarl/").removesuffix("-v0").lower(): i for i in IDS}
-    return ids[max((name for name in ids if plain.startswith(name)), key=len)]
-
-
 def default_families() -> list[str]:
-    """Return the first family of each id; the robots have a benchmark of their own."""
-    robots = LOCOMOTION | DYNAMICS | TERRAIN
-    others = [name for name in envs.names() if name not in robots]
-    return sorted({registered(name): name for name in reversed(others)}.values(), key=others.index)
+    """Return the first family of each kind of batch; the robots have a benchmark of their own."""
+    first: dict[Any, str] = {}
+    for name in envs.names():
+        tasks = envs.make(name)
+        if tasks.simulator != "mujoco":
+            first.setdefault(getattr(tasks.env_factory, "func", tasks.env_factory), name)
+    return list(first.values())
 
 
 def _batch(family: str, options: Options) -> Section:
@@ -82,11 +71,11 @@ def _batch(family: str, options: Options) -> Section:
 
 def _loop(family: str, options: Options) -> Section:
     tasks = envs.make(family)
-    settings = getattr(tasks.env_factory, "keywords", {})  # such as the number of arms
     singles = []
     for index, task in enumerate(tasks.sample("train", options.num_singles, 0)):
-        env = gymnasium.make(registered(family), disable_env_checker=True, **settings)
-        env.unwrapped.set_task(task)  # type: ignore[attr-defined]
+        single = TaskEnv(tasks.make_vec(1))
+        single.set_task(task)
+        env = gymnasium.wrappers.OrderEnforcing(single)
         env.reset(seed=index)
         env.action_space.seed(index)
         singles.append(env)

@@ -3,7 +3,7 @@
     pip install 'metarl-suite[metaworld]' 'mujoco>=3.17'
     python -m metarl.experiments.benchmarks.metaworld_experts [--num-goals 10]
 
-Each expert plays one episode for each of the first goals of its ``ml1`` family, told the goal. An
+Each expert plays one episode for each of the first goals of its ``ml1`` family, given the goal. An
 episode is a success if it is one at any step.
 """
 
@@ -30,13 +30,13 @@ def expert(manipulation: str) -> Any:
 
 
 def succeeds(arm: Arm, policy: Any, seed: int) -> bool:
-    """Tell whether a policy that is told the goal succeeds in an episode of the present task."""
+    """Tell whether a policy that is given the goal succeeds in an episode of the present task."""
     observation, _ = arm.reset(seed=seed)
     done = False
     while not done:
-        told = np.array(observation, dtype=np.float64)
-        told[-3:] = arm.present._get_pos_goal()
-        action = np.clip(policy.get_action(told), -1.0, 1.0).astype(np.float32)
+        seen = np.array(observation, dtype=np.float64)
+        seen[-3:] = arm.present._get_pos_goal()
+        action = np.clip(policy.get_action(seen), -1.0, 1.0).astype(np.float32)
         observation, _, _, done, info = arm.step(action)
         if info["success"]:
             return True

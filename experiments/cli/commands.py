@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from metarl.experiments.runs.loading import (
 )
 from metarl.experiments.runs.run import Run, evaluation_name
 from metarl.experiments.runs.training import Interrupted, follow, learn, save
+from metarl.views import View, slug
 
 EVALUATION_SEED = 1
 """The held-out tasks that runs are judged on. Presets are tuned on those of seed 0."""
@@ -49,6 +51,7 @@ def train(
     agent: str,
     tasks: str,
     *,
+    view: View = MappingProxyType({}),
     run_dir: Path | None = None,
     total_timesteps: int | None = None,
     seed: int = 0,
@@ -64,6 +67,7 @@ def train(
     Args:
         agent: The agent's name, or ``module:Class`` of your own agent.
         tasks: The family's name, or ``module:attribute`` of your own family.
+        view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
         run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
         total_timesteps: Env steps of training; None takes the preset's.
         seed: The seed of everything.
@@ -90,7 +94,7 @@ def train(
         return []
     agent_class = find_online_learner(agent)
     check_divisible(agent)
-    family = in_workers(envs.make(tasks), num_workers)
+    family = in_workers(envs.make(tasks, **view), num_workers)
     remember(tasks)
     remember(agent)
     try:
@@ -111,8 +115,8 @@ def train(
     if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
         parallel = learner.episodes_per_adaptation
         num_episodes = parallel * math.ceil(num_episodes / parallel)
-    label = f"{agent}-{tasks}".replace(":", "-").replace("/", "-")
-    directory = run_dir or Path("runs") / f"{label}-seed{seed}"
+    label = agent.replace(":", "-").replace("/", "-")
+    directory = run_dir or Path("runs") / f"{label}-{slug(tasks, view)}-seed{seed}"
     if restarted() and (directory / "config.json").is_file():
         begun = Run.open(directory)
         if begun.config.get("command") == command:  # by this command, before a process failed
@@ -122,6 +126,7 @@ def train(
         {
             "agent": agent,
             "tasks": tasks,
+            **({"view": dict(view)} if view else {}),
             "seed": seed,
             "device": str(learner.device),
             "threads": torch.get_num_threads(),
@@ -189,9 +194,9 @@ def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
     check_size(settings["num_tasks"], settings["num_episodes"] or learner.tasks.episodes_per_trial)
     for name in learner.tasks.references:
         reference(name, learner.tasks)
-    say(f"training {learner.name} on {learner.tasks.name}; run directory: {run.directory}")
-    of_the_users = locate(run.config["tasks"]) is not None and learner.tasks.told_from is None
-    if of_the_users and learner.num_timesteps == 0:
+    say(f"training {learner.name} on {learner.tasks.label}; run directory: {run.directory}")
+    of_the_users = locate(run.config["tasks"]) is not None
+    if of_the_users and not learner.tasks.view.get("oracle") and learner.num_timesteps == 0:
         _say_what_is_wrong(learner.tasks)
     try:
         ranks = learn(run, learner)

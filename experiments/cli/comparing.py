@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metarl import Report, envs, evaluate
+from metarl import Report, evaluate
 from metarl.errors import InvalidValueError
 from metarl.evaluation.comparison import comparable, comparison_table, plot_reports
 from metarl.experiments.cli.terminal import say
@@ -25,8 +25,8 @@ def compare(
     if len(set(names)) < len(names):  # as a run and a published run of the same name
         names = [str(run_dir) for run_dir in run_dirs]
     reports = [
-        replace(report, agent=f"{named(report.agent, run)} ({name})")
-        for report, run, name in zip(common_reports(runs, split, trust), runs, names)
+        replace(report, agent=f"{named(report.agent, report)} ({name})")
+        for report, name in zip(common_reports(runs, split, trust), names)
     ]
     say(comparison_table(reports))
     plot_reports(reports, output)
@@ -34,16 +34,9 @@ def compare(
     return reports
 
 
-def named(agent: str, run: Run) -> str:
-    """Return what a run's agent is called: its name, and whether it saw the task."""
-    is_oracle = run.config["tasks"] != base_family(run.config["tasks"])
-    return f"{agent}, oracle" if is_oracle else agent
-
-
-def base_family(name: str) -> str:
-    """Return the name of the family that a name on the command line is of, or is a view of."""
-    base, suffix, _ = envs.split_suffix(name)
-    return base if suffix == "told" else name
+def named(agent: str, report: Report) -> str:
+    """Return what the agent of a report is called: its name, and whether it saw the task."""
+    return f"{agent}, oracle" if report.view.get("oracle") else agent
 
 
 def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) -> list[Report]:
@@ -55,7 +48,7 @@ def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) ->
     Raises:
         ValueError: If the runs are of different families.
     """
-    families = {base_family(run.config["tasks"]) for run in runs}
+    families = {run.config["tasks"] for run in runs}
     if len(families) > 1:
         raise InvalidValueError(
             f"the runs are of different families and have no tasks in common: "

@@ -60,6 +60,7 @@ def _show_names(
     title = "families of tasks, by what varies from task to task"
     console.print(_table(title, ("varies", "families"), rows))
     console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
+    console.print("Views of any of them: train with --oracle, --num-train-tasks or --train-split")
     console.print("Your own: a module and a family in it, for example my_package.my_module:tasks")
     for extra, (_, others) in SUITES.items():
         install = escape(f"pip install 'metarl-suite[{extra}]'")

@@ -25,6 +25,7 @@ from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS,
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
+from metarl.views import view_of
 
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
@@ -63,6 +64,9 @@ def train_command(
     threads: int = 1,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
+    oracle: bool = False,
+    num_train_tasks: int | None = None,
+    train_split: str | None = None,
     num_workers: int = 0,
     eval_every: int = 0,
     processes: int = 1,
@@ -80,6 +84,9 @@ def train_command(
         overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
+        oracle: Put the task into the observation, which is what an oracle sees.
+        num_train_tasks: How many tasks to train on (default: all that there are).
+        train_split: The split to train on (default: train).
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on held-out tasks during training, for
@@ -101,6 +108,7 @@ def train_command(
         commands.train(
             agent,
             tasks,
+            view=view_of(oracle, num_train_tasks, train_split),
             run_dir=run_dir,
             total_timesteps=total_timesteps,
             seed=seed,
@@ -242,6 +250,9 @@ def tune_command(
     total_timesteps: int | None = None,
     processes: int = 1,
     seed: int = 0,
+    oracle: bool = False,
+    num_train_tasks: int | None = None,
+    train_split: str | None = None,
     storage: Path | None = None,
 ) -> None:
     """Search for hyperparameters with Optuna, from the preset on; again, it goes on.
@@ -257,13 +268,17 @@ def tune_command(
         total_timesteps: Env steps of each training (default: the preset's).
         processes: How many trials at once.
         seed: The seed of all trainings, of the judged tasks and of the search.
+        oracle: Put the task into the observation, which is what an oracle sees.
+        num_train_tasks: How many tasks to train on (default: all that there are).
+        train_split: The split to train on (default: train).
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
     from metarl.experiments.tuning.search import tune
     from metarl.experiments.tuning.settings import Settings
 
     torch.set_num_threads(1)
-    settings = Settings(agent, tasks, total_timesteps, seed, storage)
+    view = view_of(oracle, num_train_tasks, train_split)
+    settings = Settings(agent, tasks, total_timesteps, seed, storage, view)
     tune(settings, trials=trials, minutes=minutes, processes=processes)
 
 
@@ -347,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, (RankError, DivergedError)) and not leads():
             return 2  # the first process says so
         text = printable(str(error))
-        if len(text) > _LONGEST:  # what is wrong is told at its start, the way out at its end
+        if len(text) > _LONGEST:  # what is wrong is at its start, the way out at its end
             text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
         print(f"metarl: error: {text}", file=sys.stderr)
         return 2

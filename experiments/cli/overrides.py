@@ -1,4 +1,4 @@
-"""Hyperparameters other than the preset's, as the command line takes them."""
+"""What the command line takes: hyperparameters other than the preset's, and views of families."""
 
 import json
 import shlex
@@ -9,6 +9,7 @@ from typing import Any
 from metarl.agents import AGENTS, Learner
 from metarl.agents.presets import find_preset
 from metarl.errors import InvalidValueError, check_names
+from metarl.views import View
 
 
 def parse_overrides(agent_class: type[Learner], overrides: Sequence[str]) -> dict[str, Any]:
@@ -52,3 +53,13 @@ def has_earlier_preset(config: Mapping[str, Any]) -> bool:
     except InvalidValueError:  # a preset or hyperparameter that there was
         return True
     return bool(json.loads(json.dumps(today)) != config["hyperparameters"])
+
+
+def view_arguments(view: View) -> list[str]:
+    """Return the options by which the command line asks for a view."""
+    arguments = []
+    for name, value in view.items():
+        arguments.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            arguments.append(str(value))
+    return arguments

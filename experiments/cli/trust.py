@@ -16,9 +16,6 @@ from pathlib import Path
 from metarl.envs.custom.loading import locate
 from metarl.errors import InvalidValueError
 
-_OWN = "metarl.experiments.classic_control"
-"""A module of families that comes with metarl."""
-
 
 def check_trusted(name: str, directory: Path, named: str | None) -> None:
     """Raise unless a run's family or agent may be imported.
@@ -32,9 +29,9 @@ def check_trusted(name: str, directory: Path, named: str | None) -> None:
         ValueError: If it is a module that the user has not named; the message says how.
     """
     location = locate(name)
-    module = name.partition(":")[0]
-    if location is None or module == _OWN:  # comes with metarl
+    if location is None:  # comes with metarl
         return
+    module = name.partition(":")[0]
     if Path(location).resolve().is_relative_to(directory.resolve()):
         raise InvalidValueError(
             f"the run's {name!r} is in the run directory, from which nothing is imported; "

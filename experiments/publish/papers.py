@@ -63,7 +63,7 @@ CLASSICAL_BANDITS = {
 
 # The same, table 2, for episodes: mean total reward over 1000 random tabular MDPs. The optimum is
 # not of the paper, but of a simulation of 20,000 MDPs: 21.84 +- 0.02 an episode.
-_MDP_LEARNERS = ("random", "PSRL", "OPSRL", "UCRL2", "epsilon-greedy", "known MDP (told)")
+_MDP_LEARNERS = ("random", "PSRL", "OPSRL", "UCRL2", "epsilon-greedy", "known MDP (oracle)")
 CLASSICAL_MDPS = {
     n: dict(zip(_MDP_LEARNERS, scores))
     for n, *scores in (

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from metarl import Report
 from metarl.experiments.publish import papers as published
+from metarl.views import View
 
 Row = tuple[str, str, str, str, str, str, str]
 
@@ -34,12 +36,16 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def is_of(
+    config: Mapping[str, Any], agent: str, family: str, view: View = MappingProxyType({})
+) -> bool:
+    """Return whether a run is of that agent, family and view."""
+    found = config["agent"], config["tasks"], config.get("view", {})
+    return found == (agent, family, dict(view))
+
+
 def _of(runs: Sequence[Mapping[str, Any]], agent: str, family: str) -> list[Report]:
-    return [
-        Report.from_json(run["report"])
-        for run in runs
-        if (run["config"]["agent"], run["config"]["tasks"]) == (agent, family)
-    ]
+    return [Report.from_json(run["report"]) for run in runs if is_of(run["config"], agent, family)]
 
 
 def _counts(num_seeds: int, num_tasks: int) -> str:

@@ -8,6 +8,7 @@ a few runs in the README, all of them in ``docs/results/runs.md``, and all figur
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.tables import number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
-from metarl.experiments.publish.published_table import published_table
+from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
 from metarl.files import atomic_write, check_no_link
+from metarl.views import View, slug
 
 RESULTS = Path("experiments/results/runs")
 UNPACKED = Path("runs/published")
@@ -44,7 +46,7 @@ HIGHLIGHTS = (
     ("rl2", "bandit-100x10", "which of ten arms pays", "0.909, the best arm known"),
     ("rl2", "gridnavi", "where the goal is", "11.07, the goal known"),
     ("rl2", "glyphs-5way", "five characters, never seen before", "0.2, guessing"),
-    ("rl2", "games-7x7", "the rules of a game", "3.25, the rules told"),
+    ("rl2", "games-7x7", "the rules of a game", "3.25, the rules known"),
     ("rl2", "navigation-sparse", "where the goal is", "13.4, the goal known"),
     ("rl2", "half-cheetah-dir", "which way to run", ""),
     ("rl2", "half-cheetah-climb", "which way is up", ""),
@@ -95,8 +97,8 @@ def publish(run: Run, path: Path | None = None) -> Path:
         parameters.clear()
     if path is None:
         started = "-started" if run.config.get("start") else ""
-        name = f"{run.config['agent']}-{run.config['tasks']}{started}-seed{run.config['seed']}"
-        path = RESULTS / f"{name.replace(':', '-')}.json"
+        family = slug(run.config["tasks"], run.config.get("view", {}))
+        path = RESULTS / f"{run.config['agent']}-{family}{started}-seed{run.config['seed']}.json"
     load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
     atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
     return path
@@ -167,9 +169,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
         earlier = ", earlier preset" if has_earlier_preset(config) else ""
-        published = (RL2_BANDITS | RL2_MDPS).get(report.family, "") if report.agent == "RL2" else ""
+        published = ""
+        if report.agent == "RL2" and not report.view:
+            published = (RL2_BANDITS | RL2_MDPS).get(report.family, "")
         lines.append(
-            f"| {report.family} | {report.agent} | {config['seed']} "
+            f"| {report.family_label} | {report.agent} | {config['seed']} "
             f"| {result['env_steps'] / 1e6:.1f}M{other}{start}{earlier} "
             f"| {result['training_seconds'] / 60:.1f} min, "
             f"{threads} thread{'s' if threads > 1 else ''} "
@@ -194,21 +198,24 @@ def highlights(results: Sequence[dict[str, Any]]) -> str:
         first, last = _ends(reports)
         who = reports[0]
         if not beside:
-            others = (("told", agent, f"{family}-told"), ("multi-task", "multi-task", family))
-            found = [(name, _reports(results, *other)) for name, *other in others]
+            found = [
+                ("oracle", _reports(results, agent, family, {"oracle": True})),
+                ("multi-task", _reports(results, "multi-task", family)),
+            ]
             beside = "; ".join(f"{_ends(each)[1]}, {name}" for name, each in found if each)
         cells = (f"`{who.family}`", what, who.agent, len(reports), first, last, beside)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def _reports(results: Sequence[dict[str, Any]], agent: str, family: str) -> list[Report]:
+def _reports(
+    results: Sequence[dict[str, Any]], agent: str, family: str, view: View = MappingProxyType({})
+) -> list[Report]:
     """Return the reports of the trainings from random parameters."""
     return [
         Report.from_json(result["report"])
         for result in results
-        if (result["config"]["agent"], result["config"]["tasks"]) == (agent, family)
-        and not result["config"].get("start")
+        if is_of(result["config"], agent, family, view) and not result["config"].get("start")
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from metarl import Agent, Report, TaskDistribution, envs
 from metarl.agents.training.config import Config, describe
 from metarl.errors import InvalidValueError, RenderingError
-from metarl.experiments.cli.comparing import base_family, common_reports, named
+from metarl.experiments.cli.comparing import common_reports, named
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted
 from metarl.experiments.publish.runs import open_run
@@ -19,7 +19,7 @@ from metarl.experiments.reports.charts import Result
 from metarl.experiments.reports.page import Page, Picture, write_page
 from metarl.experiments.reports.video import last_picture
 from metarl.experiments.runs.learners import find_learner
-from metarl.experiments.runs.loading import load_agent
+from metarl.experiments.runs.loading import family_of, load_agent
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import STUDIES, find_study
@@ -84,17 +84,17 @@ def runs_page(
         for found in reports.values()
         for label, run, report in zip(labels, runs, found)
     ]
-    families = [envs.make(name) for name in {run.config["tasks"]: None for run in runs}]
+    families = [family_of(run.config) for run in runs]
     known = any(tasks.overlap(split) for tasks in families for split in splits)
     adapt = "adapt" if len(set(labels)) > 1 else "adapts"
-    family = results[0].report.family.removesuffix("-told")
+    family = results[0].report.family
     return Page(
         title=f"{family}: how {_enumerated(set(labels))} {adapt}",
         results=results,
         question=f"Return on tasks{'' if known else ' that are new'}, against episodes of "
         "experience in them.",
         pictures=_pictures(runs, labels, splits[0], trust) if pictures else (),
-        trained={family: _trained(runs[0].config["tasks"])},
+        trained={family: _trained(families[0])},
     )
 
 
@@ -126,7 +126,7 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
         answer=study.answer,
         caveats=study.caveats,
         pictures=_study_pictures(study, places) if pictures else (),
-        trained={judging.family: _trained(judging.family) for judging in study.judgings},
+        trained={each.family: _trained(envs.make(each.family)) for each in study.judgings},
     )
 
 
@@ -146,7 +146,7 @@ def _labels(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[st
         runs: The runs.
         reports: The reports of each, one for each split.
     """
-    names = [named(run.config["agent"], run) for run in runs]
+    names = [named(run.config["agent"], found[0]) for run, found in zip(runs, reports)]
     settings = [_settings_of(run, found) for run, found in zip(runs, reports)]
     labels = []
     for run, name, own in zip(runs, names, settings):
@@ -170,6 +170,8 @@ def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
     }
     values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
     values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
+    view = run.config.get("view", {})
+    values |= {name: view.get(name) for name in ("num_train_tasks", "train_split")}
     for report in reports:
         of = f" of {report.split}" if len(reports) > 1 else ""
         values[f"num_episodes{of}"] = report.num_episodes
@@ -188,9 +190,9 @@ def _enumerated(names: set[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _trained(name: str) -> Mapping[str, Parameter]:
+def _trained(tasks: TaskDistribution) -> Mapping[str, Parameter]:
     """Return the parameters of a family's tasks, as in training."""
-    law = envs.make(base_family(name)).law("train")
+    law = tasks.law("train")
     return law.parameters if isinstance(law, Independent) else {}
 
 

@@ -181,7 +181,7 @@ def _split_section(
             "intervals over tasks.",
         ),
     ]
-    laws = page.trained.get(first.family.removesuffix("-told"), {})
+    laws = page.trained.get(first.family, {})
     for parameter in _scalars(first):
         law, column = laws.get(parameter), first.tasks.columns[parameter]
         trained = trained_ranges(law, column.min(), column.max()) if law else []
@@ -290,18 +290,18 @@ def _pictures(pictures: Sequence[Picture]) -> str:
     return f"<section><h2>First and last episode</h2>{''.join(figures)}</section>"
 
 
-_SHOWN_SETTINGS = ("command", "seed", "total_timesteps", "tasks", "git_commit")
+_SHOWN_SETTINGS = ("command", "seed", "total_timesteps", "tasks", "view", "git_commit")
 
 
 def _settings(results: Sequence[Result]) -> str:
     """Return how each agent came to be."""
     parts = []
-    told: set[str] = set()
+    listed: set[str] = set()
     for result in results:
         key = f"{result.label}, seed {result.seed}"
-        if key in told or not result.config:
+        if key in listed or not result.config:
             continue
-        told.add(key)
+        listed.add(key)
         config = result.config
         entries = [(name, config[name]) for name in _SHOWN_SETTINGS if config.get(name) is not None]
         for name in ("hyperparameters", "versions"):

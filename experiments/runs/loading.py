@@ -45,7 +45,7 @@ def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
     torch.set_num_threads(config["threads"])  # other thread counts round differently
     agent_class = find_online_learner(config["agent"])
     check_divisible(config["agent"])
-    family = in_workers(envs.make(config["tasks"]), config.get("num_workers", 0))
+    family = in_workers(family_of(config), config.get("num_workers", 0))
     check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
     return agent_class(
         family,
@@ -53,6 +53,11 @@ def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
         seed=config["seed"],
         device=config["device"],
     )
+
+
+def family_of(config: Mapping[str, Any]) -> TaskDistribution:
+    """Return the family that a configuration names, in the view that it asks for."""
+    return envs.make(config["tasks"], **config.get("view", {}))
 
 
 def check_divisible(agent: str) -> None:
@@ -123,7 +128,7 @@ def check_evaluation_options(learner: OnlineLearner[Any], names: Iterable[str]) 
 def restore(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
     """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
     differs = learner.restore(path)
-    for name in differs.keys() & {"seed", "tasks"}:
+    for name in differs.keys() & {"seed", "tasks", "view"}:
         saved, own = differs[name]
         raise InvalidValueError(
             f"{str(path)!r} was trained with {name} {saved!r}, "

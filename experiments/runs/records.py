@@ -12,6 +12,7 @@ from metarl import Report
 from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, check_entries, read_entries
 from metarl.errors import found_in
 from metarl.experiments.runs.run import CONFIG
+from metarl.views import VIEW
 
 
 def _is_command(value: Any) -> bool:
@@ -43,6 +44,8 @@ def load_training(path: Path) -> dict[str, Any]:
     with found_in(f"{str(path)!r} is damaged"):
         if record["config"].get("start") is not None:
             check_entries(record, {"config.start": STRING})
+        if "view" in record["config"]:
+            check_entries(record, {"config.view": VIEW})
         Report.from_json(record["report"])
     return record
 

@@ -29,6 +29,7 @@ from metarl.errors import StorageError, check_names, found_in
 from metarl.evaluation.report import Report, versions
 from metarl.experiments.runs.logs import ProgressCsv, TensorBoard, read_progress
 from metarl.files import atomic_write, check_no_link, locked, remove_parts
+from metarl.views import VIEW
 
 MAX_WORKERS = 1024
 MAX_PROCESSES = 4096
@@ -48,6 +49,7 @@ CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "evaluation.seed": integer(0),
 }
 _OPTIONAL = {
+    "view": VIEW,
     "start": STRING,
     "num_workers": integer(1, MAX_WORKERS),
     "eval_every": COUNT,

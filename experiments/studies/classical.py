@@ -125,7 +125,7 @@ def play(
 def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator[Score]:
     """Play all learners in one setting, on the same tasks."""
     tasks = envs.bandit(num_pulls, num_arms)
-    told = tasks.told()
+    oracle = tasks.oracle()
     published = CLASSICAL_BANDITS[num_pulls, num_arms]
 
     def score(name: str, agent: Agent, family: TaskDistribution = tasks) -> Score:
@@ -147,7 +147,7 @@ def scores(num_pulls: int, num_arms: int, num_tasks: int, seed: int) -> Iterator
         )
     yield tuned("UCB1", WIDTHS, lambda c: bandit_learners.UCB1(tasks, c=c))
     yield score("Gittins index", bandit_learners.GittinsIndex(tasks))
-    yield score("known best arm (told)", bandit_learners.KnownBestArm(told), told)
+    yield score("known best arm (oracle)", bandit_learners.KnownBestArm(oracle), oracle)
 
 
 def best_of(tried: Mapping[float, Score]) -> Score:

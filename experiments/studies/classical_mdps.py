@@ -52,7 +52,7 @@ def scores(options: Options) -> dict[int, list[Score]]:
     No learner knows n, so all n are beginnings of the longest trial.
     """
     tasks = envs.tabular_mdp(max(options.episodes))
-    told = tasks.told()
+    oracle = tasks.oracle()
     table: dict[int, list[Score]] = {n: [] for n in options.episodes}
 
     def play(agent: Agent, family: TaskDistribution = tasks) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ def scores(options: Options) -> dict[int, list[Score]]:
         add("PSRL" + label, psrl(tasks))
         add("OPSRL" + label, opsrl(tasks))
         tune("UCRL2" + label, ucrl2, "c", WIDTHS)
-    add("known MDP (told)", KnownMDP(told), told)
+    add("known MDP (oracle)", KnownMDP(oracle), oracle)
     return table
 
 

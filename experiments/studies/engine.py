@@ -35,6 +35,7 @@ from metarl.experiments.studies.jobs import (
 )
 from metarl.experiments.studies.study import Study
 from metarl.files import open_to_write
+from metarl.views import slug
 
 NICENESS = 10
 LOOK_AGAIN_SECONDS = 15.0
@@ -220,7 +221,8 @@ class Engine:
             if isinstance(job, TrainingJob):
                 of_agent = rates.get(job.training.agent, {})
                 usual = float(np.mean(list(of_agent.values()))) if of_agent else _USUAL_RATE
-                rate = of_agent.get(job.training.family, usual)
+                family = slug(job.training.family, job.training.view)
+                rate = of_agent.get(family, usual)
                 seconds.append((job.env_steps - job.env_steps_done()) / rate)
             else:
                 seconds.append(judging)
@@ -254,9 +256,10 @@ def _rates(places: Places) -> dict[str, dict[str, float]]:
     for path in sorted(places.trained.glob("*.json")):
         with contextlib.suppress(OSError, ValueError):  # they may be of other studies
             record = load_training(path)
-            of_agent = rates.setdefault(record["config"]["agent"], {})
+            config = record["config"]
+            of_agent = rates.setdefault(config["agent"], {})
             rate = record["env_steps"] / max(record["training_seconds"], 1.0)
-            of_agent[record["config"]["tasks"]] = rate
+            of_agent[slug(config["tasks"], config.get("view", {}))] = rate
     return rates
 
 

@@ -13,8 +13,9 @@ def _ceiling(family: str) -> Learner:
     return Learner(
         "oracle of all slopes",
         "rl2",
-        f"{family}-on-any-told",
-        note="told the slope, and trained on all that are judged: the ceiling for those who "
+        family,
+        view={"train_split": "any", "oracle": True},
+        note="given the slope, and trained on all that are judged: the ceiling for those who "
         "trained up to 10 degrees only, as far as 12M env steps reach it",
     )
 
@@ -40,7 +41,7 @@ def _slope_learners(body: str) -> list[Learner]:
         Learner("fine-tune, slopes", "fine-tune", slope, trained_as="multi-task"),
         Learner("fine-tune, flat", "fine-tune", flat, trained_as="multi-task"),
         Learner("from scratch", "from-scratch"),
-        Learner("oracle, told the slope", "rl2", f"{slope}-told"),
+        Learner("oracle, given the slope", "rl2", slope, view={"oracle": True}),
         _ceiling(slope),
         Learner("random actions", "random"),
     ]
@@ -54,7 +55,7 @@ def _climb_learners(body: str) -> list[Learner]:
         Learner("multi-task", "multi-task", climb),
         Learner("fine-tune", "fine-tune", climb, trained_as="multi-task"),
         Learner("from scratch", "from-scratch"),
-        Learner("oracle, told the slope", "rl2", f"{climb}-told"),
+        Learner("oracle, given the slope", "rl2", climb, view={"oracle": True}),
         _ceiling(climb),
         Learner("random actions", "random"),
     ]
@@ -116,7 +117,7 @@ adapt gains from experience.
 
 On `half-cheetah-climb` the reward is the speed uphill, and up may be ahead or behind. RL² earns
 972 and 918 in its first episode (two seeds, slopes of at most 10 degrees), nine tenths of what an
-oracle earns that is told the slope (1082 and 1001), and it gains 23 and 33 points more until its
+oracle earns that is given the slope (1082 and 1001), and it gains 23 and 33 points more until its
 last. MAML runs the wrong way as often as the right one at first (-42 and -282), and one gradient
 step on 20 episodes makes 186 and 361 of that. One policy without a memory stays where it is (-8
 and 21): it cannot know. Forty episodes of fine-tuning change nothing about that, for the policy
@@ -131,7 +132,7 @@ Where the task is to run along x, up or down (`half-cheetah-angles`, two seeds o
 gain from experience is common to the seeds. In its first episode RL² runs like one policy without
 a memory: 1360 and 1163 against 1329 and 1314 on the trained slopes, 2077 and 1710 against 1901
 and 1930 on 12 to 20 degrees downhill, 488 and 318 against 328 and 240 uphill. On the trained
-slopes and downhill there is nothing to find out: an oracle that is told the slope runs no faster
+slopes and downhill there is nothing to find out: an oracle that is given the slope runs no faster
 (1368 and 1280, 1919 and 1827). Steep uphill there is (639 and 560), and nobody finds it; an
 oracle that has trained on the steep slopes as well earns no more there (548 and 518). MAML has
 learned less than anybody (591 and 460 on the trained slopes), and its inner step changes nothing.
@@ -141,7 +142,7 @@ and 144 and 210 when it is judged again as the one to be fine-tuned.
 
 On a second body (`walker2d-angles`, two seeds) no agent that has learned to adapt gains from
 experience, either. In its first episode on the trained slopes RL² earns 1101 and 806, a policy
-without a memory 1125 and 1016, MAML 607 and 736. Being told the slope is worth less than a lucky
+without a memory 1125 and 1016, MAML 607 and 736. Being given the slope is worth less than a lucky
 seed: the oracles have 773 and 811, and 897 and 739 where they have trained on all slopes that are
 judged. Uphill, on 12 to 20 degrees, RL² earns 730 and 604, the policy without a memory 819 and
 177, MAML 262 and 263, the oracles 341 and 392, and 613 and 527. RL² needs slopes in training

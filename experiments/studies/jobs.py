@@ -22,11 +22,13 @@ from metarl.agents.classical.random_actions import RandomActions
 from metarl.errors import InvalidValueError
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands
+from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.run import Run, git_commit
 from metarl.experiments.studies.study import Judging, Learner, Study, Training
 from metarl.files import atomic_write, locked
+from metarl.views import label
 
 ELSEWHERE = 75
 """The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
@@ -155,8 +157,13 @@ class TrainingJob(_Job):
         """
         config = load_training(self.record)["config"]
         own = self.training
-        expected = (own.agent, own.family, own.seed, own.total_timesteps)
-        found = tuple(config[name] for name in ("agent", "tasks", "seed", "total_timesteps"))
+        expected = (own.agent, label(own.family, own.view), own.seed, own.total_timesteps)
+        found = (
+            config["agent"],
+            label(config["tasks"], config.get("view", {})),
+            config["seed"],
+            config["total_timesteps"],
+        )
         if found != expected:
             raise InvalidValueError(
                 f"{str(self.record)!r} is of another training: expected (agent, tasks, seed, "
@@ -171,6 +178,7 @@ class TrainingJob(_Job):
             commands.train(
                 training.agent,
                 training.family,
+                view=training.view,
                 run_dir=directory,
                 total_timesteps=training.total_timesteps,
                 seed=training.seed,
@@ -191,8 +199,8 @@ def overrides_of(training: Training) -> list[str]:
 
 def command_of(training: Training) -> str:
     """Return what to type to repeat a training."""
-    parts = ["metarl", "train", training.agent, training.family, "--seed", str(training.seed)]
-    parts += ["--total-timesteps", str(training.total_timesteps)]
+    parts = ["metarl", "train", training.agent, training.family, *view_arguments(training.view)]
+    parts += ["--seed", str(training.seed), "--total-timesteps", str(training.total_timesteps)]
     for override in overrides_of(training):
         parts += ["--set", override]
     if training.start is not None:
@@ -314,9 +322,8 @@ class JudgingJob(_Job):
 
     def agent(self) -> tuple[Agent, TaskDistribution]:
         """Return the agent, and the view of the judging's family that it sees."""
-        learner, told = self.learner, (self.learner.family or "").endswith("-told")
-        family = envs.make(self.judging.family)
-        family = family.told() if told else family
+        learner = self.learner
+        family = envs.make(self.judging.family, oracle=learner.view.get("oracle", False))
         if learner.agent == "random":
             return RandomActions(family), family
         agent_class: type[OnlineLearner[Any]] = AGENTS[learner.agent]

@@ -40,12 +40,13 @@ def _learners(family: str) -> list[Learner]:
         Learner(
             "oracle",
             "maml",
-            f"{family}-told",
+            family,
+            view={"oracle": True},
             total_timesteps=steps,
             hyperparameters=_UNADAPTED,
             variant="unadapted",
             episodes=EPISODES[family],
-            note="told the task, trained without inner steps, and judged without any",
+            note="given the task, trained without inner steps, and judged without any",
         ),
     ]
 

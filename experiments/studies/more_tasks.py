@@ -12,7 +12,8 @@ def _learners(family: str) -> list[Learner]:
         Learner(
             f"{count} training task{'s' if count > 1 else ''}",
             "rl2",
-            f"{family}-{count}task{'s' if count > 1 else ''}",
+            family,
+            view={"num_train_tasks": count},
             total_timesteps=STEPS.get(family),
         )
         for count in COUNTS

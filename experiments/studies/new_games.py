@@ -8,9 +8,10 @@ _LEARNERS = [
     Learner("RL²", "rl2", FAMILY),
     Learner("multi-task", "multi-task", FAMILY),
     Learner(
-        "oracle, told the rules",
+        "oracle, given the rules",
         "rl2",
-        f"{FAMILY}-told",
+        FAMILY,
+        view={"oracle": True},
         total_timesteps=12_000_000,
         note="trained for 12M env steps, after which it hardly improves any more",
     ),
@@ -32,10 +33,10 @@ STUDY = Study(
 Yes, where the controls are of a kind that training has had. In games with new rules RL² (three
 seeds) earns about three times as much in its second episode as in its first (2.46, 2.66 and
 2.58 against 0.83, 1.00 and 0.80), and in its eighth 80%, 92% and 89% of what an oracle earns
-that is told the rules. A policy without memory, trained on the same games for as many env steps
+that is given the rules. A policy without memory, trained on the same games for as many env steps
 (two seeds), earns 0.1 to 0.2: what to do depends on rules that it cannot find out. New
 kinds of objects (doors that lead anywhere) do not confuse RL², while they do confuse the
-oracle, which was never told of doors in training. New controls are beyond both: who has only
+oracle, which was never shown doors in training. New controls are beyond both: who has only
 met controls as usual, or with one pair of directions exchanged, does not find out others, and
 plays like random actions.""",
 )

@@ -33,7 +33,7 @@ CANCELLED = 130
 
 @dataclass(frozen=True)
 class Errand:
-    """What a worker is told.
+    """What a worker is given.
 
     Attributes:
         study: What leads to the study, as on the command line.

@@ -13,6 +13,7 @@ from metarl import TaskDistribution
 from metarl.agents.presets import find_preset
 from metarl.splits import Columns
 from metarl.tasks import Tasks
+from metarl.views import View, slug
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Training:
         family: The family's name.
         seed: The seed.
         total_timesteps: Env steps.
+        view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
         variant: What tells it from the preset's training, for its name.
         hyperparameters: Those other than the preset's.
         start: A training whose agent it starts from, instead of random parameters.
@@ -33,6 +35,7 @@ class Training:
     family: str
     seed: int
     total_timesteps: int
+    view: View = field(default_factory=dict)
     variant: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     start: "Training | None" = None
@@ -40,7 +43,8 @@ class Training:
     @property
     def name(self) -> str:
         """The name of its record, and of its agent."""
-        parts = (self.agent, self.family.replace(":", "-"), self.variant, f"seed{self.seed}")
+        family = slug(self.family, self.view)
+        parts = (self.agent, family, self.variant, f"seed{self.seed}")
         return "-".join(part for part in parts if part)
 
 
@@ -53,6 +57,7 @@ class Learner:
         agent: The agent that is judged, by its name on the command line; ``random`` takes random
             actions.
         family: The family it trains on; None if it does not train.
+        view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
         trained_as: The agent that is trained, where that is another: what fine-tuning starts from
             is the multi-task policy.
         total_timesteps: Env steps of training; None takes the study's.
@@ -67,6 +72,7 @@ class Learner:
     label: str
     agent: str
     family: str | None = None
+    view: View = field(default_factory=dict)
     trained_as: str | None = None
     total_timesteps: int | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +96,7 @@ class Learner:
             self.family,
             seed,
             max(1, round(steps * study.budget)),
+            self.view,
             "-".join(part for part in (self.variant, length) if part),
             self.hyperparameters,
             None if self.start is None else self.start.training(seed, study),
@@ -107,7 +114,7 @@ class Judging:
 
     Attributes:
         name: What it is called, and the report's split.
-        family: The family; agents that were trained on its ``-told`` view see that.
+        family: The family; oracles see its tasks.
         values: A grid: for each of these parameters its values, each with ``num_tasks`` tasks.
         split: The split that tasks, or what the grid leaves open, are drawn from.
         num_tasks: How many tasks; with ``values``, how many for each of them.
@@ -167,7 +174,7 @@ class Study:
         axis: What the learners differ in, where that is a number, which their labels begin with:
             the axis of one more figure.
         budget: A factor on all env steps of training, for a rehearsal.
-        source: What leads to it on the command line, as ``find_study`` was told: its name, or
+        source: What leads to it on the command line, as ``find_study`` takes it: its name, or
             ``module:attribute``.
     """
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
-from metarl import envs
 from metarl.errors import InvalidValueError
 from metarl.evaluation.tables import number, plain_table
+from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import shown
+from metarl.views import label
 
 if TYPE_CHECKING:
     import optuna
@@ -66,12 +67,12 @@ def results(study: "optuna.Study", settings: Settings) -> str:
     num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     found: dict[str, Any] = best.user_attrs["hyperparameters"]
     as_preset = ["\nas a preset, for the presets.py of the agent:\n", preset_code(settings, found)]
-    if not envs.make(settings.family).built_in:  # patterns are of the families of metarl only
+    if not settings.tasks().built_in:  # patterns are of the families of metarl only
         as_preset = []
     return "\n".join(
         [
-            f"\n{settings.agent} on {settings.family}: {len(complete)} trials complete, "
-            f"{num_pruned} pruned or diverged",
+            f"\n{settings.agent} on {label(settings.family, settings.view)}: "
+            f"{len(complete)} trials complete, {num_pruned} pruned or diverged",
             _table([*preset, *others], settings.agent),
             f"\nbest: trial {best.number}, {number(best.values[0])} beside {beside}; all trained "
             f"with the seed {settings.seed},\nand the best of many is lucky: confirm it with "
@@ -114,7 +115,7 @@ def preset_code(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
 
 def train_command(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
     """Return the command line that trains with hyperparameters, from JSON, as a trial did."""
-    words = ["metarl", "train", settings.agent, settings.family]
+    words = ["metarl", "train", settings.agent, settings.family, *view_arguments(settings.view)]
     words += ["--total-timesteps", str(settings.env_steps)]
     words += ["--seed", str(settings.seed)] if settings.seed else []
     preset = json.loads(json.dumps(dict(settings.preset.hyperparameters)))

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import tyro
 
-from metarl import envs
 from metarl.agents import AGENTS
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import (
@@ -54,6 +53,7 @@ from metarl.experiments.tuning.storage import (
 )
 from metarl.files import check_no_link, locked, open_to_write
 from metarl.seeding import stream_seed
+from metarl.views import label, view_of
 
 if TYPE_CHECKING:
     import optuna
@@ -82,7 +82,7 @@ class Search:
         self.settings = settings
         self.trials = trials
         self.deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
-        self.family = envs.make(settings.family)
+        self.family = settings.tasks()
         remember(settings.family)
         self.base = dict(settings.preset.hyperparameters)
         self.judge = Judge.of(self.family, settings.preset, settings.seed)
@@ -106,7 +106,7 @@ class Search:
             with reading(settings.journal):
                 study: optuna.Study = self._optuna.create_study(
                     storage=storage,
-                    study_name=f"{settings.agent} {settings.family}",
+                    study_name=f"{settings.agent} {label(settings.family, settings.view)}",
                     load_if_exists=True,
                     direction="maximize",
                     pruner=self._optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=2),
@@ -324,13 +324,17 @@ def _work(
     family: Annotated[str, tyro.conf.Positional],
     total_timesteps: int | None = None,
     seed: int = 0,
+    oracle: bool = False,
+    num_train_tasks: int | None = None,
+    train_split: str | None = None,
     storage: Path | None = None,
     trials: int | None = None,
     minutes: float | None = None,
 ) -> None:
     """Make trials: what :func:`tune` starts in processes of its own."""
     torch.set_num_threads(1)
-    Search(Settings(agent, family, total_timesteps, seed, storage), trials, minutes).run()
+    view = view_of(oracle, num_train_tasks, train_split)
+    Search(Settings(agent, family, total_timesteps, seed, storage, view), trials, minutes).run()
 
 
 if __name__ == "__main__":

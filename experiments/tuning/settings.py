@@ -1,16 +1,18 @@
 """What a search over hyperparameters is about."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from metarl import envs
+from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
 from metarl.agents.presets import find_preset
 from metarl.agents.training.preset import Preset
 from metarl.errors import check_at_least, check_names
+from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.tuning.space import space_of
 from metarl.seeding import check_seed
+from metarl.views import View, slug
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
         total_timesteps: Env steps of each training; None takes the preset's.
         seed: The seed of all trainings, of the judged tasks and of the search.
         storage: The journal; None takes ``runs/tune/AGENT-FAMILY/journal.log``.
+        view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
 
     Raises:
         ValueError: If a name is unknown or a number out of its range.
@@ -33,6 +36,7 @@ class Settings:
     total_timesteps: int | None = None
     seed: int = 0
     storage: Path | None = None
+    view: View = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_names([self.agent], AGENTS, "agent")
@@ -44,18 +48,22 @@ class Settings:
     @property
     def journal(self) -> Path:
         """Where the trials are."""
-        label = self.family.replace(":", "-").replace("/", "-")
-        return self.storage or Path("runs/tune") / f"{self.agent}-{label}" / "journal.log"
+        folder = f"{self.agent}-{slug(self.family, self.view)}"
+        return self.storage or Path("runs/tune") / folder / "journal.log"
 
     @property
     def locks(self) -> Path:
         """The folder of the locks, and of what processes print."""
         return self.journal.with_name(f"{self.journal.name}.processes")
 
+    def tasks(self) -> TaskDistribution:
+        """Return the family, in the view that is searched."""
+        return envs.make(self.family, **self.view)
+
     @functools.cached_property
     def preset(self) -> Preset:
         """The preset that the search starts from."""
-        return find_preset(self.agent, envs.make(self.family))
+        return find_preset(self.agent, self.tasks())
 
     @property
     def env_steps(self) -> int:
@@ -66,7 +74,7 @@ class Settings:
 
     def arguments(self) -> list[str]:
         """Return the settings as arguments of the command line."""
-        arguments = [self.agent, self.family]
+        arguments = [self.agent, self.family, *view_arguments(self.view)]
         if self.total_timesteps is not None:
             arguments += ["--total-timesteps", str(self.total_timesteps)]
         if self.seed:

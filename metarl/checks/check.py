@@ -280,8 +280,8 @@ def _hidden(probe: Probe) -> str:
     if len(entries):
         raise ValueError(
             f"after the same reset(seed), another task gave another first observation "
-            f"({probe.entries(entries)}): the task leaks into it; leave it out (told() is the view "
-            "of an oracle), and draw the first state independently of the task; if it is meant to "
+            f"({probe.entries(entries)}): the task leaks into it; leave it out (tasks.oracle() "
+            "shows it), and draw the first state independently of the task; if it is meant to "
             "be seen, as a map is, name the parameter in the family's visible="
         )
     rows = probe.base.outcomes["observation"]
@@ -295,12 +295,12 @@ def _hidden(probe: Probe) -> str:
         for feature in np.concatenate(features, axis=1).T:
             if np.ptp(feature) == 0.0:
                 continue
-            told = _follows(rows, feature)
-            if told.any():
+            shown = _follows(rows, feature)
+            if shown.any():
                 raise ValueError(
                     f"the observation contains {name}, or what grows or falls with it "
-                    f"({probe.entries(np.flatnonzero(told))}): the task leaks into it; leave it "
-                    "out (told() is the view of an oracle), or name the parameter in the family's "
+                    f"({probe.entries(np.flatnonzero(shown))}): the task leaks into it; leave it "
+                    "out (tasks.oracle() shows it), or name the parameter in the family's "
                     "visible= if it is meant to be seen"
                 )
     return "the first observation is the same in every task, and no entry follows a parameter"

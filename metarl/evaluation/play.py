@@ -141,6 +141,7 @@ def evaluate(
     return Report(
         agent=agent.name,
         family=tasks.name,
+        view=tasks.view,
         split=split,
         returns=played.returns,
         lengths=played.lengths,

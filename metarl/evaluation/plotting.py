@@ -12,13 +12,13 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 from metarl.evaluation.summary import STATISTIC_NAMES, Summary
 from metarl.files import atomic_write
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLES = ("-", "--", ":")
 
 
 def styles_of(labels: Iterable[str], palette: Sequence[str] = COLORS) -> list[tuple[str, int]]:
-    """Return how the lines of agents are told apart: for each a colour, and a style.
+    """Return what distinguishes the lines of agents: for each a colour, and a style.
 
     Agents that are the same but for what follows a comma ("RL², slopes" and "RL², flat") share a
     colour. The style counts the lines before that have the same one.

@@ -18,6 +18,7 @@ from metarl.evaluation.summary import Summary, bootstrap_interval, episode_group
 from metarl.evaluation.tables import interval, number, plain_table, range_of_episodes
 from metarl.files import as_path, atomic_write
 from metarl.tasks import Tasks
+from metarl.views import VIEW, View, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ class Report:
         notes: Sentences the reader must know.
         successes: Whether the task was done in each episode, of the shape of the returns; None
             where the environments do not tell.
+        view: Which view of the family the agent saw, as :class:`metarl.TaskDistribution` has it.
     """
 
     agent: str
@@ -53,6 +55,12 @@ class Report:
     seed: int = 0
     notes: tuple[str, ...] = field(default=())
     successes: NDArray[np.bool_] | None = None
+    view: View = field(default_factory=dict)
+
+    @property
+    def family_label(self) -> str:
+        """What tables call the family: its name, with the view in brackets."""
+        return label(self.family, self.view)
 
     @property
     def num_tasks(self) -> int:
@@ -146,7 +154,7 @@ class Report:
             for row, (start, stop) in zip(rows, summary.groups):
                 row.append(f"{self.successes[:, start:stop].mean():.0%}")
         lines = [
-            f"{self.agent} on {self.family}, {self.split}: {self.num_tasks} tasks",
+            f"{self.agent} on {self.family_label}, {self.split}: {self.num_tasks} tasks",
             plain_table(heading, rows),
             f" all {self.num_episodes} episodes together: {self.trial_summary()} "
             "(mean over tasks ± standard error)",
@@ -201,7 +209,7 @@ class Report:
         from metarl.evaluation.plotting import plot_curves
 
         return plot_curves(
-            [self.curve()], f"{self.family}, {self.split}: {self.num_tasks} tasks", path
+            [self.curve()], f"{self.family_label}, {self.split}: {self.num_tasks} tasks", path
         )
 
     def curve(self) -> tuple[str, Summary]:
@@ -227,6 +235,7 @@ class Report:
         return {
             "agent": self.agent,
             "family": self.family,
+            **({"view": dict(self.view)} if self.view else {}),
             "split": self.split,
             "seed": self.seed,
             "episodes_per_adaptation": self.episodes_per_adaptation,
@@ -252,6 +261,7 @@ class Report:
             ValueError: If it is something else; the message names what does not fit.
         """
         check_entries(data, _ENTRIES)
+        check_entries({"view": {}, **data}, {"view": VIEW})
         returns = _matrix("returns", data["returns"]).astype(np.float64)
         lengths = data["lengths"]
         if isinstance(lengths, list):
@@ -283,6 +293,7 @@ class Report:
             seed=data["seed"],
             notes=tuple(data["notes"]),
             successes=None if successes is None else successes.astype(np.bool_),
+            view=data.get("view", {}),
         )
 
     @classmethod

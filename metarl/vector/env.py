@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from metarl.batches import map_leaves, replaced, take
 from metarl.errors import (
     DivergedError,
+    InvalidTypeError,
     InvalidValueError,
     check_at_least,
     check_at_most,
@@ -32,6 +34,26 @@ MAX_HORIZON = 10**6
 """How long an episode may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step of some sub-environments returns, in new arrays: a row for each of them.
+
+    Attributes:
+        observations: The observations; for a Dict space a dictionary of arrays.
+        rewards: Of shape (n,).
+        terminated: Whether the episode ended by itself, of shape (n,).
+        truncated: Whether it was cut for a reason other than the horizon, of shape (n,); None if
+            that never happens.
+        success: Whether the task is done now, of shape (n,); None where the family does not say.
+    """
+
+    observations: Values
+    rewards: Array
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_] | None = None
+    success: NDArray[np.bool_] | None = None
+
+
 class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
     """A batch of environments of one family, each with its own task.
 
@@ -42,18 +64,21 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
 
     A family implements three methods, all batched::
 
-        def _set_parameters(self, columns):
+        def set_parameters(self, columns):
             # take over the tasks: for each parameter an array of shape (num_envs, *shape)
-        def _reset(self, ids):
+        def reset_lanes(self, ids):
             # start new episodes in the sub-environments ids; return their observations
-        def _step(self, ids, actions):
-            # step them; return observations, rewards, terminated, a row for each of ids
+        def step_lanes(self, ids, actions):
+            # step them; return StepResult(observations, rewards, terminated), a row for each
 
     ``ids`` is an index of sub-environments: an array, or a slice for all of them. Seeds, time
     limits, autoreset and all checks are done here. Randomness comes from
     ``self.random``, where every sub-environment has a stream of its own. The constructor ends with
-    a call of ``_set_parameters`` for the default tasks, so a family makes what that method needs
+    a call of ``set_parameters`` for the default tasks, so a family makes what that method needs
     before it calls ``super().__init__``.
+
+    These methods, and ``seed_lanes`` where there is more to seed than ``self.random``, are what a
+    wrapper of a batch calls; users call ``set_tasks``, ``reset`` and ``step``.
 
     Args:
         num_envs: The number of sub-environments.
@@ -62,6 +87,10 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         action_space: The action space of one sub-environment.
         horizon: After how many steps an episode is truncated.
         render_mode: One of ``metadata["render_modes"]``, or None.
+
+    Attributes:
+        elapsed: How many steps the present episode of each sub-environment has, of shape
+            (num_envs,).
 
     Raises:
         ValueError: If ``num_envs`` or ``horizon`` is below 1, ``horizon`` above ``MAX_HORIZON``,
@@ -96,36 +125,34 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         self.action_space = batch_space(action_space, num_envs)
         self.horizon = horizon
         self.render_mode = render_mode
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self.elapsed = np.zeros(num_envs, dtype=np.int64)
         self._seeded = self._ready = False
         nominal = {name: np.array([law.default] * num_envs) for name, law in parameters.items()}
         self._tasks = Tasks("default", nominal)
-        self._set_parameters(self._tasks.columns)
+        self.set_parameters(self._tasks.columns)
 
     # What a family implements.
 
     @abstractmethod
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         """Take over the parameters of all tasks: arrays of shape (num_envs, *shape)."""
 
     @abstractmethod
-    def _reset(self, ids: Ids) -> Values:
+    def reset_lanes(self, ids: Ids) -> Values:
         """Start a new episode in the sub-environments ``ids``; return their observations."""
 
     @abstractmethod
-    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         """Step the sub-environments ``ids``.
 
         Args:
             ids: The sub-environments.
             actions: Their actions, one row each.
-
-        Returns:
-            New arrays of observations (for a Dict space a dictionary of arrays), rewards and
-            ``terminated``, one row for each of ``ids``;
-            a family that cuts episodes for reasons other than ``horizon`` adds ``truncated``, and
-            one whose tasks are done or not adds ``success`` after it: whether it is done now.
         """
+
+    def seed_lanes(self, seed: int) -> None:
+        """Give sub-environment i the random stream of ``seed + i``."""
+        self.random = BatchedRandom(seed, self.num_envs)
 
     # What users call.
 
@@ -166,7 +193,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 )
         self._tasks = tasks
         self._ready = False
-        self._set_parameters(tasks.columns)
+        self.set_parameters(tasks.columns)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Any = None
@@ -193,16 +220,13 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
             check_seed(seed)
             super().reset(seed=seed)  # type: ignore[arg-type]
-            self._reseed(seed)  # type: ignore[arg-type]
+            self.seed_lanes(seed)  # type: ignore[arg-type]
             self._seeded = True
-        self._elapsed[:] = 0
+        self.elapsed[:] = 0
         self._ready = False  # until all sub-environments have begun an episode
-        observations = self._reset(ALL)
+        observations = self.reset_lanes(ALL)
         self._ready = True
         return observations, {}
-
-    def _reseed(self, seed: int) -> None:
-        self.random = BatchedRandom(seed, self.num_envs)
 
     def step(
         self, actions: Array, active: NDArray[np.bool_] | None = None
@@ -216,10 +240,11 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
 
         Returns:
             Observations, rewards, terminated, truncated, info, which holds ``success`` where
-            the family tells.
+            the family has it.
 
         Raises:
             RuntimeError: If ``reset`` was not called since the tasks were set.
+            TypeError: If ``step_lanes`` returns no :class:`StepResult`.
             ValueError: If the actions have the wrong shape, or the environment returns a reward
                 or an observation that is not finite.
         """
@@ -237,40 +262,56 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         if not _all_finite(actions):
             raise DivergedError("actions must be finite, got NaN or infinity")
         if active is None or active.all():
-            rows = self._step(ALL, actions)
+            result = self._checked(self.step_lanes(ALL, actions))
         else:
             ids = np.flatnonzero(active)
-            rows = tuple(self._scatter(ids, some) for some in self._step(ids, actions[ids]))  # type: ignore[assignment]
-        observations, rewards, terminated, *more = rows
+            result = self._scatter(ids, self._checked(self.step_lanes(ids, actions[ids])))
+        observations, rewards, terminated = result.observations, result.rewards, result.terminated
         self._check_finite(observations, rewards)
-        self._elapsed += 1 if active is None else active
-        truncated = self._elapsed >= self.horizon
-        if more:
-            truncated |= more[0]
+        self.elapsed += 1 if active is None else active
+        truncated = self.elapsed >= self.horizon
+        if result.truncated is not None:
+            truncated |= result.truncated
         truncated &= ~terminated
         if active is not None:
             truncated &= active
-        info: dict[str, Any] = {"success": more[1]} if len(more) > 1 else {}
+        info: dict[str, Any] = {} if result.success is None else {"success": result.success}
         ended = terminated | truncated
         # SAME_STEP autoreset: the next episode begins within the step that ended the last one, so
         # no step is a dummy, and every step of a rollout counts as experience.
         if ended.any():
             info |= {"final_obs": observations, "_final_obs": ended}
             ids = np.flatnonzero(ended)
-            self._elapsed[ids] = 0
+            self.elapsed[ids] = 0
             if len(ids) == self.num_envs:
-                observations = self._reset(ALL)
+                observations = self.reset_lanes(ALL)
             else:
-                observations = replaced(observations, ids, self._reset(ids))
+                observations = replaced(observations, ids, self.reset_lanes(ids))
         return observations, rewards, terminated, truncated, info
 
-    def _scatter(self, ids: NDArray[np.intp], rows: Values) -> Values:
+    def _checked(self, result: Any) -> StepResult:
+        if not isinstance(result, StepResult):
+            raise InvalidTypeError(
+                f"step_lanes of {type(self).__name__} must return metarl.StepResult(observations, "
+                f"rewards, terminated), got {result!r:.100}"
+            )
+        return result
+
+    def _scatter(self, ids: NDArray[np.intp], result: StepResult) -> StepResult:
+        """Return the rows of some sub-environments among those of all, which are zero."""
+
         def scatter(part: Array) -> Array:
             full = np.zeros((self.num_envs, *part.shape[1:]), dtype=part.dtype)
             full[ids] = part
             return full
 
-        return map_leaves(scatter, rows)
+        return StepResult(
+            map_leaves(scatter, result.observations),
+            scatter(result.rewards),
+            scatter(result.terminated),
+            None if result.truncated is None else scatter(result.truncated),
+            None if result.success is None else scatter(result.success),
+        )
 
     def _check_finite(self, observations: Values, rewards: Array) -> None:
         map_leaves(partial(self._check_leaf, "reward"), rewards)
@@ -282,7 +323,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
             first = int(np.argmax(bad))
             raise InvalidValueError(
                 f"the environment returned the {what} {values[first].tolist()} in step "
-                f"{self._elapsed[first] + 1} of an episode of {self.tasks[first]}; "
+                f"{self.elapsed[first] + 1} of an episode of {self.tasks[first]}; "
                 f"{what}s must be finite"
             )
 
@@ -342,8 +383,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             np.asarray(action)[None]
         )
         observation = take(info.get("final_obs", observations), 0)
-        told = {"success": bool(info["success"][0])} if "success" in info else {}
-        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), told
+        own = {"success": bool(info["success"][0])} if "success" in info else {}
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), own
 
     def render(self) -> Any:
         """Return the picture of the present state, or None without a render mode."""

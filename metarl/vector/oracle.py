@@ -1,6 +1,7 @@
 """The oracle's view of a batch: the task is part of the observation."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from metarl.seeding import Ids
 from metarl.spaces import Values, check_space, flatten, image_shapes, vector_size
 from metarl.tasks import Tasks
-from metarl.vector.env import Array, TaskVectorEnv
+from metarl.vector.env import Array, StepResult, TaskVectorEnv
 
 
-class ToldVectorEnv(TaskVectorEnv):
+class OracleVectorEnv(TaskVectorEnv):
     """A batch whose observations end with the encoded task: what an oracle sees.
 
     Observations become rows of numbers; where they hold images, they stay as they are, beside the
@@ -30,42 +31,42 @@ class ToldVectorEnv(TaskVectorEnv):
         self.env = env
         self.metadata = env.metadata
         self._encode = encode
-        self._told = encode(env.tasks)
-        size = self._told.shape[1]
+        size = encode(env.tasks).shape[1]
         self._has_images = bool(image_shapes(space))
         if not self._has_images:
             size += vector_size(space)
-        told: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        own: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         if self._has_images:
-            told = spaces.Dict({"observation": space, "task": told})
+            own = spaces.Dict({"observation": space, "task": own})
         super().__init__(
             env.num_envs,
             parameters=env.parameters,
-            observation_space=told,
+            observation_space=own,
             action_space=env.single_action_space,
             horizon=env.horizon,
             render_mode=env.render_mode,
         )
+        env.elapsed = self.elapsed  # counted here; the wrapped batch names steps in its messages
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
-        self.env._set_parameters(columns)
-        self._told = self._encode(Tasks("told", columns))
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
+        self.env.set_parameters(columns)
+        self._features = self._encode(Tasks("oracle", columns))
 
-    def _reseed(self, seed: int) -> None:
-        self.env._reseed(seed)
+    def seed_lanes(self, seed: int) -> None:
+        self.env.seed_lanes(seed)
 
-    def _reset(self, ids: Ids) -> Values:
-        return self._tell(ids, self.env._reset(ids))
+    def reset_lanes(self, ids: Ids) -> Values:
+        return self._with_task(ids, self.env.reset_lanes(ids))
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
-        observations, *others = self.env._step(ids, actions)
-        return (self._tell(ids, observations), *others)
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
+        result = self.env.step_lanes(ids, actions)
+        return replace(result, observations=self._with_task(ids, result.observations))
 
-    def _tell(self, ids: Ids, observations: Values) -> Values:
+    def _with_task(self, ids: Ids, observations: Values) -> Values:
         if self._has_images:
-            return {"observation": observations, "task": self._told[ids].copy()}
+            return {"observation": observations, "task": self._features[ids].copy()}
         flat = flatten(self.env.single_observation_space, observations)
-        return np.concatenate([flat, self._told[ids]], axis=1)
+        return np.concatenate([flat, self._features[ids]], axis=1)
 
     def render(self) -> Any:
         """Return the wrapped batch's pictures."""

@@ -31,7 +31,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidTypeError, check_at_least
 from metarl.seeding import Ids
 from metarl.spaces import Values
-from metarl.vector.env import Array, TaskVectorEnv
+from metarl.vector.env import Array, StepResult, TaskVectorEnv
 
 if sys.platform == "linux":
     import fcntl
@@ -177,21 +177,21 @@ class WorkerVectorEnv(TaskVectorEnv):
             theirs.close()
             self._processes.append(process)
 
-    def _set_parameters(self, columns: Mapping[str, Array]) -> None:
+    def set_parameters(self, columns: Mapping[str, Array]) -> None:
         if not self._complete:  # the default tasks, which workers build their environments with
             return
         parts = [{n: column[lanes] for n, column in columns.items()} for lanes in self._lanes]
         self._ask("set_parameters", parts)
 
-    def _reseed(self, seed: int) -> None:
-        super()._reseed(seed)
-        self._ask("reseed", [seed + int(lanes[0]) for lanes in self._lanes])
+    def seed_lanes(self, seed: int) -> None:
+        super().seed_lanes(seed)
+        self._ask("seed", [seed + int(lanes[0]) for lanes in self._lanes])
 
-    def _reset(self, ids: Ids) -> Values:
+    def reset_lanes(self, ids: Ids) -> Values:
         self._ask("reset", self._divide(ids))
         return self._seen(ids)
 
-    def _step(self, ids: Ids, actions: Array) -> tuple[Values, ...]:
+    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         chosen = np.arange(self.num_envs)[ids]
         divided = self._divide(ids)
         orders = [
@@ -199,15 +199,15 @@ class WorkerVectorEnv(TaskVectorEnv):
             for local, lanes in zip(divided, self._lanes)
         ]
         answers = [answer for answer in self._ask("step", orders) if answer is not None]
-        # The environments of some workers may have told of success, and none of others.
-        width = max(map(len, answers))
-        answers = [
-            (*answer, *[np.zeros(len(answer[0]), dtype=np.bool_)] * (width - len(answer)))
-            for answer in answers
-        ]
         # Sub-environments are asked for in ascending order, so the parts lie behind one another.
-        rest = (np.concatenate(parts) for parts in zip(*answers))
-        return self._seen(ids), *rest
+        rewards, terminated, truncated, success = zip(*answers)
+        return StepResult(
+            self._seen(ids),
+            np.concatenate(rewards),
+            np.concatenate(terminated),
+            _joined(truncated, rewards),
+            _joined(success, rewards),
+        )
 
     def _divide(self, ids: Ids) -> list[NDArray[np.intp]]:
         """Return for each worker which of its own sub-environments are among ``ids``."""
@@ -269,7 +269,7 @@ class WorkerVectorEnv(TaskVectorEnv):
     def _fail(self, worker: int, order: str, what: str) -> None:
         self._stop()
         lanes = self._lanes[worker]
-        tasks = ", ".join(str(self._tasks[int(i)]) for i in lanes[:3])
+        tasks = ", ".join(str(self.tasks[int(i)]) for i in lanes[:3])
         more = ", ..." if len(lanes) > 3 else ""
         raise WorkerError(
             f"worker {worker + 1} of {len(self._lanes)}, at {order.replace('_', ' ')}, with "
@@ -286,6 +286,14 @@ class WorkerVectorEnv(TaskVectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the workers."""
         self._stop()
+
+
+def _joined(flags: Sequence[Array | None], rewards: Sequence[Array]) -> NDArray[np.bool_] | None:
+    """Return the flags of all workers; those of a worker that has none are False."""
+    if all(part is None for part in flags):
+        return None
+    empty = (np.zeros(len(part), dtype=np.bool_) for part in rewards)
+    return np.concatenate([no if part is None else part for part, no in zip(flags, empty)])
 
 
 def _stop(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:
@@ -392,18 +400,18 @@ def _carry_out(
         map_leaves(put, views, observations)
 
     if order == "set_parameters":
-        return env._set_parameters(argument)
-    if order == "reseed":
-        return env._reseed(argument)
+        return env.set_parameters(argument)
+    if order == "seed":
+        return env.seed_lanes(argument)
     if order == "reset" and len(argument):
-        env._elapsed[argument] = 0
-        return show(env._reset(argument), argument)
+        env.elapsed[argument] = 0
+        return show(env.reset_lanes(argument), argument)
     if order == "step" and argument is not None:
         ids, actions = argument
-        observations, *rest = env._step(ids, actions)
-        env._elapsed[ids] += 1  # for messages
-        show(observations, ids)
-        return rest
+        result = env.step_lanes(ids, actions)
+        env.elapsed[ids] += 1  # for messages
+        show(result.observations, ids)
+        return result.rewards, result.terminated, result.truncated, result.success
     if order == "render":
         return env.render()
     return None

@@ -1,0 +1,71 @@
+"""Views of a family: the same family, asked for with options, which runs and reports keep as data.
+
+A view is a dictionary of those options that are not the default: ``{}`` is the family as it is,
+``{"oracle": True}`` has the task in the observation. The options are those of
+:func:`metarl.envs.make`, and are applied in this order: ``train_split``, ``num_train_tasks``,
+``oracle``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from metarl.entries import COUNT, STRING, Rule
+
+View: TypeAlias = Mapping[str, Any]
+
+_OPTIONS: dict[str, Rule] = {
+    "train_split": STRING,
+    "num_train_tasks": COUNT,
+    "oracle": (lambda v: v is True, "true"),
+}
+
+
+def _is_view(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name in _OPTIONS and _OPTIONS[name][0](option) for name, option in value.items()
+    )
+
+
+VIEW: Rule = (
+    _is_view,
+    "an object of " + ", ".join(f"{name!r} ({words})" for name, (_, words) in _OPTIONS.items()),
+)
+"""What a view must be where it is read from a file."""
+
+
+def view_of(
+    oracle: bool = False, num_train_tasks: int | None = None, train_split: str | None = None
+) -> dict[str, Any]:
+    """Return the options of :func:`metarl.envs.make` as a view."""
+    options = {"train_split": train_split, "num_train_tasks": num_train_tasks}
+    view: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
+    return view | ({"oracle": True} if oracle else {})
+
+
+def label(family: str, view: View) -> str:
+    """Return how tables call a view, as ``half-cheetah-climb (trained on any, oracle)``."""
+    words = []
+    if "train_split" in view:
+        words.append(f"trained on {view['train_split']}")
+    if "num_train_tasks" in view:
+        words.append(_tasks(view, " training "))
+    if view.get("oracle"):
+        words.append("oracle")
+    return f"{family} ({', '.join(words)})" if words else family
+
+
+def slug(family: str, view: View) -> str:
+    """Return a view in a name of a file, as ``half-cheetah-climb-on-any-oracle``."""
+    words = [family.replace(":", "-").replace("/", "-")]
+    if "train_split" in view:
+        words.append(f"on-{view['train_split']}")
+    if "num_train_tasks" in view:
+        words.append(_tasks(view, ""))
+    if view.get("oracle"):
+        words.append("oracle")
+    return "-".join(words)
+
+
+def _tasks(view: View, between: str) -> str:
+    count = view["num_train_tasks"]
+    return f"{count}{between}task{'s' if count > 1 else ''}"
