@@ -292,7 +292,7 @@ def test_what_bandits_are_compared_with():
         "Gittins index",
         "known best arm",
     ]
-    assert [view.told_from for _, view in built] == [None] * 6 + ["bandit-10x5"]
+    assert [view.view for _, view in built] == [{}] * 6 + [{"oracle": True}]
     assert "gittins-index" not in envs.bandit(2000, 5).references
     with pytest.raises(ValueError, match="unknown reference 'ucb'; did you mean 'ucb1'"):
         reference("ucb", tasks)

@@ -220,7 +220,7 @@ def test_what_mdps_are_compared_with():
         "greedy",
         "known MDP",
     ]
-    assert [view.told_from for _, view in built] == [None] * 6 + ["tabular-mdp-10"]
+    assert [view.view for _, view in built] == [{}] * 6 + [{"oracle": True}]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
