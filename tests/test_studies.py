@@ -18,6 +18,7 @@ from metarl.experiments.publish import papers as published
 from metarl.experiments.publish import published_table
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.reports.figures import draw_adaptation
+from metarl.experiments.runs.loading import family_of
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import classical as study_classical
 from metarl.experiments.studies import classical_mdps as study_classical_mdps
@@ -253,7 +254,7 @@ AGENT_FILES = sorted((ROOT / "experiments" / "results" / "runs").glob("*.safeten
 @pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.stem)
 def test_published_agents_play(path):
     config = json.loads(path.with_suffix(".json").read_text())["config"]
-    family = envs.make(config["tasks"])
+    family = family_of(config)
     agent = AGENTS[config["agent"]].load(path, family, device="cpu")
     assert agent.seed == config["seed"]
     assert agent.num_timesteps >= config["total_timesteps"]
