@@ -245,8 +245,8 @@ class Calls:
     def call_report_again(self, mad, rng):
         Report.from_json({**self.report.to_json(), rng.choice(["seed", "returns", "tasks"]): mad()})
 
-    def call_summary(self, mad, rng):
-        self.report.summary(self.report.groups(mad(3)), confidence=mad(0.9))
+    def call_curve(self, mad, rng):
+        self.report.curve(mad(3), confidence=mad(0.9))
 
     def call_family(self, mad, rng):
         envs.from_gymnasium(

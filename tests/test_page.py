@@ -154,8 +154,10 @@ def test_it_shows_what_it_is_given_as_text(opened):
     tab.click("main summary >> nth=0")
     assert "multi-task" in tab.inner_text("table >> nth=0")
     # The same numbers as the report's: last minus first.
-    low = report(5.0).improvement()[0]
-    assert f"{low:.3g}" in tab.inner_text("table >> nth=0")
+    gain = report(5.0).ends().gain
+    assert f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g})" in tab.inner_text(
+        "table >> nth=0"
+    )
 
 
 def test_agents_can_be_hidden_and_a_split_chosen_by_keyboard(opened):
@@ -206,10 +208,10 @@ def test_it_is_readable_without_scripts_and_printed(opened):
 def test_charts_hold_the_numbers_of_the_reports():
     results = [Result("one", 0, report(5.0), {}), Result("two", 0, report(0.0), {})]
     values = over_episodes(results)["layer"][1]["data"]["values"]
-    curve = results[0].report.summary([(i, i + 1) for i in range(4)])
+    curve = results[0].report.curve()
     drawn = [row for row in values if row["agent"] == "one"]
     assert [row["episodes"] for row in drawn] == [0, 1, 2, 3]
-    np.testing.assert_allclose([row["return"] for row in drawn], curve.center, rtol=1e-4)
+    np.testing.assert_allclose([row["return"] for row in drawn], curve.value, rtol=1e-4)
     np.testing.assert_allclose([row["low"] for row in drawn], curve.low, rtol=1e-4)
 
     rounds = replace(results[0].report, episodes_per_adaptation=2)

@@ -143,14 +143,15 @@ class HeldOutCallback(BaseCallback):
             num_episodes=num_episodes,
             seed=self.seed,
         )
-        rounds = report.groups(report.num_episodes)
-        for name, (start, stop) in (("first", rounds[0]), ("last", rounds[-1])):
-            mean = float(report.returns[:, start:stop].mean())
-            self.logger.record(f"held_out/return_{name}_episode", mean)
-            if report.successes is not None:
-                share = float(report.successes[:, start:stop].mean())
-                self.logger.record(f"held_out/success_{name}_episode", share)
-        if mean > self.best:  # that of the last episodes
+        for name, values in (("first", report.first), ("last", report.last)):
+            self.logger.record(f"held_out/return_{name}_episode", float(values.mean()))
+        if report.successes is not None:
+            per_round = report.episodes_per_adaptation
+            first, last = report.successes[:, :per_round], report.successes[:, -per_round:]
+            self.logger.record("held_out/success_first_episode", float(first.mean()))
+            self.logger.record("held_out/success_last_episode", float(last.mean()))
+        mean = float(report.last.mean())
+        if mean > self.best:
             self.best = mean
             if self.best_path is not None:
                 agent.save(self.best_path, notes={"held_out": self._note(mean)})

@@ -4,7 +4,7 @@ import contextlib
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,14 +17,16 @@ from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import OnlineLearner, reference
 from metarl.agents.training.preset import Preset
 from metarl.agents.training.ranks import RankError, Ranks, current_ranks
-from metarl.envs.custom.loading import locate
+from metarl.envs.custom.loading import load_attribute, locate
 from metarl.errors import (
+    InvalidTypeError,
     InvalidValueError,
     StorageError,
     check_at_least,
 )
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
+from metarl.evaluation.report import Metric
 from metarl.experiments.cli.launch import restarted
 from metarl.experiments.cli.overrides import parse_overrides
 from metarl.experiments.cli.terminal import say
@@ -258,9 +260,9 @@ def evaluate_with_references(
     return reports
 
 
-def _show(reports: Sequence[Report]) -> None:
+def _show(reports: Sequence[Report], metrics: Mapping[str, Metric] | None = None) -> None:
     """Print tables."""
-    say(f"\n{reports[0]}")
+    say(f"\n{reports[0].describe(metrics)}")
     if len(reports) > 1:
         say(f"\n{comparison_table(reports)}")
 
@@ -277,8 +279,8 @@ def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
 def _log_curve(run: Run, learner: OnlineLearner[Any], report: Report) -> None:
     """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
     with contextlib.closing(run.curve_logger()) as logger:
-        summary = report.summary(report.groups(50))
-        for (_, stop), value in zip(summary.groups, summary.center):
+        curve = report.curve(50)
+        for (_, stop), value in zip(curve.groups, curve.value):
             logger.record("held_out/return_by_episode", float(value))
             logger.dump(stop)
         logger.record("held_out/curve", Figure(report.plot(), close=False))
@@ -293,9 +295,11 @@ def evaluate_run(
     num_episodes: int | None,
     seed: int | None,
     overrides: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     trust: str | None = None,
 ) -> list[Report]:
     """Evaluate a run's agent on a split, print the tables, keep the raw returns in the run."""
+    columns = dict(map(_metric, metrics))
     run = open_run(run_dir)
     learner = load_agent(run, trust, overrides)
     default = run.config["evaluation"]
@@ -314,9 +318,17 @@ def evaluate_run(
     except StorageError as error:
         raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
     finally:
-        _show(reports)
+        _show(reports, columns)
     say(places)
     return reports
+
+
+def _metric(name: str) -> tuple[str, Metric]:
+    """Import a column of the report's table, a function of the report, and name it."""
+    metric = load_attribute(name)
+    if not callable(metric):
+        raise InvalidTypeError(f"{name} must be a function of the report, got {metric!r}")
+    return name.partition(":")[2].replace("_", " "), metric
 
 
 def watch(

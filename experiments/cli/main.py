@@ -37,6 +37,9 @@ Names = Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|ST
 Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="split")]
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
+Metrics = Annotated[
+    list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="metric", metavar="MODULE:FUNCTION")
+]
 Overrides = Annotated[
     list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="NAME=VALUE")
 ]
@@ -145,6 +148,7 @@ def evaluate_command(
     num_episodes: int | None = None,
     seed: int | None = None,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+    metrics: Metrics = [],  # noqa: B006  (tyro reads the default)
     trust: Trust = None,
 ) -> None:
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
@@ -157,6 +161,8 @@ def evaluate_command(
         seed: The seed of tasks, episodes and actions (default: the run's).
         overrides: A hyperparameter of acting other than in training, value in JSON, such as
             forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
+        metrics: A column of your own in the table: a function of the report, as my_module:metric;
+            may be repeated.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
@@ -167,6 +173,7 @@ def evaluate_command(
         num_episodes=num_episodes,
         seed=seed,
         overrides=overrides,
+        metrics=metrics,
         trust=trust,
     )
 

@@ -86,7 +86,7 @@ def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 def _robots(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for family, (source, figure) in published.RL2_ROBOTS.items():
         if reports := _of(runs, "rl2", family):
-            here = ", ".join(f"{report.returns[:, 0].mean():.0f}" for report in reports)
+            here = ", ".join(f"{report.first.mean():.0f}" for report in reports)
             counts = _counts(len(reports), reports[0].num_tasks)
             command = f"`metarl train rl2 {family}`"
             yield source, f"`{family}`", "RL², first episode", figure, here, counts, command
@@ -134,11 +134,7 @@ def _maml(results: Path) -> Iterator[Row]:
                 continue
             steps = min(1, len(figures) - 1)
             reports = [Report.from_json(json.loads(path.read_text())["report"]) for path in paths]
-            rounds = [report.groups(report.num_episodes)[steps] for report in reports]
-            here = [
-                f"{report.returns[:, start:stop].mean():.1f}"
-                for report, (start, stop) in zip(reports, rounds)
-            ]
+            here = [f"{report.rounds[:, steps].mean():.1f}" for report in reports]
             yield (
                 "Finn et al. 2017",
                 f"`{family}`",

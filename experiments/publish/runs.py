@@ -18,7 +18,7 @@ from metarl import Report
 from metarl.agents.training.checkpoint import load_checkpoint
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import InvalidValueError, found_in
-from metarl.evaluation.tables import number
+from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
@@ -153,18 +153,11 @@ def open_run(name: str | Path) -> Run:
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return results as a Markdown table, a row for each run, every seed."""
-    lines = [
-        "| family | agent | seed | env steps | training | first episode | last episode "
-        "| last minus first | all episodes (± s.e.) | published |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("family", "agent", "seed", "env steps", "training", "first episode", "last episode")
+    columns += ("last minus first", "all episodes", "published")
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         config, report = result["config"], Report.from_json(result["report"])
-        groups = report.groups(report.num_episodes)
-        curve = report.summary([groups[0], groups[-1]])
-        parts = (curve.center, curve.low, curve.high)
-        totals = report.trial_returns
-        error = totals.std(ddof=1) / np.sqrt(len(totals))
         threads = config["threads"]
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
@@ -172,25 +165,27 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         published = ""
         if report.agent == "RL2" and not report.view:
             published = (RL2_BANDITS | RL2_MDPS).get(report.family, "")
-        lines.append(
-            f"| {report.family_label} | {report.agent} | {config['seed']} "
-            f"| {result['env_steps'] / 1e6:.1f}M{other}{start}{earlier} "
-            f"| {result['training_seconds'] / 60:.1f} min, "
-            f"{threads} thread{'s' if threads > 1 else ''} "
-            f"| {_interval(*(part[0] for part in parts))} "
-            f"| {_interval(*(part[1] for part in parts))} | {_interval(*report.improvement())} "
-            f"| {totals.mean():.2f} ± {error:.2f} | {published} |"
+        rows.append(
+            (
+                report.family_label,
+                report.agent,
+                config["seed"],
+                f"{result['env_steps'] / 1e6:.1f}M{other}{start}{earlier}",
+                f"{result['training_seconds'] / 60:.1f} min, "
+                f"{threads} thread{'s' if threads > 1 else ''}",
+                *report.ends(),
+                report.total(),
+                published,
+            )
         )
-    return "\n".join(lines)
+    return as_markdown(Table(columns, tuple(rows)))
 
 
 def highlights(results: Sequence[dict[str, Any]]) -> str:
     """Return a short Markdown table: what adapting is worth, the mean over seeds."""
-    lines = [
-        "| family | what an agent must find out | agent | seeds | first episode | last episode "
-        "| beside it |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = ("family", "what an agent must find out", "agent", "seeds")
+    columns += ("first episode", "last episode", "beside it")
+    rows: list[tuple[Cell, ...]] = []
     for agent, family, what, beside in HIGHLIGHTS:
         reports = _reports(results, agent, family)
         if not reports:
@@ -203,9 +198,8 @@ def highlights(results: Sequence[dict[str, Any]]) -> str:
                 ("multi-task", _reports(results, "multi-task", family)),
             ]
             beside = "; ".join(f"{_ends(each)[1]}, {name}" for name, each in found if each)
-        cells = (f"`{who.family}`", what, who.agent, len(reports), first, last, beside)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        rows.append((f"`{who.family}`", what, who.agent, len(reports), first, last, beside))
+    return as_markdown(Table(columns, tuple(rows)))
 
 
 def _reports(
@@ -221,17 +215,9 @@ def _reports(
 
 def _ends(reports: Sequence[Report]) -> tuple[str, str]:
     """Return the mean returns of the first and the last round of episodes."""
-    ends = []
-    for report in reports:
-        groups = report.groups(report.num_episodes)
-        ends.append([report.returns[:, a:b].mean() for a, b in (groups[0], groups[-1])])
-    first, last = (number(value) for value in np.mean(ends, axis=0))
-    return first, last
-
-
-def _interval(center: float, low: float, high: float) -> str:
-    digits = 3 if max(abs(low), abs(high)) < 10.0 else 1
-    return f"{center:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    first = np.mean([report.first.mean() for report in reports])
+    last = np.mean([report.last.mean() for report in reports])
+    return number(float(first)), number(float(last))
 
 
 def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from metarl import Report
 from metarl.errors import printable
+from metarl.evaluation.comparison import curve_over_seeds
 from metarl.evaluation.plotting import COLORS, styles_of
-from metarl.evaluation.summary import STATISTIC_NAMES
+from metarl.evaluation.statistics import STATISTIC_NAMES
 from metarl.parameters import Parameter
 
 Spec = dict[str, Any]
@@ -55,36 +56,36 @@ def by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
 def over_episodes(results: Sequence[Result]) -> Spec:
     """Return the chart of return against episodes of experience, for each agent.
 
-    A line is the mean over seeds, thin lines are seeds, the band reaches from the least to the
-    greatest end of the seeds' intervals over tasks.
+    A line is the mean over seeds, thin lines are seeds, the band is the interval: over tasks, or
+    over seeds and tasks.
     """
     curves: dict[bool, list[Row]] = {False: [], True: []}
     seeds: dict[bool, list[Row]] = {False: [], True: []}
     for label, found in by_label(results).items():
-        summaries = [each.report.summary(each.report.groups(12)) for each in found]
+        curve = curve_over_seeds([each.report for each in found])
         lines = [
             {
                 "agent": label,
                 "episodes": start,
-                "return": _round(np.mean([summary.center[index] for summary in summaries])),
-                "low": _round(min(summary.low[index] for summary in summaries)),
-                "high": _round(max(summary.high[index] for summary in summaries)),
+                "return": _round(curve.value[index]),
+                "low": _round(curve.low[index]),
+                "high": _round(curve.high[index]),
             }
-            for index, (start, _) in enumerate(summaries[0].groups)
+            for index, (start, _) in enumerate(curve.groups)
         ]
         by_seed = [
             [
-                {**row, "seed": each.seed, "return": _round(summary.center[index])}
+                {**row, "seed": each.seed, "return": _round(values[index])}
                 for index, row in enumerate(lines)
             ]
-            for each, summary in zip(found, summaries)
+            for each, values in zip(found, curve.seeds)
         ]
         # What an agent learns from a round of episodes shows after the last of them, in a step.
         rounds = found[0].report.episodes_per_adaptation > 1
         for rows, among in [(lines, curves[rounds]), *((rows, seeds[rounds]) for rows in by_seed)]:
             among += rows
             if rounds:
-                among.append({**rows[-1], "episodes": summaries[0].groups[-1][1]})
+                among.append({**rows[-1], "episodes": curve.groups[-1][1]})
     statistic = STATISTIC_NAMES[results[0].report.statistic]
     x = {
         "field": "episodes",
@@ -172,8 +173,7 @@ def over_parameter(
         for when, end in (("first", 0), ("last", -1)):
             values: dict[int, list[float]] = {}
             for each in found:
-                start, stop = each.report.groups(each.report.num_episodes)[end]
-                means = each.report.returns[:, start:stop].mean(axis=1)
+                means = each.report.rounds[:, end]
                 for index, bins in _bins(each.report.tasks.columns[parameter], borders).items():
                     values.setdefault(index, []).append(float(means[bins].mean()))
             rows += [
@@ -229,7 +229,7 @@ def gains(results: Sequence[Result]) -> Spec:
     """Return the chart of last minus first episode, task by task, sorted: who gains, who loses."""
     rows: list[Row] = []
     for label, found in by_label(results).items():
-        gain = np.sort(np.concatenate([_gain(each.report) for each in found]))
+        gain = np.sort(np.concatenate([each.report.gain for each in found]))
         shares = (np.arange(len(gain)) + 0.5) / len(gain)
         keep = np.unique(np.linspace(0, len(gain) - 1, min(len(gain), 60)).round().astype(int))
         rows += [
@@ -262,12 +262,6 @@ def gains(results: Sequence[Result]) -> Spec:
         },
     ]
     return _chart(results, rows, x, layers)
-
-
-def _gain(report: Report) -> NDArray[np.float64]:
-    groups = report.groups(report.num_episodes)
-    first, last = (report.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
-    return np.asarray(last - first)
 
 
 _SHOWN = {"filter": "indexof(shown, datum.agent) >= 0"}

@@ -18,8 +18,8 @@ from typing import Any
 
 from metarl import Report
 from metarl.errors import InvalidValueError, MissingPackageError, printable
-from metarl.evaluation.summary import STATISTIC_NAMES
-from metarl.evaluation.tables import interval, number, range_of_episodes
+from metarl.evaluation.comparison import describe_ends, ends_table
+from metarl.evaluation.tables import as_html
 from metarl.experiments.reports.charts import (
     Result,
     Spec,
@@ -102,7 +102,7 @@ def write_page(path: str | Path, page: Page) -> None:
         for index, (split, results) in enumerate(splits.items())
     ]
     labels = list(by_label(page.results))
-    notes = dict.fromkeys(note for result in page.results for note in result.report.notes)
+    notes = dict.fromkeys(note for result in page.results for note in result.report.all_notes())
     body = [
         f"<header><h1>{_text(page.title)}</h1>",
         *([f"<p class=question>{_text(page.question)}</p>"] if page.question else []),
@@ -172,13 +172,13 @@ def _split_section(
     parts = [
         f'<section id="{identifier}" class=split aria-labelledby="{identifier}-title">',
         f'<h2 id="{identifier}-title">{_text(title)}</h2>',
-        f"<p>{first.num_tasks:,} tasks, the same for all agents.</p>",
+        f"<p>{first.describe_tasks()}, the same for all agents.</p>",
         figure(
             "episodes",
             over_episodes(results),
             "Higher is better, and a line that rises is an agent that learns in the task: the "
             "return of the next episode, after so many episodes of experience. Bands are 95% "
-            "intervals over tasks.",
+            "intervals: over tasks for an agent of one seed, over seeds and tasks for several.",
         ),
     ]
     laws = page.trained.get(first.family, {})
@@ -194,7 +194,7 @@ def _split_section(
                 f"(faint) and after it.{shaded}",
             )
         )
-    if any(len(result.report.groups(result.report.num_episodes)) > 1 for result in results):
+    if any(result.report.rounds.shape[1] > 1 for result in results):
         parts.append(
             figure(
                 "gains",
@@ -225,31 +225,12 @@ def _scalars(report: Report) -> list[str]:
 
 
 def _numbers(results: Sequence[Result], title: str) -> str:
-    """Return the curves as a table, every seed in a row."""
-    rows = []
-    for result in results:
-        report = result.report
-        groups = report.groups(5)
-        curve = report.summary(groups)
-        gain, low, high = report.improvement()
-        cells = [
-            f"<b>{range_of_episodes(group)}</b>: {number(center)} ({interval(low_, high_)})"
-            for group, center, low_, high_ in zip(groups, curve.center, curve.low, curve.high)
-        ]
-        rows.append(
-            f"<tr><th scope=row>{_text(result.label)}</th><td>{result.seed}</td>"
-            f"<td>{'<br>'.join(cells)}</td>"
-            f"<td>{number(gain)} ({interval(low, high)})</td></tr>"
-        )
-    statistic = STATISTIC_NAMES[results[0].report.statistic]
+    """Return how agents begin and end as a table, every seed in a row."""
+    table = ends_table((result.label, result.seed, result.report) for result in results)
     return (
         "<details><summary>The numbers</summary><div class=scroll tabindex=0 role=region "
-        f'aria-label="The numbers of {_text(title)}"><table>'
-        f"<caption>Return by episode ({statistic} over tasks, 95% interval), and last minus first "
-        "episode, task by task (mean).</caption>"
-        "<thead><tr><th scope=col>agent</th><th scope=col>seed</th><th scope=col>episodes: return"
-        "</th><th scope=col>last minus first</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+        f'aria-label="The numbers of {_text(title)}">'
+        f"{as_html(table, describe_ends(results[0].report))}</div></details>"
     )
 
 

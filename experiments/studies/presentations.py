@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
 from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
-from metarl.evaluation.summary import bootstrap_interval
-from metarl.evaluation.tables import interval, number, plain_table
+from metarl.evaluation.statistics import TaskBootstrap
+from metarl.evaluation.tables import Table, as_text
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.runs.loading import load_agent
 from metarl.seeding import stream
@@ -74,12 +74,10 @@ class Recognition:
 
 
 def _table(what: str, numbers: range | list[int], accuracy: NDArray[np.float64]) -> str:
-    low, high = bootstrap_interval(accuracy, "mean", 0.95, 0)
-    rows = [
-        (str(n), number(mean), interval(*ends))
-        for n, mean, *ends in zip(numbers, accuracy.mean(axis=0), low, high)
-    ]
-    return plain_table((what, "accuracy", "95% interval"), rows)
+    bootstrap = TaskBootstrap(np.arange(len(accuracy)), seed=0)
+    accuracies = bootstrap.estimate(bootstrap.sample(accuracy[None], "mean"))
+    rows = tuple((n, accuracies[index]) for index, n in enumerate(numbers))
+    return as_text(Table((what, "accuracy (95% interval)"), rows))
 
 
 def recognize(

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from metarl import Report, envs
+from metarl.evaluation.comparison import curve_over_seeds, describe_ends, ends_table
 from metarl.evaluation.plotting import COLORS, STYLES, styles_of
-from metarl.evaluation.summary import STATISTIC_NAMES
-from metarl.evaluation.tables import interval, number
+from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset
 from metarl.experiments.reports.charts import trained_ranges
 from metarl.experiments.runs.records import load_training
@@ -110,7 +111,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "## What this is not",
             "",
             *(f"- {caveat}" for caveat in caveats),
-            "- Intervals are over tasks, for each seed; seeds are rows of their own.",
+            "- Seeds are rows of their own, with intervals over tasks. Lines in figures are means "
+            "over seeds, and bands their 95% intervals, over seeds and tasks: those of two seeds "
+            "are wide, and may leave the figure.",
             "",
             "## Commands",
             "",
@@ -128,13 +131,13 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
 
 def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str:
     first = next(iter(reports.values()))[0][1]
-    where = f"{first.num_tasks} tasks of `{judging.family}`"
+    where = f"`{judging.family}`: {first.describe_tasks()}"
     if judging.values:
         grids = (
             f"{name} from {min(values):g} to {max(values):g}, {judging.num_tasks} tasks each"
             for name, values in judging.values.items()
         )
-        where = f"{where}: {'; '.join(grids)}"
+        where = f"{where}; {'; '.join(grids)}"
     lines = [f"## {judging.name}", "", f"{where}.", ""]
     for figure in figures:
         what = figure.stem.rpartition("-")[2].replace("_", " ")
@@ -142,40 +145,27 @@ def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str
     for name in _groups(judging):
         if judging.groups:
             lines += [f"**{name}**", ""]
-        lines += [*_table(judging, name, reports), ""]
-    lines += [
-        f"Return of an episode, {STATISTIC_NAMES[first.statistic]} over tasks with its 95% "
-        "interval: before any experience, after one round of it (an episode, or the K that an "
-        "agent adapts by), and at the end; and the mean difference task by task.",
-        "",
-    ]
+        lines += [as_markdown(_table(judging, name, reports)), ""]
+    lines += [describe_ends(first), ""]
     return "\n".join(lines)
 
 
-def _table(judging: Judging, group: str, reports: Reports) -> list[str]:
-    """Return a Markdown table of one group of tasks, each learner and seed in a row."""
-    lines = [
-        "| learner | seed | first | after 1 | last | episodes | last minus first |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for learner, found in reports.items():
-        for seed, report in found:
-            part = report.select(_groups(judging)[group](report))
-            rounds = part.groups(part.num_episodes)
-            curve = part.summary(rounds)
-            ends = [0, 1 if len(rounds) > 1 else 0, len(rounds) - 1]
-            cells = [
-                f"{number(curve.center[i])} ({interval(curve.low[i], curve.high[i])})" for i in ends
-            ]
-            gain, low, high = part.improvement()
-            lines.append(
-                f"| {learner.label} | {seed} | {' | '.join(cells)} | {part.num_episodes} "
-                f"| {number(gain)} ({interval(low, high)}) |"
-            )
+def _table(judging: Judging, group: str, reports: Reports) -> Table:
+    """Return a table of one group of tasks, each learner and seed in a row."""
+    select = _groups(judging)[group]
+    table = ends_table(
+        (
+            (learner.label, seed, report.select(select(report)))
+            for learner, found in reports.items()
+            for seed, report in found
+        ),
+        "learner",
+    )
+    published: list[tuple[Cell, ...]] = []
     for label, figures in judging.published.items():
         cells = [number(figures[min(i, len(figures) - 1)]) for i in (0, 1, -1)]
-        lines.append(f"| {label}, published | | {' | '.join(cells)} | | |")
-    return lines
+        published.append((f"{label}, published", None, *cells, None, None))
+    return replace(table, rows=(*table.rows, *published))
 
 
 def _groups(judging: Judging) -> dict[str, Callable[[Report], Mask]]:
@@ -191,30 +181,30 @@ def _groups(judging: Judging) -> dict[str, Callable[[Report], Mask]]:
 def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
     """Draw return against episodes of experience: all learners, one panel for each group of tasks.
 
-    A line is the mean over seeds; the band goes from the least lower to the greatest upper end of
-    the seeds' intervals.
+    A line is the mean over seeds; the band is its interval, over seeds and tasks where there are
+    several seeds. The axis is that of the lines: a band of two seeds may leave it.
     """
     groups = _groups(judging)
     figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     styles, faint = _styles(reports), _faint(reports)
     for axes, (name, select) in zip(panels, groups.items()):
+        lines = []
         for learner, found in reports.items():
             parts = [report.select(select(report)) for _, report in found]
-            curves = [part.summary(part.groups(12)) for part in parts]
-            before = [max(start, 0.5) for start, _ in curves[0].groups]
+            curve = curve_over_seeds(parts)
+            lines.append(curve.seeds)
+            before = [max(start, 0.5) for start, _ in curve.groups]
             style = dict(styles[learner])
-            center = np.mean([curve.center for curve in curves], axis=0)
-            low = np.min([curve.low for curve in curves], axis=0)
-            high = np.max([curve.high for curve in curves], axis=0)
+            center, low, high = curve.value, curve.low, curve.high
             per_round = parts[0].episodes_per_adaptation
             if per_round > 1:  # what it learns from a round shows after the last of its episodes
                 style["drawstyle"] = "steps-post"
-                before.append(curves[0].groups[-1][1])
+                before.append(curve.groups[-1][1])
                 center, low, high = (np.append(part, part[-1]) for part in (center, low, high))
             step = "post" if per_round > 1 else None
             band = {"color": style["color"], "alpha": faint, "linewidth": 0}
-            dots = {"marker": "o", "markersize": 3, "markevery": range(len(curves[0].groups))}
+            dots = {"marker": "o", "markersize": 3, "markevery": range(len(curve.groups))}
             axes.plot(before, center, label=learner.label, **dots, **style)
             axes.fill_between(before, low, high, step=step, **band)
             if learner.label in judging.published:
@@ -222,12 +212,14 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
                 places = [max(0.5, index * per_round) for index in range(len(level))]
                 label = f"{learner.label}, published"
                 axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
+                lines.append(np.array(level, dtype=np.float64))
         axes.set_xscale("log")
         limits = axes.get_xlim()  # ticks would widen them
         ticks = (1, 2, 5, 10, 20, 50, 100, 200)
         axes.set_xticks([0.5, *ticks], ["0", *map(str, ticks)], minor=False)
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
+        axes.set_ylim(*_range_of(lines))
         title = judging.family if name == "all" else f"{judging.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")
@@ -256,8 +248,7 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
         for learner, found in reports.items():
             lines = []
             for _, report in found:
-                start, stop = report.groups(report.num_episodes)[end]
-                means = report.returns[:, start:stop].mean(axis=1)
+                means = report.rounds[:, end]
                 column = report.tasks.columns[parameter]
                 lines.append([means[np.isclose(column, value)].mean() for value in values])
             style = dict(styles[learner])
@@ -282,18 +273,14 @@ def figure_over_learners(judging: Judging, axis: str, reports: Reports) -> Figur
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(reports))
-    for index, (label, end) in enumerate((("first episode", 0), ("last episode", -1))):
-        ends = [
-            [part.summary(part.groups(part.num_episodes)) for _, part in found]
-            for found in reports.values()
-        ]
-        means = [np.mean([curve.center[end] for curve in curves]) for curves in ends]
+    for index, (label, end) in enumerate((("first episode", 0), ("last episode", 1))):
+        ends = [[part.ends()[end] for _, part in found] for found in reports.values()]
+        means = [np.mean([estimate.value for estimate in found]) for found in ends]
         axes.plot(places, means, label=label, color=COLORS[index], linestyle=STYLES[index])
-        for place, curves in zip(places, ends):
-            for curve in curves:
-                center = curve.center[end]
-                arms = [[center - curve.low[end]], [curve.high[end] - center]]
-                axes.errorbar(place, center, arms, fmt="o", markersize=4, color=COLORS[index])
+        for place, found in zip(places, ends):
+            for value, low, high in map(astuple, found):
+                arms = [[value - low], [high - value]] if low == low else None
+                axes.errorbar(place, value, arms, fmt="o", markersize=4, color=COLORS[index])
     axes.set_xticks(places, [learner.label.split()[0] for learner in reports])
     axes.set(xlabel=axis, ylabel="return of an episode on new tasks")
     axes.set_title(judging.family, loc="left", fontsize="medium")
@@ -307,6 +294,13 @@ def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
         learner: {"color": color, "linestyle": STYLES[style % len(STYLES)]}
         for learner, (color, style) in zip(reports, styles_of(each.label for each in reports))
     }
+
+
+def _range_of(lines: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the ends of an axis that has all seeds: bands of few seeds are far wider."""
+    values = np.concatenate([line.reshape(-1) for line in lines])
+    space = 0.1 * max(np.ptp(values), 1e-9)
+    return float(values.min() - space), float(values.max() + space)
 
 
 def _faint(reports: Reports) -> float:

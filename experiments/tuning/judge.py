@@ -86,8 +86,7 @@ class Judge:
             num_episodes=parallel * rounds,
             seed=self.seed,
         )
-        last = report.returns[:, -parallel:].mean(axis=1)
-        return float(last.mean()), float(last.std() / math.sqrt(len(last)))
+        return float(report.last.mean()), float(report.last.std() / math.sqrt(report.num_tasks))
 
 
 class Rungs(BaseCallback):

@@ -1,12 +1,14 @@
 """Several agents on the same tasks: one table, one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarl.errors import InvalidValueError
-from metarl.evaluation.report import Report
-from metarl.evaluation.tables import number, plain_table, range_of_episodes
+from metarl.evaluation.curves import Curve, Groups, curve_of
+from metarl.evaluation.report import SHORT_NAMES, Report
+from metarl.evaluation.statistics import STATISTIC_NAMES
+from metarl.evaluation.tables import Cell, Table, as_text, range_of_episodes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,38 +25,93 @@ def comparison_table(reports: Sequence[Report]) -> str:
     groups = _groups(reports)
     # A total over 3 episodes and one over 40 do not compare: those count that all agents had.
     common = min(report.num_episodes for report in reports)
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for report in sorted(reports, key=lambda report: -report.returns[:, :common].sum()):
         had = [(start, stop) for start, stop in groups if stop <= report.num_episodes]
-        cells = [number(value) for value in report.summary(had).center]
-        cells += [""] * (len(groups) - len(had))
-        rows.append((report.agent, *cells, report.trial_summary(common)))
+        curve = curve_over_seeds([report], had)
+        cells = [*map(float, curve.value), *[None] * (len(groups) - len(had))]
+        rows.append((report.agent, *cells, report.total(common)))
     headings = [range_of_episodes(group) for group in groups]
     headings[0] = f"ep. {headings[0]}"
     total, totalled = "all together", "a whole trial"
     if any(report.num_episodes > common for report in reports):
         total = f"first {common}" if common > 1 else "first"
         totalled = "these episodes together" if common > 1 else "this episode"
-    name = {"iqm": "IQM", "mean": "mean"}[first.statistic]
-    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    notes = dict.fromkeys(note for report in reports for note in report.all_notes())
     return "\n".join(
         [
-            f"{first.family}, {first.split}: {first.num_tasks} tasks ({name} return per episode)",
-            plain_table(["agent", *headings, total], rows, left=1),
-            f" {total}: mean return of {totalled} ± standard error over tasks",
+            f"{describe_evaluation(first)} ({SHORT_NAMES[first.statistic]} return per episode)",
+            as_text(Table(("agent", *headings, total), tuple(rows), left=1)),
+            f" {total}: mean return of {totalled} (95% interval over tasks)",
             *(f" note: {note}" for note in notes),
         ]
     )
 
 
-def _groups(reports: Sequence[Report]) -> list[tuple[int, int]]:
+def describe_evaluation(report: Report) -> str:
+    """Return what reports are of: the family, the split and how many tasks."""
+    return f"{report.family}, {report.split}: {report.describe_tasks()}"
+
+
+def _groups(reports: Sequence[Report]) -> Groups:
     """Divide episodes into ranges: those of the report with the fewest, then of the others."""
-    groups: list[tuple[int, int]] = []
+    groups: Groups = []
     for report in sorted(reports, key=lambda report: report.num_episodes):
         begun = groups[-1][1] if groups else 0
         more = [(max(start, begun), stop) for start, stop in report.groups(5) if stop > begun]
         groups += more
     return groups
+
+
+def curve_over_seeds(
+    reports: Sequence[Report], groups: Groups | None = None, confidence: float = 0.95
+) -> Curve:
+    """Return the curve of one agent: the mean over its seeds of the statistic over tasks.
+
+    Args:
+        reports: A report of each seed, on the same tasks.
+        groups: Ranges (start, stop) of episode indices; None takes at most twelve.
+        confidence: The level of the interval: over tasks, or over seeds and tasks if there are
+            several seeds.
+
+    Raises:
+        ValueError: If the reports are not of the same tasks.
+    """
+    check_comparable(reports)
+    first = reports[0]
+    return curve_of(
+        [report.returns for report in reports],
+        first.groups(12) if groups is None else groups,
+        first.bootstrap,
+        first.statistic,
+        confidence,
+    )
+
+
+def ends_table(rows: Iterable[tuple[str, str | int, Report]], name: str = "agent") -> Table:
+    """Return how agents begin and end as a table, every seed in a row.
+
+    Args:
+        rows: For each row the agent's name, the seed of its training and its report.
+        name: What the first column is called.
+    """
+    found: list[tuple[Cell, ...]] = []
+    for agent, seed, report in rows:
+        ends, curve = report.ends(), report.curve(report.num_episodes)
+        after = curve[min(1, len(curve.groups) - 1)]
+        found.append((agent, seed, ends.first, after, ends.last, report.num_episodes, ends.gain))
+    columns = (name, "seed", "first", "after 1", "last", "episodes", "last minus first")
+    return Table(columns, tuple(found))
+
+
+def describe_ends(report: Report) -> str:
+    """Return what the table of ends shows, in a sentence."""
+    return (
+        f"Return of an episode, {STATISTIC_NAMES[report.statistic]} over tasks with its 95% "
+        "interval: before any experience, after one round of it (an episode, or the K that an "
+        "agent adapts by), and at the end; and the difference of last and first, whose interval "
+        "is paired by task."
+    )
 
 
 def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "Figure":
@@ -73,16 +130,16 @@ def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "
     from metarl.evaluation.plotting import plot_curves
 
     check_comparable(reports)
-    first = reports[0]
-    title = f"{first.family}, {first.split}: {first.num_tasks} tasks"
-    return plot_curves([report.curve() for report in reports], title, path)
+    curves = [(report.agent, report.curve(report.num_points)) for report in reports]
+    return plot_curves(curves, describe_evaluation(reports[0]), path)
 
 
 def comparable(reports: Sequence[Report]) -> bool:
-    """Tell whether reports are of the same tasks."""
+    """Return whether reports are of the same tasks."""
     first = reports[0]
     return all(
-        (other.split, other.seed) == (first.split, first.seed) and other.tasks == first.tasks
+        (other.split, other.seed, other.num_tasks) == (first.split, first.seed, first.num_tasks)
+        and other.tasks == first.tasks
         for other in reports[1:]
     )
 

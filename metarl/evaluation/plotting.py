@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
-from metarl.evaluation.summary import STATISTIC_NAMES, Summary
+from metarl.evaluation.curves import Curve
 from metarl.files import atomic_write
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish too.
@@ -35,7 +35,7 @@ def styles_of(labels: Iterable[str], palette: Sequence[str] = COLORS) -> list[tu
 
 
 def plot_curves(
-    curves: Sequence[tuple[str, Summary]], title: str, path: str | Path | None = None
+    curves: Sequence[tuple[str, Curve]], title: str, path: str | Path | None = None
 ) -> Figure:
     """Draw adaptation curves: for each agent the statistic over tasks, and its interval.
 
@@ -54,12 +54,12 @@ def plot_curves(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     styles = styles_of(agent for agent, _ in curves)
-    for index, ((agent, summary), (color, style)) in enumerate(zip(curves, styles)):
+    for index, ((agent, curve), (color, style)) in enumerate(zip(curves, styles)):
         # A point stands in the middle of its episodes, counted from 1.
-        episodes = [0.5 * (start + 1 + stop) for start, stop in summary.groups]
+        episodes = [0.5 * (start + 1 + stop) for start, stop in curve.groups]
         axes.plot(
             episodes,
-            summary.center,
+            curve.value,
             label=agent,
             color=color,
             linestyle=STYLES[style % len(STYLES)],
@@ -68,9 +68,9 @@ def plot_curves(
             markersize=4,
             zorder=len(curves) - index + 2,
         )
-        axes.fill_between(episodes, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
+        axes.fill_between(episodes, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     first = curves[0][1]
-    longest = max(summary.groups[-1][1] for _, summary in curves)
+    longest = max(curve.groups[-1][1] for _, curve in curves)
     # An agent that learns from K episodes at a time has K in its first group.
     if longest >= 50 and first.groups[0] == (0, 1):
         axes.set_xscale("log")
@@ -78,8 +78,7 @@ def plot_curves(
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(longest, 12)))
     axes.set_xlabel("adaptation episode")
-    statistic = STATISTIC_NAMES[first.statistic]
-    axes.set_ylabel(f"return ({statistic}, {first.confidence:.0%} interval)")
+    axes.set_ylabel(f"return ({first.describe()})")
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

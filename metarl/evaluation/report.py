@@ -4,9 +4,11 @@ import importlib.metadata
 import json
 import numbers
 import platform
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +16,49 @@ from numpy.typing import NDArray
 from metarl._version import __version__
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
 from metarl.errors import InvalidValueError, check_at_least, check_types
-from metarl.evaluation.summary import Summary, bootstrap_interval, episode_groups, summarize
-from metarl.evaluation.tables import interval, number, plain_table, range_of_episodes
+from metarl.evaluation.curves import Curve, Groups, curve_of, episode_groups, grouped
+from metarl.evaluation.statistics import (
+    FEW_TASKS,
+    FEWEST_TASKS,
+    Estimate,
+    TaskBootstrap,
+    statistic_of,
+)
+from metarl.evaluation.tables import (
+    Cell,
+    Interval,
+    Share,
+    Table,
+    as_text,
+    range_of_episodes,
+    shown,
+)
 from metarl.files import as_path, atomic_write
 from metarl.tasks import Tasks
 from metarl.views import VIEW, View, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Metric: TypeAlias = Callable[["Report"], NDArray[Any]]
+"""A column of a report's table; see :meth:`Report.table`."""
+
+SHORT_NAMES = {"iqm": "IQM", "mean": "mean"}
+
+
+class Ends(NamedTuple):
+    """A report's first and last round of episodes and their difference, of one statistic."""
+
+    first: Estimate
+    last: Estimate
+    gain: Estimate
+
+
+def check_confidence(confidence: object) -> None:
+    """Raise unless a level of confidence is a number between 0 and 1."""
+    check_types(numbers.Real, "a number", confidence=confidence)
+    if not 0.0 < confidence < 1.0:  # type: ignore[operator]
+        raise InvalidValueError(f"confidence must be between 0 and 1, got {confidence}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +128,65 @@ class Report:
             successes=None if self.successes is None else self.successes[rows],
         )
 
-    def groups(self, at_most: int) -> list[tuple[int, int]]:
+    @cached_property
+    def bootstrap(self) -> TaskBootstrap:
+        """Resamples of the tasks, the same for reports on the same tasks."""
+        return TaskBootstrap(self._task_ids(), self.seed)
+
+    def _task_ids(self) -> NDArray[np.intp]:
+        # Records leave out large tasks, as the tables of an MDP: these are all different.
+        if len(self.tasks) == self.num_tasks and self.tasks.columns:
+            return self.tasks.group_ids()
+        return np.arange(self.num_tasks)
+
+    @property
+    def num_distinct(self) -> int:
+        """The number of different tasks: a family of few has each of them several times."""
+        return int(self._task_ids().max()) + 1
+
+    def describe_tasks(self) -> str:
+        """Return how many tasks there are, as "40 tasks" or "5 tasks, 40 times each"."""
+        distinct = self.num_distinct
+        tasks = f"{distinct} task{'s' if distinct > 1 else ''}"
+        if distinct == self.num_tasks:
+            return tasks
+        if (np.bincount(self._task_ids()) == self.num_tasks // distinct).all():
+            return f"{tasks}, {self.num_tasks // distinct} times each"
+        return f"{tasks}, drawn {self.num_tasks} times"
+
+    def all_notes(self) -> list[str]:
+        """Return what the reader must know: the notes, and whether tasks are few."""
+        units = self.bootstrap.num_units
+        if units < FEWEST_TASKS:
+            return [*self.notes, f"there are no intervals over fewer than {FEWEST_TASKS} tasks"]
+        if units < FEW_TASKS:
+            return [*self.notes, f"intervals over fewer than {FEW_TASKS} different tasks are rough"]
+        return list(self.notes)
+
+    @property
+    def rounds(self) -> NDArray[np.float64]:
+        """The mean return of each task's rounds of episodes, of shape (num_tasks, num_rounds).
+
+        A round is what the agent adapts by: one episode, or several that it runs side by side.
+        """
+        return grouped(self.returns, self.groups(self.num_episodes))
+
+    @property
+    def first(self) -> NDArray[np.float64]:
+        """Each task's return in the first round, before any experience, of shape (num_tasks,)."""
+        return self.rounds[:, 0]
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """Each task's return in the last round, of shape (num_tasks,)."""
+        return self.rounds[:, -1]
+
+    @property
+    def gain(self) -> NDArray[np.float64]:
+        """The last round minus the first, task by task, of shape (num_tasks,)."""
+        return self.last - self.first
+
+    def groups(self, at_most: int) -> Groups:
         """Divide the episodes into at most ``at_most`` ranges, finer at the start.
 
         Episodes that an agent runs side by side stay together.
@@ -102,99 +197,125 @@ class Report:
         check_at_least(1, at_most=at_most)
         return episode_groups(self.num_episodes, self.episodes_per_adaptation, at_most)
 
-    def summary(self, groups: list[tuple[int, int]], confidence: float = 0.95) -> Summary:
-        """Summarise over tasks: mean, interquartile mean, bootstrap interval of the statistic.
+    def curve(self, at_most: int = 12, confidence: float = 0.95) -> Curve:
+        """Return the adaptation curve: the statistic over tasks and its interval.
 
         Args:
-            groups: Ranges (start, stop) of episode indices; the episodes of a range are averaged.
+            at_most: The most ranges of episodes; those of a range are averaged.
             confidence: The level of the interval.
-
-        Returns:
-            The summary.
 
         Raises:
             ValueError: If ``confidence`` is not between 0 and 1.
         """
-        check_types(numbers.Real, "a number", confidence=confidence)
-        if not 0.0 < confidence < 1.0:
-            raise InvalidValueError(f"confidence must be between 0 and 1, got {confidence}")
-        return summarize(self.returns, groups, self.statistic, confidence, self.seed)
+        check_confidence(confidence)
+        return curve_of(
+            [self.returns], self.groups(at_most), self.bootstrap, self.statistic, confidence
+        )
 
-    def improvement(self, confidence: float = 0.95) -> tuple[float, float, float]:
-        """Return by how much the last round of episodes beats the first, task by task.
+    def ends(self, confidence: float = 0.95) -> "Ends":
+        """Estimate the return before experience and at the end, and their difference.
 
-        Tasks differ in what can be earned in them, and that hides what adaptation adds from the
-        intervals of single episodes; in the difference of two episodes of one task it cancels.
+        All three are of the same statistic over tasks: the gain is the last minus the first. Its
+        interval is paired, as each resample has the same tasks in both: what tasks differ in, and
+        what widens the intervals of the two, cancels.
 
         Args:
-            confidence: The level of the interval.
-
-        Returns:
-            The mean over tasks of the difference, and its bootstrap interval.
+            confidence: The level of the intervals.
         """
-        groups = self.groups(self.num_episodes)
-        first, last = (self.returns[:, a:b].mean(axis=1) for a, b in (groups[0], groups[-1]))
-        gain = (last - first)[:, None]
-        low, high = bootstrap_interval(gain, "mean", confidence, self.seed)
-        return float(gain.mean()), float(low[0]), float(high[0])
-
-    def __str__(self) -> str:
-        """Return the report as a table: episode, mean, interquartile mean, interval."""
-        summary = self.summary(self.groups(12))
-        name = {"iqm": "IQM", "mean": "mean"}[self.statistic]
-        rows = [
-            [range_of_episodes(group), number(mean), number(iqm), interval(low, high)]
-            for group, mean, iqm, low, high in zip(
-                summary.groups, summary.mean, summary.iqm, summary.low, summary.high
+        check_confidence(confidence)
+        sample = self.bootstrap.sample(self.rounds[None, :, [0, -1]], self.statistic)
+        first, last = sample.columns(slice(0, 1)), sample.columns(slice(1, 2))
+        return Ends(
+            *(
+                self.bootstrap.estimate(each, confidence=confidence)[0]
+                for each in (first, last, last - first)
             )
-        ]
-        heading = ["episode", "mean", "IQM", f"{summary.confidence:.0%} interval of the {name}"]
-        if self.successes is not None:
-            heading.append("success")
-            for row, (start, stop) in zip(rows, summary.groups):
-                row.append(f"{self.successes[:, start:stop].mean():.0%}")
-        lines = [
-            f"{self.agent} on {self.family_label}, {self.split}: {self.num_tasks} tasks",
-            plain_table(heading, rows),
-            f" all {self.num_episodes} episodes together: {self.trial_summary()} "
-            "(mean over tasks ± standard error)",
-        ]
-        if len(summary.groups) > 1:
-            gain, low, high = self.improvement()
-            lines.append(
-                f" last minus first, task by task: {number(gain)} "
-                f"({summary.confidence:.0%} interval {interval(low, high)})"
-            )
-            lines += self._by_task()
-        lines += [f" note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        )
 
-    def trial_summary(self, num_episodes: int | None = None) -> str:
-        """Return the mean return of a whole trial, with its standard error over tasks, as text.
+    def total(self, num_episodes: int | None = None) -> Estimate:
+        """Estimate the mean return of a whole trial.
 
         Args:
             num_episodes: How many episodes count, the first ones; None counts all.
         """
-        totals = self.returns[:, :num_episodes].sum(axis=1)
-        error = totals.std(ddof=1) / np.sqrt(len(totals)) if len(totals) > 1 else 0.0
-        return f"{totals.mean():.2f} ± {error:.2f}"
+        totals = self.returns[None, :, :num_episodes].sum(axis=2, keepdims=True)
+        return self.bootstrap.estimate(self.bootstrap.sample(totals, "mean"))[0]
+
+    def table(self, metrics: Mapping[str, Metric] | None = None, at_most: int = 12) -> Table:
+        """Return the report as a table: a row for each episode, or for each range of episodes.
+
+        Args:
+            metrics: Further columns, by name: functions of the report. A metric gives a number for
+                each task and episode, of shape (num_tasks, num_episodes), which is shown as the
+                mean over tasks with its interval; or one for each episode, of shape
+                (num_episodes,).
+            at_most: The most rows.
+
+        Raises:
+            ValueError: If a metric's array has another shape.
+        """
+        groups = self.groups(at_most)
+        curve = self.curve(at_most)
+        values = grouped(self.returns, groups)
+        columns: dict[str, Iterable[Cell]] = {
+            "episode": map(range_of_episodes, groups),
+            "mean": map(float, values.mean(axis=0)),
+            "IQM": map(float, statistic_of(values, "iqm")),
+            f"{curve.confidence:.0%} interval of the {SHORT_NAMES[self.statistic]}": map(
+                Interval, curve.low, curve.high
+            ),
+        }
+        if self.successes is not None:
+            shares = grouped(self.successes.astype(np.float64), groups)
+            columns["success"] = map(Share, shares.mean(axis=0))
+        for name, metric in (metrics or {}).items():
+            columns[name] = self._column(name, metric(self), groups)
+        return Table(tuple(columns), tuple(zip(*columns.values())))
+
+    def _column(self, name: str, values: Any, groups: Groups) -> Iterable[Cell]:
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape == (self.num_episodes,):
+            return map(float, grouped(values, groups))
+        if values.shape != self.returns.shape:
+            raise InvalidValueError(
+                f"the metric {name!r} must give an array of shape {self.returns.shape} (tasks, "
+                f"episodes) or {self.returns.shape[1:]} (episodes), got {values.shape}"
+            )
+        sample = self.bootstrap.sample(grouped(values, groups)[None], "mean")
+        estimates = self.bootstrap.estimate(sample)
+        return [estimates[index] for index in range(len(groups))]
+
+    def __str__(self) -> str:
+        """Return the report as text: the table, what adaptation gained, the notes."""
+        return self.describe()
+
+    def describe(self, metrics: Mapping[str, Metric] | None = None) -> str:
+        """Return the report as text.
+
+        Args:
+            metrics: Further columns of the table, as in :meth:`table`.
+        """
+        lines = [
+            f"{self.agent} on {self.family}, {self.split}: {self.describe_tasks()}",
+            as_text(self.table(metrics)),
+            f" all {self.num_episodes} episodes together: mean {shown(self.total())}",
+        ]
+        if self.rounds.shape[1] > 1:
+            lines.append(f" last minus first, paired by task: {shown(self.ends().gain)}")
+            lines += self._by_task()
+        lines += [f" note: {note}" for note in self.all_notes()]
+        return "\n".join(lines)
 
     def _by_task(self) -> list[str]:
         """Return a line for each task of a family of few, whose differences widen no interval."""
-        ids = self.tasks.group_ids()
-        count = int(ids.max()) + 1
+        ids, count = self._task_ids(), self.num_distinct
         if not 1 < count <= min(4, self.num_tasks // 2):
             return []
-        groups = self.groups(self.num_episodes)
         lines = [" first and last in each task by itself:"]
         for task in range(count):
             part = self.select(ids == task)
-            summary = part.summary([groups[0], groups[-1]])
-            ends = [
-                f"{number(center)} ({interval(low, high)})"
-                for center, low, high in zip(summary.center, summary.low, summary.high)
-            ]
-            lines.append(f"   {part.tasks[0].describe()}: {' -> '.join(ends)}")
+            first, last, _ = part.ends()
+            lines.append(f"   {part.tasks[0].describe()}: {shown(first)} -> {shown(last)}")
         return lines
 
     def plot(self, path: str | Path | None = None) -> "Figure":
@@ -208,13 +329,13 @@ class Report:
         """
         from metarl.evaluation.plotting import plot_curves
 
-        return plot_curves(
-            [self.curve()], f"{self.family_label}, {self.split}: {self.num_tasks} tasks", path
-        )
+        title = f"{self.family_label}, {self.split}: {self.describe_tasks()}"
+        return plot_curves([(self.agent, self.curve(self.num_points))], title, path)
 
-    def curve(self) -> tuple[str, Summary]:
-        """Return what is drawn of the report: its agent and its adaptation curve."""
-        return self.agent, self.summary(self.groups(30 if self.num_episodes >= 50 else 50))
+    @property
+    def num_points(self) -> int:
+        """How many points a picture of the curve has at most."""
+        return 30 if self.num_episodes >= 50 else 50
 
     def save(self, directory: str | Path, name: str | None = None) -> Path:
         """Write the raw returns as JSON.

@@ -1,0 +1,83 @@
+"""Adaptation curves: a statistic for each adaptation episode, with its interval."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.evaluation.statistics import STATISTIC_NAMES, Estimates, TaskBootstrap
+
+Groups = list[tuple[int, int]]
+"""Ranges (start, stop) of episode indices."""
+
+
+@dataclass(frozen=True)
+class Curve(Estimates):
+    """A statistic over adaptation episodes: one entry for each range of episodes.
+
+    Attributes:
+        value: The statistic over tasks; the mean over seeds where there are several.
+        low, high: Its interval, over tasks, or over seeds and tasks; NaN for one or two tasks.
+        groups: Ranges (start, stop) of episode indices.
+        seeds: The statistic of each seed, of shape (num_seeds, num_groups).
+        statistic: ``"iqm"`` or ``"mean"``.
+        confidence: The level of the interval.
+    """
+
+    groups: Groups
+    seeds: NDArray[np.float64]
+    statistic: str
+    confidence: float
+
+    def describe(self) -> str:
+        """Return what is shown, for axes and captions."""
+        over = "over seeds and tasks" if len(self.seeds) > 1 else "over tasks"
+        return f"{STATISTIC_NAMES[self.statistic]}, {self.confidence:.0%} interval {over}"
+
+
+def episode_groups(num_episodes: int, together: int, at_most: int) -> Groups:
+    """Divide episodes into at most ``at_most`` ranges, finer at the start.
+
+    Args:
+        num_episodes: How many episodes there are.
+        together: How many in a row are never divided, as an agent ran them side by side.
+        at_most: The most ranges.
+
+    Returns:
+        Ranges (start, stop) of episode indices.
+    """
+    rounds = num_episodes // together
+    if rounds <= at_most:
+        edges = np.arange(rounds + 1)
+    else:
+        edges = np.unique(np.geomspace(1, rounds + 1, at_most + 1).astype(int)) - 1
+    return [(int(a) * together, int(b) * together) for a, b in itertools.pairwise(edges)]
+
+
+def grouped(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """Average the last axis, that of episodes, over ranges of it."""
+    return np.stack([values[..., a:b].mean(axis=-1) for a, b in groups], axis=-1)
+
+
+def curve_of(
+    returns: Sequence[NDArray[np.float64]],
+    groups: Groups,
+    bootstrap: TaskBootstrap,
+    statistic: str,
+    confidence: float,
+) -> Curve:
+    """Return the curve of an agent: of one training, or of several seeds on the same tasks.
+
+    Args:
+        returns: For each seed an array of shape (num_tasks, num_episodes).
+        groups: Ranges (start, stop) of episode indices; the episodes of a range are averaged.
+        bootstrap: Resamples of the tasks.
+        statistic: ``"iqm"`` or ``"mean"``.
+        confidence: The level of the interval.
+    """
+    values = np.stack([grouped(each, groups) for each in returns])
+    sample = bootstrap.sample(values, statistic)
+    found = bootstrap.estimate(sample, confidence=confidence)
+    return Curve(found.value, found.low, found.high, groups, sample.value, statistic, confidence)
