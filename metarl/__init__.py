@@ -9,6 +9,7 @@ from metarl.checks.check import CheckResult, TaskCheck, check_tasks
 from metarl.distribution import TaskDistribution
 from metarl.errors import MetarlError
 from metarl.evaluation.adaptation import Adaptation, Agent, Rollout, Transition, rollout
+from metarl.evaluation.differences import Comparison, Difference, compare
 from metarl.evaluation.play import evaluate, play
 from metarl.evaluation.report import Report
 from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Uniform
@@ -24,6 +25,8 @@ __all__ = [
     "Agent",
     "CheckResult",
     "Choice",
+    "Comparison",
+    "Difference",
     "Dirichlet",
     "Independent",
     "LogUniform",
@@ -47,6 +50,7 @@ __all__ = [
     "Uniform",
     "__version__",
     "check_tasks",
+    "compare",
     "evaluate",
     "play",
     "rollout",

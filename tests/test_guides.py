@@ -44,6 +44,17 @@ def test_the_training_script(tmp_path):
     }
 
 
+def test_evaluation_by_the_guide(tmp_path):
+    page = DOCS / "evaluation.md"
+    for name in ("report", "compare", "my_metrics.py"):
+        (tmp_path / name).write_text(example(name, page))
+    report = runpy.run_path("report")["report"]
+    assert report.returns.shape == (200, 10)
+    metric = runpy.run_path("my_metrics.py")["return_per_step"]
+    assert report.table({"per step": metric}).columns[-1] == "per step"
+    assert len(runpy.run_path("compare")["compared"].differences) == 1
+
+
 def test_a_study_of_ones_own(tmp_path):
     (tmp_path / "my_tasks.py").write_text(example("my_tasks.py", README))
     (tmp_path / "my_study.py").write_text(example("my_study.py", DOCS / "studies.md"))

@@ -195,7 +195,7 @@ def test_inner_steps_are_judged_beside_a_papers():
     assert reports[0]["statistic"] == "iqm" != own.statistic
     assert reports[1]["returns"] != reports[3]["returns"]
     page = write_results(study, places)[0].read_text()
-    assert "| MAML, published | | 2.5 | 3.5 | 3.5 | | |" in page
+    assert "| MAML, published |  | 2.5 | 3.5 | 3.5 |  |  |" in page
     assert "interquartile mean over tasks" in page
 
 

@@ -1,15 +1,20 @@
-"""Several runs side by side: one table, one plot, on tasks that all of them were judged on."""
+"""Runs compared on the tasks that all of them were evaluated on: tables and a plot."""
 
 import glob
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import metarl
 from metarl import Report, evaluate
+from metarl.agents.training.config import Config, describe
 from metarl.errors import InvalidValueError
-from metarl.evaluation.comparison import comparable, comparison_table, plot_reports
+from metarl.evaluation.comparison import comparable, comparison_table, on_common_tasks, plot_agents
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.publish.runs import open_run
+from metarl.experiments.runs.learners import find_learner
 from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.run import Run, evaluation_name
 
@@ -17,21 +22,33 @@ from metarl.experiments.runs.run import Run, evaluation_name
 def compare(
     run_dirs: Sequence[Path], *, split: str, output: Path, trust: str | None = None
 ) -> list[Report]:
-    """Print how several runs do on the same tasks as one table, and plot it."""
+    """Print how runs do on the same tasks, and by how much the first agent is ahead of others.
+
+    Runs that differ by their seeds only are one agent.
+    """
     if not run_dirs:
         raise InvalidValueError("name at least one run to compare, got none; for example runs/*")
     runs = [open_run(run_dir) for run_dir in run_dirs]
     names = [run_dir.name for run_dir in run_dirs]
     if len(set(names)) < len(names):  # as a run and a published run of the same name
         names = [str(run_dir) for run_dir in run_dirs]
-    reports = [
+    reports = common_reports(runs, split, trust)
+    by_run = [
         replace(report, agent=f"{named(report.agent, report)} ({name})")
-        for report, name in zip(common_reports(runs, split, trust), names)
+        for report, name in zip(reports, names)
     ]
-    say(comparison_table(reports))
-    plot_reports(reports, output)
+    say(comparison_table(by_run))
+    labels = labels_of(runs, [[report] for report in reports])
+    agents: dict[str, list[Report]] = {}
+    for label, report in zip(labels, reports):
+        agents.setdefault(label, []).append(replace(report, agent=label))
+    if len(agents) > 1:
+        env_steps = {label: run.config["total_timesteps"] for label, run in zip(labels, runs)}
+        compared = metarl.compare([each for found in agents.values() for each in found], env_steps)
+        say(f"\n{compared}")
+    plot_agents(agents, output)
     say(f"\nadaptation curves: {output}")
-    return reports
+    return by_run
 
 
 def named(agent: str, report: Report) -> str:
@@ -39,11 +56,58 @@ def named(agent: str, report: Report) -> str:
     return f"{agent}, oracle" if report.view.get("oracle") else agent
 
 
+def labels_of(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[str]:
+    """Return what the agents of runs are called: runs of one label differ by their seeds only.
+
+    Args:
+        runs: The runs.
+        reports: The reports of each, one for each split.
+    """
+    names = [named(run.config["agent"], found[0]) for run, found in zip(runs, reports)]
+    settings = [_settings_of(run, found) for run, found in zip(runs, reports)]
+    labels = []
+    for run, name, own in zip(runs, names, settings):
+        alike = [other for other, called in zip(settings, names) if called == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        values = [f"{key}={json.dumps(own[key], separators=(',', ':'))}" for key in differing]
+        same = [other for other, found in zip(runs, settings) if found == own]
+        if sum(other.config["seed"] == run.config["seed"] for other in same) > 1:
+            values.append(f"in {run.directory}")
+        labels.append(" ".join([name, *values]))
+    return labels
+
+
+def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
+    """Return all that makes a run's agent, but its seed, and how it is evaluated."""
+    agent_class = find_learner(run.config["agent"])
+    values = {**_defaults(agent_class.config_class), **run.config["hyperparameters"]}
+    policy = {
+        **_defaults(agent_class.policy_config_class),
+        **(values.pop("policy_kwargs", None) or {}),
+    }
+    values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
+    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
+    view = run.config.get("view", {})
+    values |= {name: view.get(name) for name in ("num_train_tasks", "train_split")}
+    for report in reports:
+        of = f" of {report.split}" if len(reports) > 1 else ""
+        values[f"num_episodes{of}"] = report.num_episodes
+        values[f"episodes_per_adaptation{of}"] = report.episodes_per_adaptation
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists, as in config.json
+    return plain
+
+
+def _defaults(config_class: type[Config] | None) -> dict[str, Any]:
+    fields = [] if config_class is None else describe(config_class)
+    return {field.name: field.default for field in fields}
+
+
 def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) -> list[Report]:
     """Return a report of each run, all on the same tasks.
 
-    The evaluations that runs have are used if they are of the same tasks. If not, all runs are
-    evaluated on as many tasks as the one with the fewest, and these evaluations are kept, too.
+    The evaluations that runs have are used if they, or as many tasks of each as the one with the
+    fewest has, are of the same tasks. If not, all runs are evaluated on that many tasks, and these
+    evaluations are kept, too.
 
     Raises:
         ValueError: If the runs are of different families.
@@ -55,7 +119,9 @@ def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) ->
             f"{', '.join(sorted(families))}"
         )
     reports = [Report.load(path) for path in _evaluations(runs, f"{glob.escape(split)}.json")]
-    if len(reports) < len(runs) or not comparable(reports):
+    if len(reports) == len(runs) and comparable(cut := on_common_tasks(reports)):
+        reports = cut
+    else:
         num_tasks = min(run.config["evaluation"]["num_tasks"] for run in runs)
         seed = runs[0].config["evaluation"]["seed"]
         reports = [_evaluated(run, split, num_tasks, seed, trust) for run in runs]

@@ -185,7 +185,10 @@ def compare_command(
     output: Path = Path("comparison.png"),
     trust: Trust = None,
 ) -> None:
-    """Compare runs on the same tasks: one table, one plot. Evaluations that lack are made.
+    """Compare the first run with the others, task by task, with intervals; and plot all.
+
+    Runs that differ by their seeds only are one agent: its intervals are over seeds and tasks.
+    Evaluations that are missing are made.
 
     Args:
         runs: The run directories, or names of published runs.

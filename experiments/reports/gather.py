@@ -1,6 +1,5 @@
 """The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from metarl import Agent, Report, TaskDistribution, envs
-from metarl.agents.training.config import Config, describe
+from metarl import Agent, TaskDistribution, envs
 from metarl.errors import InvalidValueError, RenderingError
-from metarl.experiments.cli.comparing import common_reports, named
+from metarl.experiments.cli.comparing import common_reports, labels_of
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.charts import Result
 from metarl.experiments.reports.page import Page, Picture, write_page
 from metarl.experiments.reports.video import last_picture
-from metarl.experiments.runs.learners import find_learner
 from metarl.experiments.runs.loading import family_of, load_agent
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
@@ -78,7 +75,7 @@ def runs_page(
         for what in ("tasks", "agent"):
             check_trusted(run.config[what], run.directory, trust)
     reports = {split: common_reports(runs, split, trust) for split in splits}
-    labels = _labels(runs, list(zip(*reports.values())))
+    labels = labels_of(runs, list(zip(*reports.values())))
     results = [
         Result(label, run.config["seed"], report, run.config)
         for found in reports.values()
@@ -137,52 +134,6 @@ def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, 
     record = places.trained / f"{training.name}.json"
     config: dict[str, Any] = load_training(record)["config"] if record.is_file() else {}
     return config
-
-
-def _labels(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[str]:
-    """Return what the agents of runs are called: runs of one label differ by their seeds only.
-
-    Args:
-        runs: The runs.
-        reports: The reports of each, one for each split.
-    """
-    names = [named(run.config["agent"], found[0]) for run, found in zip(runs, reports)]
-    settings = [_settings_of(run, found) for run, found in zip(runs, reports)]
-    labels = []
-    for run, name, own in zip(runs, names, settings):
-        alike = [other for other, called in zip(settings, names) if called == name]
-        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        values = [f"{key}={json.dumps(own[key], separators=(',', ':'))}" for key in differing]
-        same = [other for other, found in zip(runs, settings) if found == own]
-        if sum(other.config["seed"] == run.config["seed"] for other in same) > 1:
-            values.append(f"in {run.directory}")
-        labels.append(" ".join([name, *values]))
-    return labels
-
-
-def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
-    """Return all that makes a run's agent, but its seed, and how it is evaluated."""
-    agent_class = find_learner(run.config["agent"])
-    values = {**_defaults(agent_class.config_class), **run.config["hyperparameters"]}
-    policy = {
-        **_defaults(agent_class.policy_config_class),
-        **(values.pop("policy_kwargs", None) or {}),
-    }
-    values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
-    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
-    view = run.config.get("view", {})
-    values |= {name: view.get(name) for name in ("num_train_tasks", "train_split")}
-    for report in reports:
-        of = f" of {report.split}" if len(reports) > 1 else ""
-        values[f"num_episodes{of}"] = report.num_episodes
-        values[f"episodes_per_adaptation{of}"] = report.episodes_per_adaptation
-    plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples are lists, as in config.json
-    return plain
-
-
-def _defaults(config_class: type[Config] | None) -> dict[str, Any]:
-    fields = [] if config_class is None else describe(config_class)
-    return {field.name: field.default for field in fields}
 
 
 def _enumerated(names: set[str]) -> str:

@@ -1,8 +1,10 @@
 """Several agents on the same tasks: one table, one picture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from metarl.errors import InvalidValueError
 from metarl.evaluation.curves import Curve, Groups, curve_of
@@ -127,11 +129,49 @@ def plot_reports(reports: Sequence[Report], path: str | Path | None = None) -> "
     Raises:
         ValueError: If the reports are not of the same tasks.
     """
+    check_comparable(reports)
+    # Reports of one name, as of two evaluations of one agent, are lines of their own.
+    return _plot([(report.agent, [report]) for report in reports], path)
+
+
+def plot_agents(agents: Mapping[str, Sequence[Report]], path: str | Path | None = None) -> "Figure":
+    """Draw adaptation curves of agents on the same tasks: the mean over seeds and its interval.
+
+    Args:
+        agents: For each agent, by name, the reports of its seeds; the first is drawn in front.
+        path: Where to write the picture (PNG), or None.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: If the reports are not of the same tasks.
+    """
+    check_comparable([report for found in agents.values() for report in found])
+    return _plot(list(agents.items()), path)
+
+
+def _plot(agents: Sequence[tuple[str, Sequence[Report]]], path: str | Path | None) -> "Figure":
     from metarl.evaluation.plotting import plot_curves
 
-    check_comparable(reports)
-    curves = [(report.agent, report.curve(report.num_points)) for report in reports]
-    return plot_curves(curves, describe_evaluation(reports[0]), path)
+    curves = [
+        (name, curve_over_seeds(found, found[0].groups(found[0].num_points)))
+        for name, found in agents
+    ]
+    return plot_curves(curves, describe_evaluation(agents[0][1][0]), path)
+
+
+def on_common_tasks(reports: Sequence[Report]) -> list[Report]:
+    """Cut reports to as many tasks as the one with the fewest has.
+
+    They are of the same tasks then where the family draws its tasks one after the other; see
+    :func:`comparable`.
+    """
+    fewest = min(report.num_tasks for report in reports)
+    return [
+        report if report.num_tasks == fewest else report.select(np.arange(fewest))
+        for report in reports
+    ]
 
 
 def comparable(reports: Sequence[Report]) -> bool:

@@ -296,7 +296,7 @@ class Report:
             metrics: Further columns of the table, as in :meth:`table`.
         """
         lines = [
-            f"{self.agent} on {self.family}, {self.split}: {self.describe_tasks()}",
+            f"{self.agent} on {self.family_label}, {self.split}: {self.describe_tasks()}",
             as_text(self.table(metrics)),
             f" all {self.num_episodes} episodes together: mean {shown(self.total())}",
         ]

@@ -90,6 +90,10 @@ class Sample:
             np.zeros_like(self.is_share),
         )
 
+    def __neg__(self) -> "Sample":
+        """Return it with the other sign, to be subtracted in :meth:`TaskBootstrap.estimate`."""
+        return Sample(-self.value, -self.resampled, np.zeros_like(self.is_share))
+
     def columns(self, index: slice) -> "Sample":
         """Return some of the columns."""
         return replace(
@@ -161,39 +165,35 @@ class TaskBootstrap:
             means.append(kept / (total - 2 * cut)[:, 0])
         return np.concatenate(means)
 
-    def estimate(
-        self, sample: Sample, minus: Sample | None = None, confidence: float = 0.95
-    ) -> Estimates:
-        """Return the mean over seeds of a statistic, or of a difference, with its interval.
+    def estimate(self, *samples: Sample, confidence: float = 0.95) -> Estimates:
+        """Return the mean over seeds of a statistic, or a sum of such means, with its interval.
 
         With one seed the interval is over tasks: it says what other tasks would give, not what
         another training would. With several it is over seeds and tasks.
 
         Args:
-            sample: The statistic.
-            minus: What is subtracted: the statistic of another agent on the same tasks, whose seeds
-                have nothing to do with those of ``sample``.
+            samples: What is added up: of one agent, or of several on the same tasks, whose seeds
+                have nothing to do with each other; ``estimate(a, -b)`` is of their difference.
             confidence: The level of the interval.
         """
-        terms = [(1.0, sample)] if minus is None else [(1.0, sample), (-1.0, minus)]
-        value = np.sum([sign * term.value.mean(axis=0) for sign, term in terms], axis=0)
+        value = np.sum([sample.value.mean(axis=0) for sample in samples], axis=0)
         if self.num_units < FEWEST_TASKS:
             nothing = np.full_like(value, np.nan)
             return Estimates(value, nothing, nothing)
         unbiased = self.num_units / (self.num_units - 1)
-        by_tasks, both = np.zeros((2, *sample.resampled[:, 0].shape))
+        by_tasks, both = np.zeros((2, *samples[0].resampled[:, 0].shape))
         by_seeds, noise, freedom = [], np.zeros_like(value), [self.num_units - 1]
-        for index, (sign, term) in enumerate(terms):
-            num_seeds = len(term.value)
+        for index, sample in enumerate(samples):
+            num_seeds = len(sample.value)
             rng = np.random.default_rng(stream(self.seed, "bootstrap", "seeds", index))
             weights = _draw(rng, num_seeds) / num_seeds
-            by_tasks += sign * term.resampled.mean(axis=1)
-            both += sign * np.einsum("bs,bsc->bc", weights, term.resampled)
+            by_tasks += sample.resampled.mean(axis=1)
+            both += np.einsum("bs,bsc->bc", weights, sample.resampled)
             if num_seeds > 1:
-                by_seeds.append(term.value.var(axis=0, ddof=1) / num_seeds)
+                by_seeds.append(sample.value.var(axis=0, ddof=1) / num_seeds)
                 freedom.append(num_seeds - 1)
                 # What seeds and tasks have together is in both variances: it is taken off once.
-                own = term.resampled - term.resampled.mean(axis=1, keepdims=True)
+                own = sample.resampled - sample.resampled.mean(axis=1, keepdims=True)
                 noise += own.var(axis=0).sum(axis=0) / (num_seeds - 1) / num_seeds * unbiased
         parts = np.stack([by_tasks.var(axis=0) * unbiased, *by_seeds])
         variance = np.maximum(parts.sum(axis=0) - noise, parts.max(axis=0))
@@ -208,10 +208,12 @@ class TaskBootstrap:
         width = below + above
         wider = np.divide(2 * reach, width, out=np.zeros_like(value), where=width > 0)
         found = Estimates(value, value - wider * below, value + wider * above)
-        if minus is None and sample.is_share.any():
-            share = _wilson(value, self.num_units, confidence)
-            found.low[sample.is_share] = share[0][sample.is_share]
-            found.high[sample.is_share] = share[1][sample.is_share]
+        if len(samples) == 1:
+            is_share = samples[0].is_share
+            for end, share in zip(
+                (found.low, found.high), _wilson(value, self.num_units, confidence)
+            ):
+                end[is_share] = share[is_share]
         return found
 
 
@@ -227,7 +229,7 @@ def _wilson(share: Array, number: int, confidence: float) -> tuple[Array, Array]
     """Return Wilson's interval of a share (Wilson 1927): there is one of all ones, too."""
     z = float(scipy.special.ndtri(0.5 + confidence / 2))
     center = (share + z**2 / (2 * number)) / (1 + z**2 / number)
-    spread = np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    spread = np.sqrt(np.maximum(share * (1 - share), 0.0) / number + z**2 / (4 * number**2))
     half = z / (1 + z**2 / number) * spread
     return np.maximum(center - half, 0.0), np.minimum(center + half, 1.0)
 
