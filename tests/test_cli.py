@@ -310,9 +310,22 @@ def test_a_run_is_complete_even_if_it_cannot_be_shown(fails, monkeypatch):
 def test_output_that_is_ascii_has_question_marks(run, monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
+    run = run.rename(run.with_name("rün"))
     assert main(["evaluate", str(run)]) == 0
     stream.flush()
-    assert re.search(rb"all 10 episodes together: \d\.\d\d \? \d", stream.buffer.getvalue())
+    assert b"all 10 episodes together: mean " in stream.buffer.getvalue()
+    assert re.search(rb"raw returns: .*r\?n/evaluation", stream.buffer.getvalue())
+
+
+def test_a_metric_of_ones_own_is_a_column(run, capsys):
+    code = "def return_per_step(report):\n    return report.returns / report.lengths\n\nother = 5\n"
+    Path("my_metrics.py").write_text(code)
+    assert main(["evaluate", str(run), "--metric", "my_metrics:return_per_step"]) == 0
+    assert re.search(r"^ episode .* return per step$", capsys.readouterr().out, re.M)
+    assert main(["evaluate", str(run), "--metric", "my_metrics:other"]) == 2
+    assert "my_metrics:other must be a function of the report, got 5" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--metric", "my_metrics:retrun"]) == 2
+    assert "has no 'retrun'" in capsys.readouterr().err
 
 
 def test_a_hyperparameter_of_training_alone_is_refused_in_an_evaluation(run, capsys):
@@ -328,6 +341,7 @@ def test_compare_shows_runs_side_by_side(trained, capsys):
     shown = capsys.readouterr().out
     for run in trained:
         assert f"RL2 ({run.name})" in shown
+    assert " minus " not in shown  # two seeds of one agent
     assert Path("both.png").exists()
 
 
@@ -346,6 +360,8 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     assert "bandit-10x5, held_out: 7 tasks" in shown
     # Some episodes only one of the two has; the total is of those that both have.
     assert re.search(r" ep\. 1 .* 11-20 .* first 10$", shown, re.M)
+    assert "rl2 minus maml" in shown
+    assert re.search(r"unequal budgets, episodes before an agent adapts: rl2 1, maml \d+", shown)
     files = [sorted(Path(run, "evaluation").glob("*-7x*.json")) for run in runs]
     assert [Report.load(*paths).num_episodes for paths in files] == [10, 40]
     # What was made is not made again.

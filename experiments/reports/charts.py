@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from metarl import Report
 from metarl.errors import printable
 from metarl.evaluation.comparison import curve_over_seeds
+from metarl.evaluation.curves import Curve, shown_range
 from metarl.evaluation.plotting import COLORS, styles_of
 from metarl.evaluation.statistics import STATISTIC_NAMES
 from metarl.parameters import Parameter
@@ -61,8 +62,10 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     """
     curves: dict[bool, list[Row]] = {False: [], True: []}
     seeds: dict[bool, list[Row]] = {False: [], True: []}
+    found_curves: list[Curve] = []
     for label, found in by_label(results).items():
         curve = curve_over_seeds([each.report for each in found])
+        found_curves.append(curve)
         lines = [
             {
                 "agent": label,
@@ -94,7 +97,8 @@ def over_episodes(results: Sequence[Result]) -> Spec:
         "scale": {"type": "symlog", "constant": 1},
         "axis": {"values": [0, 1, 2, 5, 10, 20, 50, 100, 200, 500], "format": "d"},
     }
-    y = _y("return", f"return of the next episode ({statistic})")
+    domain = [_round(end) for end in shown_range(found_curves)]
+    y = _y("return", f"return of the next episode ({statistic})", domain)
     several = len(results) > len(by_label(results))
     faint = min(0.15, 1.0 / len(by_label(results)))  # bands lie on each other
     layers: list[Spec] = []
@@ -106,7 +110,11 @@ def over_episodes(results: Sequence[Result]) -> Spec:
             {
                 **data,
                 "mark": {"type": "area", "opacity": faint, "clip": True, "interpolate": shape},
-                "encoding": {"y": _y("low", None), "y2": {"field": "high"}, "strokeDash": None},
+                "encoding": {
+                    "y": _y("low", None, domain),
+                    "y2": {"field": "high"},
+                    "strokeDash": None,
+                },
             },
             {
                 **data,
@@ -304,8 +312,9 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
     }
 
 
-def _y(field: str, title: str | None) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
+def _y(field: str, title: str | None, domain: Sequence[float | None] = ()) -> Spec:
+    scale = {"domain": list(domain)} if domain else {"zero": False}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 
 def _tooltip(*fields: str) -> list[Spec]:
@@ -326,5 +335,6 @@ def _bins(values: NDArray[Any], borders: NDArray[np.float64]) -> dict[int, NDArr
     return {int(index): places == index for index in np.unique(places)}
 
 
-def _round(value: Any) -> float:
-    return float(f"{float(value):.5g}")
+def _round(value: Any) -> float | None:
+    """Return a number in few digits; None, which is not drawn, where there is none."""
+    return None if np.isnan(value) else float(f"{float(value):.5g}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metarl import Report, envs
 from metarl.evaluation.comparison import curve_over_seeds, describe_ends, ends_table
+from metarl.evaluation.curves import shown_range
 from metarl.evaluation.plotting import COLORS, STYLES, styles_of
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset
@@ -182,18 +183,18 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
     """Draw return against episodes of experience: all learners, one panel for each group of tasks.
 
     A line is the mean over seeds; the band is its interval, over seeds and tasks where there are
-    several seeds. The axis is that of the lines: a band of two seeds may leave it.
+    several seeds. A band of two seeds may leave the axis.
     """
     groups = _groups(judging)
     figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     styles, faint = _styles(reports), _faint(reports)
     for axes, (name, select) in zip(panels, groups.items()):
-        lines = []
+        curves = []
         for learner, found in reports.items():
             parts = [report.select(select(report)) for _, report in found]
             curve = curve_over_seeds(parts)
-            lines.append(curve.seeds)
+            curves.append(curve)
             before = [max(start, 0.5) for start, _ in curve.groups]
             style = dict(styles[learner])
             center, low, high = curve.value, curve.low, curve.high
@@ -212,14 +213,15 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
                 places = [max(0.5, index * per_round) for index in range(len(level))]
                 label = f"{learner.label}, published"
                 axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
-                lines.append(np.array(level, dtype=np.float64))
         axes.set_xscale("log")
         limits = axes.get_xlim()  # ticks would widen them
         ticks = (1, 2, 5, 10, 20, 50, 100, 200)
         axes.set_xticks([0.5, *ticks], ["0", *map(str, ticks)], minor=False)
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
-        axes.set_ylim(*_range_of(lines))
+        low, high = shown_range(curves)
+        levels = [level for figures in judging.published.values() for level in figures]
+        axes.set_ylim(min([low, *levels]), max([high, *levels]))
         title = judging.family if name == "all" else f"{judging.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")
@@ -294,13 +296,6 @@ def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
         learner: {"color": color, "linestyle": STYLES[style % len(STYLES)]}
         for learner, (color, style) in zip(reports, styles_of(each.label for each in reports))
     }
-
-
-def _range_of(lines: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return the ends of an axis that has all seeds: bands of few seeds are far wider."""
-    values = np.concatenate([line.reshape(-1) for line in lines])
-    space = 0.1 * max(np.ptp(values), 1e-9)
-    return float(values.min() - space), float(values.max() + space)
 
 
 def _faint(reports: Reports) -> float:

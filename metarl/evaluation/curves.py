@@ -37,6 +37,19 @@ class Curve(Estimates):
         return f"{STATISTIC_NAMES[self.statistic]}, {self.confidence:.0%} interval {over}"
 
 
+def shown_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the ends of an axis that shows curves: all lines and bands, but no bands of two seeds.
+
+    These are so wide that no line could be told from another.
+    """
+    parts = [part for curve in curves for part in curve.seeds]
+    parts += [end for curve in curves if len(curve.seeds) != 2 for end in (curve.low, curve.high)]
+    values = np.concatenate(parts)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    space = 0.05 * max(high - low, 1e-9)
+    return low - space, high + space
+
+
 def episode_groups(num_episodes: int, together: int, at_most: int) -> Groups:
     """Divide episodes into at most ``at_most`` ranges, finer at the start.
 

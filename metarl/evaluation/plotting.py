@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
-from metarl.evaluation.curves import Curve
+from metarl.evaluation.curves import Curve, shown_range
 from metarl.files import atomic_write
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish too.
@@ -77,6 +77,7 @@ def plot_curves(
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(longest, 12)))
+    axes.set_ylim(shown_range([curve for _, curve in curves]))
     axes.set_xlabel("adaptation episode")
     axes.set_ylabel(f"return ({first.describe()})")
     axes.set_title(title, loc="left")

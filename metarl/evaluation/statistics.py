@@ -8,8 +8,8 @@ know about the bootstrap"). So the bootstrap gives the shape of the interval, an
 of a t interval with the unbiased variance.
 """
 
-import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ FEW_TASKS = 30
 """Below so many tasks intervals are rough."""
 FEWEST_TASKS = 3
 """Below so many there are none: an interval of two would be thirteen standard errors wide."""
+_MAX_UNITS = 2000  # of more tasks, groups are resampled: memory does not grow with them
 _MAX_ENTRIES = 2_000_000  # of a matrix of weights, (resamples, rows)
 
 Array: TypeAlias = NDArray[np.float64]
@@ -118,10 +119,9 @@ class TaskBootstrap:
     def __init__(self, ids: NDArray[np.intp], seed: int):
         if len(ids) and not ids.any():  # one task: what is left to resample is its repetitions
             ids = np.arange(len(ids))
-        self.ids, self.seed = ids, seed
-        self.num_units = int(ids.max()) + 1
-        rng = np.random.default_rng(stream(seed, "bootstrap"))
-        self._counts = _draw(rng, self.num_units)
+        self.ids, self.seed = ids % _MAX_UNITS, seed
+        self.num_units = int(self.ids.max()) + 1
+        self._counts = _counts_of_tasks(self.num_units, seed)
 
     def sample(self, values: Array, statistic: str) -> Sample:
         """Return a statistic over tasks.
@@ -217,6 +217,13 @@ class TaskBootstrap:
         return found
 
 
+@lru_cache(maxsize=8)  # reports on the same tasks share it
+def _counts_of_tasks(num_units: int, seed: int) -> Array:
+    counts = _draw(np.random.default_rng(stream(seed, "bootstrap")), num_units)
+    counts.flags.writeable = False
+    return counts
+
+
 def _draw(rng: np.random.Generator, num_units: int) -> Array:
     """Return how often each unit is drawn in each resample, of shape (num_resamples, num_units)."""
     drawn = rng.integers(num_units, size=(NUM_RESAMPLES, num_units))
@@ -232,8 +239,3 @@ def _wilson(share: Array, number: int, confidence: float) -> tuple[Array, Array]
     spread = np.sqrt(np.maximum(share * (1 - share), 0.0) / number + z**2 / (4 * number**2))
     half = z / (1 + z**2 / number) * spread
     return np.maximum(center - half, 0.0), np.minimum(center + half, 1.0)
-
-
-def has_interval(estimate: Estimate) -> bool:
-    """Return whether an estimate has an interval."""
-    return not math.isnan(estimate.low)
