@@ -137,11 +137,11 @@ def coverage(spread, num_seeds, num_tasks, statistic="mean", times=150):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_tasks", [20, 100, 400])
 @pytest.mark.parametrize("num_seeds", [2, 3, 5])
 @pytest.mark.parametrize("spread", SPREADS.values(), ids=SPREADS)
-def test_intervals_over_seeds_and_tasks_cover(spread, num_seeds, num_tasks):
-    covered = coverage(spread, num_seeds, num_tasks)
-    print(f"covered: {spread} {num_seeds} seeds, {num_tasks} tasks: {covered:.0f}%")
-    # 150 repetitions have a standard error of two percent.
-    assert 90 - 2 <= covered <= 98 + 1.5
+def test_intervals_over_seeds_and_tasks_cover(spread, num_seeds):
+    covered = [coverage(spread, num_seeds, num_tasks) for num_tasks in (20, 100, 400)]
+    print(f"covered: {spread}, {num_seeds} seeds: {covered}")
+    # 150 repetitions have a standard error of two percent, all three together of one.
+    assert min(covered) >= 90 - 2
+    assert 90 <= np.mean(covered) <= 98 + 1

@@ -99,9 +99,9 @@ def ends_table(rows: Iterable[tuple[str, str | int, Report]], name: str = "agent
     """
     found: list[tuple[Cell, ...]] = []
     for agent, seed, report in rows:
-        ends, curve = report.ends(), report.curve(report.num_episodes)
-        after = curve[min(1, len(curve.groups) - 1)]
-        found.append((agent, seed, ends.first, after, ends.last, report.num_episodes, ends.gain))
+        first, last, gain = report.ends()
+        after = report.at_round(1)
+        found.append((agent, seed, first, after, last, report.num_episodes, gain))
     columns = (name, "seed", "first", "after 1", "last", "episodes", "last minus first")
     return Table(columns, tuple(found))
 

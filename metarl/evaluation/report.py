@@ -232,6 +232,16 @@ class Report:
             )
         )
 
+    def at_round(self, index: int) -> Estimate:
+        """Estimate the return of one round of episodes: 1 is that after the first adaptation.
+
+        Args:
+            index: Which round, counted from 0; beyond the last it is the last.
+        """
+        index = min(index, self.rounds.shape[1] - 1)
+        sample = self.bootstrap.sample(self.rounds[None, :, [index]], self.statistic)
+        return self.bootstrap.estimate(sample)[0]
+
     def total(self, num_episodes: int | None = None) -> Estimate:
         """Estimate the mean return of a whole trial.
 

@@ -25,7 +25,7 @@ FEW_TASKS = 30
 FEWEST_TASKS = 3
 """Below so many there are none: an interval of two would be thirteen standard errors wide."""
 _MAX_UNITS = 2000  # of more tasks, groups are resampled: memory does not grow with them
-_MAX_ENTRIES = 2_000_000  # of a matrix of weights, (resamples, rows)
+_MAX_ENTRIES = 100_000  # of a matrix of rows and resamples: it fits into a cache
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -121,7 +121,7 @@ class TaskBootstrap:
             ids = np.arange(len(ids))
         self.ids, self.seed = ids % _MAX_UNITS, seed
         self.num_units = int(self.ids.max()) + 1
-        self._counts = _counts_of_tasks(self.num_units, seed)
+        self._counts, self._counts_by_task = _counts_of_tasks(self.num_units, seed)
 
     def sample(self, values: Array, statistic: str) -> Sample:
         """Return a statistic over tasks.
@@ -151,19 +151,22 @@ class TaskBootstrap:
         """Return the interquartile mean of rows, of shape (num_rows,), in each resample."""
         order = np.argsort(values, kind="stable")
         ordered, ids = values[order], self.ids[order]
-        steps = np.append(ordered[:-1] - ordered[1:], ordered[-1])
+        middle = ordered[len(ordered) // 2]
+        ordered = ordered - middle  # small numbers: single precision is enough, and fast
+        steps = np.append(ordered[:-1] - ordered[1:], ordered[-1]).astype(np.float32)
         chunk = max(1, _MAX_ENTRIES // len(values))
         means = []
         for start in range(0, NUM_RESAMPLES, chunk):
             # A row counts as often as its task was drawn; a quarter of all is cut at either end.
-            below = self._counts[start : start + chunk, ids].cumsum(axis=1)
-            total = below[:, -1:].copy()
+            below = self._counts_by_task[ids, start : start + chunk]  # (num_rows, chunk)
+            np.cumsum(below, axis=0, out=below)
+            total = below[-1].copy()
             cut = np.floor(0.25 * total)
             np.clip(below, cut, total - cut, out=below)
             # The sum of rows times how often they are kept, summed by parts.
-            kept = below @ steps - cut[:, 0] * ordered[0]
-            means.append(kept / (total - 2 * cut)[:, 0])
-        return np.concatenate(means)
+            kept = steps @ below - cut * ordered[0]
+            means.append(middle + kept / (total - 2 * cut))
+        return np.concatenate(means).astype(np.float64)
 
     def estimate(self, *samples: Sample, confidence: float = 0.95) -> Estimates:
         """Return the mean over seeds of a statistic, or a sum of such means, with its interval.
@@ -217,11 +220,11 @@ class TaskBootstrap:
         return found
 
 
-@lru_cache(maxsize=8)  # reports on the same tasks share it
-def _counts_of_tasks(num_units: int, seed: int) -> Array:
+@lru_cache(maxsize=4)  # reports on the same tasks share it
+def _counts_of_tasks(num_units: int, seed: int) -> tuple[Array, NDArray[np.float32]]:
+    """Return how often tasks are drawn: (num_resamples, num_units), and transposed."""
     counts = _draw(np.random.default_rng(stream(seed, "bootstrap")), num_units)
-    counts.flags.writeable = False
-    return counts
+    return counts, np.ascontiguousarray(counts.T, dtype=np.float32)
 
 
 def _draw(rng: np.random.Generator, num_units: int) -> Array:
