@@ -1,10 +1,10 @@
-"""Recognising classes after a few pictures: characters that training has never shown."""
+"""Recognising classes after a few pictures of unseen characters."""
 
 from metarl.experiments.studies.study import Judging, Learner, Study
 
 _GUESSING = (
-    "trained for a tenth of the env steps: without a memory nobody can do better than guess, as "
-    "the classes of a task are numbered at random"
+    "trained for a tenth of the env steps: without memory no agent can do better than guess, "
+    "because the classes of a task are numbered at random"
 )
 
 
@@ -22,8 +22,8 @@ def _learners(family: str) -> list[Learner]:
 
 STUDY = Study(
     name="few-shot",
-    question="Characters that training has never shown, one at a time: how often is the class "
-    "named right, after how many labelled pictures?",
+    question="Characters that are not in the training, one at a time: how often does the agent "
+    "name the class correctly, after how many labelled pictures?",
     learners={
         "five-ways": _learners("glyphs-5way"),
         "cats": _learners("glyphs-cats"),
@@ -36,14 +36,13 @@ STUDY = Study(
     ],
     seeds=(0, 1, 2),
     answer="""\
-Who has learned to learn recognises new characters: of five classes, RL² names 99% right at the end
-of 50 pictures, ten of each, and tells cats from others in 98% of the cases at the end of 20, though
-it had never seen a cat before. Cats among other faces are harder: 69% to 84%. A policy without a
-memory can only guess, and going on to learn by gradient steps from so few pictures gains next to
-nothing.""",
+A meta-trained agent recognises new characters. Of five classes, RL² names 99% correctly at the
+end of 50 pictures, ten of each. It distinguishes cats from other characters in 98% of the cases
+at the end of 20 pictures, although it had never seen a cat before. Cats among other faces are
+harder: 69% to 84%. A policy without memory can only guess, and training on by gradient steps on
+so few pictures gains next to nothing.""",
     caveats=(
-        "The curve is by the number of labelled pictures of any class. By presentations of the "
-        "same class, which is how papers count: "
-        "`python -m metarl.experiments.studies.presentations RUN`.",
+        "The curves count labelled pictures of any class. Papers count presentations of the same "
+        "class; `python -m metarl.experiments.studies.presentations RUN` prints that.",
     ),
 )

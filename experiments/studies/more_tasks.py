@@ -1,4 +1,4 @@
-"""Learning to learn improves with the number of training tasks, or it is something else."""
+"""Adaptation to unseen tasks against the number of training tasks."""
 
 from metarl.experiments.studies.study import Judging, Learner, Study
 
@@ -24,7 +24,7 @@ def _learners(family: str) -> list[Learner]:
 STUDY = Study(
     name="more-tasks",
     question="How many tasks does it take to learn to learn? The same agent with the same number "
-    "of env steps, trained on 1, 2, 4, 8 tasks and on all of them, judged on tasks that are new.",
+    "of env steps, trained on 1, 2, 4, 8 tasks and on all of them, evaluated on unseen tasks.",
     learners={family: _learners(family) for family in FAMILIES},
     judgings=[
         Judging("gridnavi-unseen", "gridnavi-unseen", num_tasks=200, num_episodes=4),
@@ -33,28 +33,30 @@ STUDY = Study(
     ],
     axis="training tasks",
     answer="""\
-The more tasks, the more is learned that holds for new ones, with the same env steps: few make a
-policy, many make something that learns. How many are enough, between eight and sixteen on a grid
-and above eight of the bandits, this study does not say; for running at a speed it is about four.
+With the same number of env steps, training on few tasks gives a fixed policy; training on many
+gives an agent that adapts to new ones. This study does not show how many tasks are enough on the
+grid (between eight and sixteen) and for bandits (more than eight); for running at a given speed
+about four are enough.
 
-On bandits the tenth pull of a new one earns 0.52 after training on one bandit (0.5 is chance),
-0.61 on two, 0.57 on four, 0.69 on eight, 0.73 and 0.71 (two seeds) on bandits that are new all
-the time. On the grid, whose five held-out goals no training had, an agent of one goal earns -1.5
-in every episode, the least there is; with two and four goals there is no gain from experience
-that both seeds share; with eight the last episode is better than the first for both (0.5 and
-1.4), and with all sixteen it is 4.4 and 5.1, after -1.3 and -0.8 in the first.
+After training on one bandit, the tenth pull of a new bandit earns 0.52 (0.5 is chance); after two
+it earns 0.61, after four 0.57, after eight 0.69, and 0.73 and 0.71 (two seeds) if training draws
+new bandits all the time. On the grid, the five held-out goals are never used in training. An
+agent trained on one goal earns -1.5 in every episode, the lowest possible return. With two and
+four goals no gain from experience is common to both seeds. With eight the last episode is better
+than the first for both (0.5 and 1.4), and with all sixteen it earns 4.4 and 5.1, after -1.3 and
+-0.8 in the first.
 
-On `half-cheetah-vel` a new speed earns -170 and -165 in the first episode (two seeds, 4M env
-steps each) after training on one speed, -101 and -114 on two, -68 and -96 on four, -84 and -51 on
-eight, and -49 and -66 on speeds that are new all the time: from one to four tasks each step
-helps, and beyond that the seeds differ more than the numbers of tasks do. What is learned is to
-keep the speed that the reward of the first steps asks for. No gain from experience is common to
-the seeds, and after few tasks the last episode can be worse than the first (by 22 in one seed
-with eight).""",
+On `half-cheetah-vel` (two seeds, 4M env steps each) the first episode at a new speed earns -170
+and -165 after training on one speed, -101 and -114 after two, -68 and -96 after four, -84 and -51
+after eight, and -49 and -66 if training draws new speeds all the time. From one to four tasks
+each step helps; beyond that the seeds differ more than the numbers of tasks do. The agent learns
+to keep the speed that the reward of the first steps indicates. No gain from experience is common
+to the seeds, and after few training tasks the last episode can be worse than the first (by 22 in
+one seed with eight).""",
     caveats=(
-        "All tasks are sixteen on the grid; of the others there is no end.",
-        "half-cheetah-vel has 4M env steps, a third of the preset's, and trials of two episodes; "
-        "it is judged in four.",
-        "The trainings shared two cores with others: their times are no measure of speed.",
+        "*All tasks* are sixteen on the grid; the other families have infinitely many.",
+        "half-cheetah-vel is trained for 4M env steps, a third of the preset's, in trials of two "
+        "episodes, and evaluated for four.",
+        "The trainings shared two cores with other work: their times do not measure speed.",
     ),
 )

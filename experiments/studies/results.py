@@ -93,13 +93,13 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     caveats = [*study.caveats, *dict.fromkeys(notes)]
     if outdated:
         caveats.append(
-            "Trainings of an earlier preset, marked below, had other hyperparameters than their "
-            "commands give today ([what that is worth](runs.md))."
+            "Trainings marked *earlier preset* had other hyperparameters than their commands use "
+            "today ([the effect](runs.md))."
         )
     lead, _, details = study.answer.strip().partition("\n\n")
     done = sum(job.done for job in judgings)
     if done < len(judgings):
-        caveats.append(f"Unfinished: {done} of {len(judgings)} judgings are in.")
+        caveats.append(f"Unfinished: {done} of {len(judgings)} evaluations are done.")
     return "\n".join(
         [
             f"# {study.name}",
@@ -109,7 +109,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             *(["**Answer.** " + lead, ""] if lead else []),
             *sections,
             *(["## In detail", "", details, ""] if details else []),
-            "## What this is not",
+            "## Limitations",
             "",
             *(f"- {caveat}" for caveat in caveats),
             "- Seeds are rows of their own, with intervals over tasks. Lines in figures are means "
@@ -118,8 +118,8 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "",
             "## Commands",
             "",
-            f"`{command}` runs what is missing and writes this page; `{command} --dry-run` says "
-            f"what it would cost. The raw returns are in `{places.results / study.name}/`, the "
+            f"`{command}` runs what is missing and writes this page; `{command} --dry-run` "
+            f"estimates the time. The raw returns are in `{places.results / study.name}/`, the "
             f"trained agents in `{places.trained}/`. The trainings, on one core each:",
             "",
             "| command | env steps | time | commit |",
