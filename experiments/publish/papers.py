@@ -1,4 +1,4 @@
-"""Published numbers, which results are shown beside."""
+"""Published numbers, to compare results with."""
 
 RL2_BANDITS = {  # Duan et al. 2016, table 1: mean total reward, the best of 5 seeds
     "bandit-10x5": 6.7,

@@ -1,4 +1,4 @@
-"""All published figures that the families here have, beside what they get here, in one table."""
+"""A table of all published figures for the families here, next to our results."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
         *_classical(results / "classical" / "mdp-returns.json", _mdp, published.CLASSICAL_MDPS),
         *_maml(results),
     ]
-    heading = ("source", "family", "who", "published", "here", "seeds, tasks", "command")
+    heading = ("source", "family", "agent", "published", "here", "seeds, tasks", "command")
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows)
     )
@@ -63,7 +63,7 @@ def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             command, who = f"`metarl train rl2 {family}`", "RL²"
             if started:
                 command = f"{command}, started as in [the list of runs](runs.md)"
-                who = "RL², started from another's agent"
+                who = "RL², started from another agent"
             table = "Duan et al. 2016, best of 5 seeds"
             yield table, f"`{family}`", who, f"{figure}", here, counts, command
 
@@ -110,7 +110,7 @@ def _classical(
         key, family = key_of(result)
         learner = result["learner"]
         figure = figures.get(key, {}).get(learner.removesuffix(published.PRIOR_MEAN_0))
-        if figure is not None and not learner.startswith("known"):  # that is no figure of the paper
+        if figure is not None and not learner.startswith("known"):  # not in the paper
             returns = np.array(result["returns"])
             error = returns.std(ddof=1) / np.sqrt(len(returns))
             here = f"{returns.mean():.2f} ± {error:.2f}"
