@@ -1,6 +1,6 @@
 """metarl: meta-reinforcement learning, agents that learn to learn.
 
-The core: families of tasks, batched environments that hold a task each, adaptation, evaluation.
+The core: families of tasks, batches of environments with a task in each, adaptation, evaluation.
 Environments live in :mod:`metarl.envs`, learners in :mod:`metarl.agents`.
 """
 

@@ -1,8 +1,8 @@
-"""``python -m metarl`` is the command ``metarl``, and ``torchrun -m metarl`` many of it."""
+"""``python -m metarl`` is the command ``metarl``; ``torchrun -m metarl`` runs several of it."""
 
 import importlib
 import sys
 
 if __name__ == "__main__":
-    # By name: the core imports nothing of what is built on it.
+    # Imported by name: the core does not import the layers above it.
     sys.exit(importlib.import_module("metarl.experiments.cli.main").main())

@@ -14,7 +14,7 @@ from metarl.spaces import Array, Space, Values, leaf_values, leaves
 
 
 def map_leaves(function: Callable[..., Any], values: Values, *others: Values) -> Values:
-    """Apply a function to the arrays of a batch, and of others that are made alike."""
+    """Apply a function to the arrays of a batch, and of other batches of the same structure."""
     if isinstance(values, dict):
         return {
             key: map_leaves(function, part, *(other[key] for other in others))
@@ -31,7 +31,7 @@ def take(values: Values, rows: Any) -> Values:
 
 
 def replaced(values: Values, rows: Any, new: Values) -> Values:
-    """Return a copy of a batch in which some rows are those of ``new``, which has as many."""
+    """Return a copy of a batch with some rows replaced by the rows of ``new``."""
 
     def replace(part: Array, other: Array) -> Array:
         part = part.copy()
@@ -42,7 +42,7 @@ def replaced(values: Values, rows: Any, new: Values) -> Values:
 
 
 def stack(space: Space, values: list[Any]) -> Values:
-    """Make a batch of the single values that environments returned, in the types of their space.
+    """Make a batch of single values returned by environments, in the dtypes of their space.
 
     Raises:
         ValueError: If a value has another shape, lacks an entry, or would be changed by the type.
@@ -57,7 +57,7 @@ def stack(space: Space, values: list[Any]) -> Values:
 
 
 def in_types(space: Space, batch: Values) -> Values:
-    """Return the batch of an environment in the types of the space of one value.
+    """Return an environment's batch in the dtypes of the space of one value.
 
     Raises:
         ValueError: If a value has another shape, lacks an entry, or would be changed by the type.
@@ -82,14 +82,14 @@ def _parts(space: Any, shown: Any, make: Callable[[Any, Space], Values]) -> Valu
 
 
 def _in_type(space: Space, rows: Array, values: Sequence[Any] | Array) -> Array:
-    """Return the rows in the type of their space; ``values`` are these as they came."""
+    """Return the rows in the dtype of their space; ``values`` are the original ones."""
     if rows.dtype == space.dtype and rows.shape[1:] == space.shape:
         return rows
     if rows.dtype.kind not in "biuf" or rows.shape[1:] != space.shape:
         rows = np.stack([_numbers(space, value) for value in values])  # which says what is wrong
     with np.errstate(invalid="ignore", over="ignore"):
         cast = rows.astype(space.dtype)
-    if cast.dtype.kind == "f":  # may round, but not overflow
+    if cast.dtype.kind == "f":  # rounding is allowed, overflow is not
         if np.isfinite(cast).all():
             return cast
         kept = np.isfinite(cast) | ~np.isfinite(rows)

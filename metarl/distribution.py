@@ -1,4 +1,4 @@
-"""A family of tasks, declared as data: what a learner trains on and is judged on."""
+"""A family of tasks, declared as data: the tasks to train on and to evaluate on."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from metarl.vector.oracle import OracleVectorEnv
 from metarl.views import View, label
 
 MAX_TASKS = 10**7
-"""How many tasks may be drawn at once: more is a slip of the pen, and would fill the memory."""
+"""The most tasks drawn at once. Larger values are almost certainly typos and would fill memory."""
 MAX_ENVS = 10**6
 """How many sub-environments a batch may have."""
 MAX_EPISODES = 10**6
@@ -36,11 +36,11 @@ _MAX_ROUNDS = 64
 
 @dataclass(frozen=True)
 class TaskDistribution:
-    """A family of tasks: its parameters, its splits, its environments, what it is compared with.
+    """A family of tasks: its parameters, splits, environments and baselines.
 
-    Every family has the splits ``train`` and ``held_out``. Where nothing else is said, both draw
-    each parameter independently from its law in ``parameters``, from separate random streams. That
-    is all that a continuum needs, in which no task is met twice. Finitely many tasks are divided::
+    Every family has the splits ``train`` and ``held_out``. By default both draw each parameter
+    independently from its distribution in ``parameters``, with separate random streams. That is
+    enough for a continuum, in which no task is drawn twice. Divide finitely many tasks::
 
         every = TaskSet.product({"size": Choice(range(20)), "color": Choice(("red", "blue"))})
         train, held_out = every.split(0.8, seed=0)
@@ -48,19 +48,19 @@ class TaskDistribution:
 
     Attributes:
         name: The family's name.
-        parameters: The law of each parameter.
+        parameters: The distribution of each parameter.
         env_factory: Builds the batched environment: ``env_factory(num_envs, **options)``.
         splits: For each split a :class:`~metarl.splits.TaskLaw`, or the parameters whose law
-            differs from ``parameters``. ``train`` and ``held_out`` may be left out.
-        shares_tasks: Declares that training and judging on the same tasks is meant, as in the
-            literature on families of very few tasks. Every report repeats it.
-        episodes_per_trial: How many episodes of one task a learner is given by default.
+            differs from ``parameters``. You may omit ``train`` and ``held_out``.
+        shares_tasks: Declares that training and evaluation use the same tasks on purpose, as in
+            the literature on families of very few tasks. Every report notes it.
+        episodes_per_trial: How many episodes of one task a learner gets by default.
         statistic: How a report summarises returns over tasks: ``"iqm"``, or ``"mean"`` where
             single returns are binary and the interquartile mean would be degenerate.
-        references: The names of what an agent's returns are shown beside, as
-            :func:`metarl.agents.reference` knows them.
+        references: The names of the family's baselines, as :func:`metarl.agents.reference`
+            accepts them.
         description: One line for ``metarl list``.
-        varies: What differs from task to task, in a word: ``metarl list`` groups families by it.
+        varies: What differs between tasks, in a word: ``metarl list`` groups families by it.
         visible: The parameters that observations may show, as a map does. All others are hidden:
             :func:`metarl.check_tasks` looks for leaks.
         simulator: The package that simulates, if results depend on its version.
@@ -90,7 +90,7 @@ class TaskDistribution:
 
     def __post_init__(self) -> None:
         check_types(str, "a string", name=self.name)
-        check_types(Mapping, "a mapping from names to laws", parameters=self.parameters)
+        check_types(Mapping, "a mapping from names to distributions", parameters=self.parameters)
         check_types(Parameter, DISTRIBUTION, **{str(n): p for n, p in self.parameters.items()})
         check_names(self.visible, self.parameters, "visible parameter")
         check_names([self.statistic], ["iqm", "mean"], "statistic")
@@ -100,12 +100,12 @@ class TaskDistribution:
             raise InvalidValueError("a family needs at least one parameter, got none")
         if not isinstance(self.splits, Mapping):
             raise InvalidTypeError(
-                f"splits must map each name to its law, got {self.splits!r}; for example "
+                f"splits must map each name to its distribution, got {self.splits!r}; for example "
                 "{'train': ..., 'held_out': ...}"
             )
         given: dict[str, TaskLaw | Mapping[str, Parameter]] = {"train": {}, "held_out": {}}
         laws = {split: self._law(split, law) for split, law in {**given, **self.splits}.items()}
-        object.__setattr__(self, "splits", laws)  # frozen for everybody else
+        object.__setattr__(self, "splits", laws)  # frozen after this
 
     def _law(self, split: str, law: TaskLaw | Mapping[str, Parameter]) -> TaskLaw:
         if isinstance(law, TaskLaw):
@@ -129,7 +129,7 @@ class TaskDistribution:
         return label(self.name, self.view)
 
     def law(self, split: str) -> TaskLaw:
-        """Return the law of a split.
+        """Return the distribution of a split.
 
         Raises:
             ValueError: If there is no such split.
@@ -144,7 +144,7 @@ class TaskDistribution:
         return self.law(split).num_tasks
 
     def overlap(self, split: str) -> str | None:
-        """Say how the tasks of a split relate to those of ``train``, where they are not unseen.
+        """Describe how the tasks of a split relate to those of ``train``, unless they are unseen.
 
         Returns:
             None if the split shares no task with ``train``; else one sentence for the report.
@@ -157,7 +157,7 @@ class TaskDistribution:
         if count == 1:
             return f"{self.name} has a single task: it was seen in training"
         if self.shares_tasks and shared == count:
-            return f"{self.name} is judged on the {count:,} tasks that it trains on"
+            return f"{self.name} is evaluated on its {count:,} training tasks"
         return (
             f"{shared:,} of the {count:,} tasks of {split} are tasks of train: "
             "some may have been seen in training"
@@ -168,8 +168,8 @@ class TaskDistribution:
 
         Args:
             split: The name of the split.
-            num_tasks: How many.
-            seed: The seed; the same seed gives the same tasks, and other splits other tasks.
+            num_tasks: How many tasks.
+            seed: The seed; the same seed gives the same tasks, and other splits give other tasks.
 
         Raises:
             TypeError: If ``num_tasks`` is no integer.
@@ -248,9 +248,9 @@ class TaskDistribution:
         )
 
     def trained_on(self, split: str) -> "TaskDistribution":
-        """Return the same family with the tasks of another split to train on: for a specialist.
+        """Return the same family with another split as training tasks: for a specialist.
 
-        What a specialist earns on its own split is the ceiling for those who never trained there.
+        A specialist's return on its own split is the upper reference for agents not trained on it.
 
         Args:
             split: The name of the split.

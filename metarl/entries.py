@@ -1,6 +1,6 @@
-"""JSON of any origin: read without surprises, and checked entry by entry.
+"""JSON from untrusted sources: parsed strictly, and checked entry by entry.
 
-One sentence names the entry and what was expected.
+Error messages name the entry and the expected value.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from metarl.errors import InvalidValueError
 
 Rule: TypeAlias = tuple[Callable[[Any], bool], str]
-"""What an entry must be, in code and in words."""
+"""The requirement of an entry, as code and in words."""
 
 
 def integer(minimum: int, maximum: float = math.inf) -> Rule:
@@ -22,7 +22,7 @@ def integer(minimum: int, maximum: float = math.inf) -> Rule:
 
 
 COUNT = integer(1)
-STRING: Rule = (  # what is printed must not steer the terminal
+STRING: Rule = (  # printed text must not control the terminal
     lambda v: isinstance(v, str) and v.isprintable(),
     "a printable string",
 )
@@ -38,8 +38,8 @@ def parse_json(text: bytes | str) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: If it is something else, not UTF-8, nested too deeply, or holds an integer of
-            more than 64 bits.
+        ValueError: If it is no JSON, not UTF-8, nested too deeply, or has an integer of more than
+            64 bits.
     """
     try:
         return json.loads(text if isinstance(text, str) else text.decode(), parse_int=_integer)
@@ -77,12 +77,12 @@ def check_entries(data: Any, rules: Mapping[str, Rule]) -> None:
     """Raise for the first entry that is missing or does not fit.
 
     Args:
-        data: What was read.
+        data: The parsed JSON.
         rules: The rule of each entry. Dots lead into objects, as in ``evaluation.seed``; the rule
-            of an object comes before the rules of what is in it.
+            of an object comes before the rules of its entries.
 
     Raises:
-        ValueError: With the entry, what was expected and the value got.
+        ValueError: With the entry, the expected value and the value received.
     """
     if not isinstance(data, dict):
         raise InvalidValueError(f"expected a JSON object, got {data!r:.50}")

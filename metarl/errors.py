@@ -1,8 +1,8 @@
-"""What users can fix: the classes of its errors, and helpers for messages that say how.
+"""Errors that users can fix, and helpers for their messages.
 
 Every error that a user can fix is a :class:`MetarlError` whose message is one sentence: the value
-that was given, what was expected, what to do. The command line prints that sentence. Anything else
-that is raised is a bug, of ours or of the user's environment, and keeps its traceback.
+received, the value expected, the fix. The command line prints that sentence. Any other exception is
+a bug, in metarl or in the user's environment, and keeps its traceback.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class MetarlError(Exception):
-    """An error that the user can fix; its message says how."""
+    """An error that the user can fix; its message explains how."""
 
 
 class InvalidValueError(MetarlError, ValueError):
@@ -33,7 +33,7 @@ class MissingPackageError(MetarlError, ImportError):
 
 
 class RenderingError(MetarlError, RuntimeError):
-    """There is nothing to draw with."""
+    """A package for drawing is missing or cannot draw."""
 
 
 class StorageError(MetarlError, OSError):
@@ -42,22 +42,22 @@ class StorageError(MetarlError, OSError):
 
 @contextlib.contextmanager
 def found_in(place: str) -> Iterator[None]:
-    """Begin the message of an error that the user can fix with the place to fix it in."""
+    """Put the place of the error in front of the message of an error that the user can fix."""
     try:
         yield
-    except InvalidTypeError as error:  # of a file's content, it is the value that is wrong
+    except InvalidTypeError as error:  # in a file's content, the value is wrong, not its type
         raise InvalidValueError(f"{place}: {error}") from None
     except MetarlError as error:
         raise type(error)(f"{place}: {error}") from None
 
 
 def printable(text: str) -> str:
-    """Return a text in which characters that steer a terminal are spelled out."""
+    """Return a text with control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """Return what to append to an "unknown name" message: the closest name, or all names."""
+    """Return the end of an "unknown name" message: the closest name, or all names."""
     names = sorted(known)
     close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     if close:
@@ -78,7 +78,7 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
 
 
 def check_types(kind: Any, words: str, /, **values: object) -> None:
-    """Raise for the first keyword argument of another type, naming it.
+    """Raise for the first keyword argument of a wrong type, naming it.
 
     Args:
         kind: The type, or several.
@@ -86,7 +86,7 @@ def check_types(kind: Any, words: str, /, **values: object) -> None:
         values: The values by name.
 
     Raises:
-        TypeError: With the name, the value got and what was expected.
+        TypeError: With the name, the value received and the expected type.
     """
     for name, value in values.items():
         if not isinstance(value, kind):

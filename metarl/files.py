@@ -1,8 +1,8 @@
-"""Files that are whole at every moment, and written where their name says.
+"""Files that are complete at every moment, and never written through symbolic links.
 
-A folder may come from anybody. A symbolic link in it must not lead what is written out of it:
-nothing here writes through a link in the place of a file, and :func:`check_no_link` refuses one in
-the place of a folder.
+A folder may come from an untrusted source, and a symbolic link in it could redirect writes. Nothing
+here writes through a link that replaces a file, and :func:`check_no_link` rejects one that replaces
+a folder.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ def as_path(path: object) -> Path:
 
 
 def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False) -> None:
-    """Write a file so that a reader or a crash at any moment finds the old one or the new one.
+    """Write a file atomically: readers, and a crash at any moment, see the old or the new file.
 
-    A symbolic link of that name is replaced, what it leads to is left as it is.
+    A symbolic link of that name is replaced; its target is left unchanged.
 
     Args:
         path: Where to write. Missing parent folders are made.
         data: The content; text is written as UTF-8.
-        exclusive: Whether an existing file is left as it is. Of several processes that try, one
+        exclusive: Whether to leave an existing file unchanged. If several processes try, one
             succeeds.
 
     Raises:
@@ -76,7 +76,7 @@ def atomic_write(path: str | Path, data: bytes | str, *, exclusive: bool = False
 
 
 def open_to_write(path: str | Path, mode: str) -> IO[Any]:
-    """Open a file to write, unless its name is a symbolic link.
+    """Open a file for writing, unless it is a symbolic link.
 
     Args:
         path: The file.
@@ -99,7 +99,7 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def check_no_link(path: str | Path) -> None:
-    """Raise if a file or folder that is to be written to is a symbolic link.
+    """Raise if a file or folder to write to is a symbolic link.
 
     Raises:
         StorageError: If it is.
@@ -107,16 +107,16 @@ def check_no_link(path: str | Path) -> None:
     if os.path.islink(path):
         raise StorageError(
             f"{str(path)!r} is a symbolic link to {os.readlink(path)!r}, and nothing is written "
-            "through links here; put the file or folder itself in its place, or remove it"
+            "through links here; replace it by the file or folder itself, or remove it"
         )
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[bool]:
-    """Lock a file for a while, and say whether that worked: whether no other process has it.
+    """Lock a file inside a ``with`` block; yield whether no other process holds the lock.
 
-    The lock ends with the process, however that ends. Where there is no ``flock`` (Windows),
-    nothing is locked. A missing file is made.
+    The lock ends with the process, even if that is killed. Without ``flock`` (Windows) nothing is
+    locked. A missing file is created.
     """
     with open_to_write(path, "ab") as file:
         if fcntl is not None:
@@ -129,13 +129,13 @@ def locked(path: str | Path) -> Iterator[bool]:
 
 
 def remove_parts(folder: str | Path) -> None:
-    """Remove what :func:`atomic_write` left in a folder where a kill cut it short."""
+    """Remove partial files that a killed :func:`atomic_write` has left in a folder."""
     for part in Path(folder).glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a power failure not undo a change of name."""
+    """Make a change of name survive a power failure."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

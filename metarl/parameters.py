@@ -1,4 +1,4 @@
-"""The parameters of a task, each with its law: what is declared of a family of tasks."""
+"""The parameters of a task, each with its distribution."""
 
 import math
 import numbers
@@ -16,12 +16,12 @@ Scalar: TypeAlias = float | int | bool | str
 
 
 DISTRIBUTION = "a distribution, such as Uniform(0.0, 1.0) or Choice((1, 2))"
-"""How messages call what a parameter is declared by."""
-_LARGE = 1e300  # the span of two such numbers is a number still
+"""What error messages call the declaration of a parameter."""
+_LARGE = 1e300  # the difference of two such numbers is still finite
 
 
 class Parameter(ABC):
-    """One parameter of a task: which values it takes, and how they are drawn.
+    """One parameter of a task: its possible values, and their distribution.
 
     Values travel as columns: an array of shape ``(num_tasks, *shape)``.
     """
@@ -49,7 +49,7 @@ class Parameter(ABC):
 
     @abstractmethod
     def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell for each task whether its value is allowed, as an array of shape (num_tasks,)."""
+        """Return for each task whether its value is allowed, as an array of shape (num_tasks,)."""
 
     @abstractmethod
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
@@ -145,7 +145,7 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Normal(Parameter):
-    """Values drawn from a normal law, element by element.
+    """Values drawn from a normal distribution, element by element.
 
     Attributes:
         mean: The mean, and the default value of every element.
@@ -183,7 +183,7 @@ class Normal(Parameter):
         return squashed.reshape(len(values), -1).astype(np.float32)
 
     def decode(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the values, of shape (num_tasks, *shape), that :meth:`encode` made features of.
+        """Return the values, of shape (num_tasks, *shape), from the features of :meth:`encode`.
 
         Values within 4 standard deviations of the mean are exact to 1e-5 of one.
         """
@@ -193,11 +193,11 @@ class Normal(Parameter):
 
 @dataclass(frozen=True)
 class Dirichlet(Parameter):
-    """Probabilities of a symmetric Dirichlet law, one distribution for each row.
+    """Probabilities from a symmetric Dirichlet distribution, one set for each row.
 
     Attributes:
         shape: The shape of one task's value. The last axis holds the outcomes of a distribution.
-        concentration: The law's parameter for every outcome; with 1 all distributions are equally
+        concentration: The parameter for every outcome; with 1 all probability vectors are equally
             likely. The default value has equal probabilities.
 
     Raises:
@@ -297,26 +297,28 @@ class Choice(Parameter):
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         matches = values[:, None] == np.asarray(self.values)
-        if len(self.values) == 2:  # one feature says it all
+        if len(self.values) == 2:  # one feature is enough
             matches = 2.0 * matches[:, 1:] - 1.0
         return np.asarray(matches, dtype=np.float32)
 
 
 def hull(laws: Sequence[Parameter]) -> Parameter:
-    """Return one law that allows whatever any of the laws allows: what an environment must accept.
+    """Return one distribution that allows the values of all given ones: those of an environment.
 
     Ranges are joined to the smallest range around them, choices to the union of their values. The
-    nominal value is that of the first law.
+    nominal value is that of the first distribution.
 
     Args:
-        laws: The laws of one parameter in all splits.
+        laws: The distributions of one parameter in all splits.
 
     Raises:
-        ValueError: If shapes differ, or the laws cannot be joined.
+        ValueError: If shapes differ, or the distributions cannot be joined.
     """
     first = laws[0]
     if len({law.shape for law in laws}) > 1:
-        raise InvalidValueError(f"laws of one parameter must agree in shape, got {list(laws)}")
+        raise InvalidValueError(
+            f"distributions of one parameter must have the same shape, got {list(laws)}"
+        )
     if all(law == first for law in laws):
         return first
     choices = [value for law in laws if isinstance(law, Choice) for value in law.values]
@@ -330,7 +332,7 @@ def hull(laws: Sequence[Parameter]) -> Parameter:
             bounds += [float(value) for value in law.values]
         else:
             raise InvalidValueError(
-                f"laws of one parameter must be all ranges or all choices, got {law}"
+                f"distributions of one parameter must be all ranges or all choices, got {law}"
             )
     nominal = float(np.ravel(first.default)[0])
     return Uniform(min(bounds), max(bounds), first.shape, nominal)

@@ -36,15 +36,15 @@ def check_seed(seed: object) -> None:
 def stream(seed: Seed, *path: str | int) -> np.random.SeedSequence:
     """Derive the named stream of a seed.
 
-    The stream depends on nothing but its arguments, so a run needs to remember only its seed and
-    its counters: ``stream(seed, "tasks", iteration)`` is the same whoever asks, and whenever.
+    The stream depends only on its arguments, so a run stores only its seed and its counters:
+    ``stream(seed, "tasks", iteration)`` is always the same.
 
     Args:
         seed: The root seed.
         path: Names and counters that lead to the stream.
 
     Returns:
-        A SeedSequence, independent of that of every other path.
+        A SeedSequence, independent of those of all other paths.
     """
     check_seed(seed)
     key = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in path]
@@ -61,10 +61,9 @@ def stream_seed(seed: Seed, *path: str | int) -> int:
 
 
 def foreign_seed(seed: int) -> int:
-    """Return a seed for an environment of another package, whose generator may take 31 bits only.
+    """Return a seed for an environment of another package, which may accept only 31 bits.
 
-    Small seeds stay as they are, and a batch that adds the index of a sub-environment stays below
-    2**31, too.
+    Small seeds are unchanged. Adding the index of a sub-environment also stays below 2**31.
     """
     return seed % (2**31 - 2**16)
 
@@ -79,9 +78,9 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class BatchedRandom:
     """One independent SplitMix64 stream per sub-environment, drawn from all at once.
 
-    What a sub-environment draws depends on its own seed and on how much it has drawn, never on
-    its neighbours: a batch equals single environments draw for draw, and stepping only some of
-    the sub-environments leaves the others' futures alone.
+    The draws of a sub-environment depend on its own seed and on how much it has drawn, never on
+    the others: a batch equals single environments draw for draw, and stepping only some
+    sub-environments does not change the streams of the others.
 
     Args:
         seed: The seed of sub-environment 0; sub-environment i is seeded with ``seed + i``, as in
@@ -96,7 +95,7 @@ class BatchedRandom:
 
     def uniform(self, ids: Ids = slice(None), size: int = 1) -> NDArray[np.float64]:
         """Draw from U[0, 1) in the streams ``ids``. Returns an array of shape (len(ids), size)."""
-        start = self._state[ids].copy()  # a slice would be a view of what is about to change
+        start = self._state[ids].copy()  # a slice would be a view of values that change below
         steps = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
         self._state[ids] = start + steps[-1]
         bits = mix(start[:, None] + steps) >> np.uint64(11)

@@ -1,4 +1,4 @@
-"""Spaces of observations and actions: the one place that knows their kinds.
+"""Spaces of observations and actions; all code that depends on the kind of a space is here.
 
 A batch of values of a space is an array with a row for each, and for Dict and Tuple spaces a
 dictionary or a tuple of such arrays, as in gymnasium's vector environments. A new kind of space
@@ -22,13 +22,13 @@ Values: TypeAlias = Any
 """A batch of values of a space: an array, or a dictionary or tuple of batches."""
 
 MAX_RANGE = 1e30
-"""Bounds of a Box that are further apart than this count as none: float32 ends at 3e38."""
+"""Bounds of a Box further apart than this count as no bounds: float32 ends at 3e38."""
 
 _PLAIN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 def check_space(what: str, space: Space) -> None:
-    """Raise unless agents can deal with a space.
+    """Raise unless agents support a space.
 
     Args:
         what: ``"observation"`` or ``"action"``.
@@ -65,7 +65,7 @@ def check_space(what: str, space: Space) -> None:
 
 
 def leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
-    """Yield the spaces that a space is made of, each with the keys that lead to it."""
+    """Yield the parts of a space, each with the keys that lead to it."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             yield from leaves(part, (*path, key))
@@ -81,7 +81,7 @@ def _named(path: tuple[Any, ...]) -> str:
 
 
 def is_bytes(space: Space) -> bool:
-    """Return whether a space is one of bytes: uint8 from 0 to 255, which agents see from 0 to 1."""
+    """Return whether a space holds bytes: uint8 from 0 to 255, which agents scale to [0, 1]."""
     return (
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8
@@ -90,7 +90,7 @@ def is_bytes(space: Space) -> bool:
 
 
 def is_image(space: Space) -> bool:
-    """Return whether a space is one of images: bytes, with the axes of a picture.
+    """Return whether a space holds images: bytes, with the axes of a picture.
 
     Two axes are the height and width of a grey picture. With three, the channels are last, or first
     where that is the shortest axis, as in SB3. With four, the first counts pictures of three axes.
@@ -104,14 +104,14 @@ def image_shapes(space: Space) -> list[tuple[int, ...]]:
 
 
 def vector_size(space: Space) -> int:
-    """Return how many numbers :func:`split` makes of what is not an image."""
+    """Return the length of the rows that :func:`split` makes of all parts that are no images."""
     return sum(spaces.flatdim(leaf) for _, leaf in leaves(space) if not is_image(leaf))
 
 
 def flatten(space: Space, values: Values) -> NDArray[np.float32]:
     """Return a batch of values of a space as float32 rows.
 
-    What is discrete becomes one-hot, and bytes numbers from 0 to 1.
+    Discrete parts become one-hot, and bytes become numbers from 0 to 1.
 
     Args:
         space: The space of one value.
@@ -127,7 +127,7 @@ def flatten(space: Space, values: Values) -> NDArray[np.float32]:
 
 
 def split(space: Space, values: Values) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return a batch of values as float32 rows and, apart from these, the pixels of its images.
+    """Return a batch of values as float32 rows and, separately, the pixels of its images.
 
     Args:
         space: The space of one value.
@@ -163,10 +163,10 @@ def has_bounds(space: spaces.Box) -> NDArray[np.bool_]:
 
 
 def action_scale(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how a policy's actions become those of a Box: ``center + half_range * action``.
+    """Return the map from a policy's actions to those of a Box: ``center + half_range * action``.
 
-    A dimension that :func:`has_bounds` is stretched from [-1, 1] to them. Any other dimension is in
-    the environment's own units.
+    A dimension with bounds (:func:`has_bounds`) is stretched from [-1, 1] to them. Other dimensions
+    are in the environment's own units.
 
     Returns:
         The centers and the half ranges, each of the space's shape.
@@ -178,7 +178,7 @@ def action_scale(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def stretching(space: spaces.Box) -> Callable[[Array], Array]:
-    """Return :func:`stretch` for one space, with everything computed that can be in advance."""
+    """Return :func:`stretch` for one space, with constants computed in advance."""
     # Integers are computed in double precision, as their sums may exceed their own type.
     is_float = space.dtype.kind == "f"
     dtype = space.dtype if is_float else np.dtype(np.float64)
@@ -212,7 +212,7 @@ def stretch(space: spaces.Box, values: Array) -> Array:
 
 
 def leaf_values(space: Space, values: Values) -> Iterator[tuple[Space, Array]]:
-    """Yield the spaces that a space is made of, each with its part of a batch of values."""
+    """Yield the parts of a space, each with its part of a batch of values."""
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for path, leaf in leaves(space):
             part = values
@@ -255,17 +255,17 @@ def _(space: spaces.MultiDiscrete, values: Array) -> NDArray[np.float32]:
     return rows
 
 
-# What a file holds of a space.
+# Spaces in files.
 
 
 @singledispatch
 def to_json(space: Space) -> dict[str, Any]:
-    """Return all that defines a space, for ``json.dump``: equal spaces give equal dictionaries.
+    """Return the definition of a space, for ``json.dump``; equal spaces give equal dictionaries.
 
     Raises:
         ValueError: If the space holds one of another kind.
     """
-    raise InvalidValueError(f"expected a space that agents can deal with, got {space}")
+    raise InvalidValueError(f"expected a space that agents support, got {space}")
 
 
 @to_json.register
@@ -310,10 +310,10 @@ def _(space: spaces.Tuple[Any]) -> dict[str, Any]:
 
 
 def difference(saved: Any, space: Space) -> str | None:
-    """Say how a space differs from a saved one, or return None if it does not.
+    """Return how a space differs from a saved one, or None if it does not.
 
     Args:
-        saved: What :func:`to_json` gave.
+        saved: The result of :func:`to_json`.
         space: The space it is compared with.
 
     Returns:
@@ -331,7 +331,7 @@ def _difference(saved: Any, present: dict[str, Any]) -> str | None:
     names = [name for name in present if saved.get(name) != present[name]]
     if not names:
         return f"{saved}, not {present}"
-    # Bounds of many dimensions would fill a page: the first that differs tells enough.
+    # Bounds of many dimensions would fill a page: show only the first that differs.
     name, old, new = names[0], saved.get(names[0]), present[names[0]]
     if name == "spaces" and isinstance(old, dict):
         if old.keys() != new.keys():

@@ -1,4 +1,4 @@
-"""Laws over whole tasks: what a split of a family is, and what two splits have in common."""
+"""Distributions of whole tasks: the splits of a family, and the overlap of two splits."""
 
 import math
 import numbers
@@ -19,10 +19,10 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 class TaskLaw(ABC):
-    """A law over whole tasks: how a split draws them.
+    """A distribution of whole tasks, from which a split draws.
 
-    A law of your own needs :meth:`sample` only; it is taken for one of a continuum, in which no
-    task is met twice. Finitely many tasks make a :class:`TaskSet`.
+    Your own needs only :meth:`sample`; it is assumed to have a continuum of tasks, in which no task
+    is drawn twice. For finitely many tasks use a :class:`TaskSet`.
     """
 
     @property
@@ -39,7 +39,7 @@ class Independent(TaskLaw):
     """Parameters that are drawn independently of each other.
 
     Attributes:
-        parameters: The law of each parameter.
+        parameters: The distribution of each parameter.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]):
@@ -63,7 +63,7 @@ class Independent(TaskLaw):
 class TaskSet(TaskLaw):
     """Finitely many tasks, all different, equally likely.
 
-    Tasks are drawn without repetition until all had their turn, then again in another order.
+    Tasks are drawn without repetition until all have been drawn, then again in another order.
 
     Args:
         columns: For each parameter an array of shape (num_tasks, *shape).
@@ -92,7 +92,7 @@ class TaskSet(TaskLaw):
 
     @classmethod
     def from_tasks(cls, tasks: Sequence[Mapping[str, Any]]) -> "TaskSet":
-        """Gather tasks given one by one, as mappings from parameter to value.
+        """Make a set from single tasks, as mappings from parameter to value.
 
         Raises:
             ValueError: If there is none, or they differ in their parameters.
@@ -121,7 +121,7 @@ class TaskSet(TaskLaw):
 
     @classmethod
     def _of(cls, columns: Columns) -> "TaskSet":
-        """Build a set from columns that are known to be right."""
+        """Build a set from columns that are known to be valid."""
         tasks = cls.__new__(cls)
         tasks.columns = columns
         return tasks
@@ -146,7 +146,7 @@ class TaskSet(TaskLaw):
 
         Args:
             fraction: The share of the first set, between 0 and 1.
-            seed: The seed; the same seed divides alike.
+            seed: The seed; the same seed gives the same division.
 
         Raises:
             ValueError: If one of the two would be empty.
@@ -171,7 +171,7 @@ class TaskSet(TaskLaw):
                 ``lambda task: task["speed"] > 2``.
 
         Raises:
-            ValueError: If the condition gives something else, or no task meets it.
+            ValueError: If the condition returns something else, or no task meets it.
         """
         mask = np.asarray(condition(self.columns))
         if mask.shape != (len(self),) or mask.dtype != np.bool_:
@@ -187,7 +187,7 @@ class TaskSet(TaskLaw):
         return self._of({name: column[rows] for name, column in self.columns.items()})
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return a law for each parameter that allows what occurs in the set.
+        """Return a distribution for each parameter that allows the values in the set.
 
         Raises:
             ValueError: If a parameter is an array of something other than floats, whose
@@ -197,9 +197,9 @@ class TaskSet(TaskLaw):
 
 
 def num_shared(law: TaskLaw, other: TaskLaw) -> int:
-    """Return how many tasks of one law the other has too; exact where both are finite.
+    """Return how many tasks two distributions share; exact if both are finite.
 
-    Two laws of which one is a continuum share none, as they draw from separate random streams.
+    If one is a continuum they share none, because they draw from separate random streams.
     """
     if isinstance(law, Independent) and isinstance(other, Independent):
         if law.num_tasks is None or other.num_tasks is None:
@@ -210,7 +210,7 @@ def num_shared(law: TaskLaw, other: TaskLaw) -> int:
         )
     if isinstance(law, TaskSet) and isinstance(other, TaskSet):
         check_names(law.columns, other.columns, "task parameter")
-        # Rows whose hashes differ differ; only the others need to be compared.
+        # Rows with different hashes are different; only the others need to be compared.
         mine, theirs = _hashes(law.columns), _hashes(other.columns)
         merged = np.sort(np.concatenate([mine, theirs]))
         common = merged[1:][merged[1:] == merged[:-1]]
@@ -250,7 +250,7 @@ def _exact_rows(columns: Columns) -> set[tuple[Any, ...]]:
 
 
 def _hashes(columns: Columns) -> NDArray[np.uint64]:
-    """Return a hash of each row; equal rows have equal ones, whatever else is in their columns."""
+    """Return a hash of each row; equal rows have equal hashes, whatever the other rows are."""
     hashes = np.zeros(len(next(iter(columns.values()))), dtype=np.uint64)
     for name, column in columns.items():
         if column.dtype.kind == "U":  # as numbers, one for each character

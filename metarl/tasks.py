@@ -113,7 +113,7 @@ class Tasks(Sequence[Task]):
 
     @classmethod
     def stack(cls, tasks: Sequence[Task]) -> "Tasks":
-        """Gather single tasks of one family.
+        """Make a batch of single tasks of one family.
 
         Raises:
             TypeError: If something in ``tasks`` is not a Task.
@@ -132,7 +132,7 @@ class Tasks(Sequence[Task]):
         first = tasks[0]
         for task in tasks:
             if task.family != first.family or task.keys() != first.keys():
-                raise InvalidValueError(f"tasks of one family expected, got {first!r} and {task!r}")
+                raise InvalidValueError(f"expected tasks of one family, got {first!r} and {task!r}")
         return cls(first.family, {name: np.array([task[name] for task in tasks]) for name in first})
 
     @overload

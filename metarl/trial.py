@@ -1,4 +1,4 @@
-"""Trials: several episodes of one task, seen as one stream by an agent that remembers."""
+"""Trials: several episodes of one task, as one stream for an agent with a memory."""
 
 import itertools
 import math
@@ -22,12 +22,12 @@ Rows: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
 class TrialInput:
-    """What a recurrent agent sees in a step: observation, last action, last reward, episode end.
+    """The input of a recurrent agent: observation, last action, last reward, episode end.
 
-    The four parts are laid side by side in one float32 row (Duan et al. 2016, section 2.2).
-    What is discrete becomes one-hot. Images stay apart, as pixels beside the row. At the start of a
-    trial the last three parts are zero; at a boundary between episodes they tell of the transition
-    that ended the episode.
+    The four parts are concatenated in one float32 row (Duan et al. 2016, section 2.2). Discrete
+    parts become one-hot. Images are kept separately, as a row of pixels. At the start of a trial
+    the last three parts are zero; at a boundary between episodes they describe the transition that
+    ended the episode.
 
     Args:
         observation_space: The observation space of the task environments.
@@ -40,7 +40,7 @@ class TrialInput:
         observation, action, reward, episode_end: The slice of each part.
 
     Raises:
-        ValueError: If agents cannot deal with a space.
+        ValueError: If agents do not support a space.
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
@@ -97,7 +97,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
     """A gymnasium environment whose episode is a whole trial, with a new task at each reset.
 
     Its observations are the rows of :class:`TrialInput`. Any agent with a memory can train on
-    it, and ``agent.predict`` of RL² understands it, so SB3's ``evaluate_policy`` works.
+    it, and ``agent.predict`` of RL² accepts its observations, so SB3's ``evaluate_policy`` works.
 
     Args:
         tasks: The family.
@@ -135,7 +135,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin a trial with a new task."""
+        """Start a trial with a new task."""
         if seed is not None:
             check_seed(seed)
         super().reset(seed=seed)
@@ -155,7 +155,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
         ended = terminated | truncated
         self._episode += int(ended[0])
         trial_end = self._episode >= self.episodes_per_trial
-        if trial_end:  # nothing follows
+        if trial_end:  # the trial is over
             observations = info["final_obs"]
         rows = self._input.value(self._input.follow(observations, actions, rewards, ended))
         return take(rows, 0), float(rewards[0]), trial_end, False, {}

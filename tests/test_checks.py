@@ -177,7 +177,7 @@ BROKEN = {
     "huge": (family(Huge), "size of rewards", "scale them to below 1e+06"),
     "oracle": (family(Walk).oracle(), "task not in the observation", r"tasks.oracle() shows it"),
     "dead": (family(DeadParameter), "gain matters", "nothing reads it"),
-    "overwritten": (family(OverwrittenByReset), "gain matters", "or reset sets it back"),
+    "overwritten": (family(OverwrittenByReset), "gain matters", "or reset restores it"),
     "lost": (family(LostAtSecondReset), "task survives reset", "lost at reset"),
     "lost at autoreset": (family(LostAtAutoreset), "task survives reset", "lost at reset"),
     "redrawn": (family(Redraws), "task survives reset", "lost at reset; keep the task"),
@@ -232,7 +232,7 @@ def test_what_may_be_seen_is_declared():
 def test_checks_are_left_out_by_name():
     report = check_tasks(family(DeadParameter), num_steps=30, skip=["gain matters"])
     assert [result.message for result in report.results if result.check == "gain matters"] == [
-        "not checked, as asked"
+        "skipped, as requested"
     ]
     with pytest.raises(ValueError, match="did you mean 'gain matters'"):
         check_tasks(family(DeadParameter), skip=["gian matters"])

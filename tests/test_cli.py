@@ -72,7 +72,7 @@ def test_list_shows_the_preset_that_train_takes(capsys, monkeypatch):
     assert re.search(r"^ gamma +float +0\.98 ", shown, re.M)
     assert re.search(r"^ memory .* \"lstm\" ", shown, re.M)
     assert re.search(r"^ clip_range +float +0\.2 ", shown, re.M)  # a default
-    assert "The preset is that of gridnavi*: it trains for 3,000,000 env steps" in shown
+    assert "This is the preset of gridnavi*; it trains for 3,000,000 env steps" in shown
     assert main(["list", "rl2"]) == 0
     assert "metarl list rl2 TASKS" in capsys.readouterr().out
     assert main(["list", "gridnavi", "rl2"]) == 2
@@ -282,7 +282,7 @@ def test_a_hyperparameter_of_acting_may_be_another(run, capsys, monkeypatch):
     own = (run / "evaluation" / "held_out.json").read_bytes()
     assert main(["evaluate", str(run), "--set", "forget_after=1"]) == 0
     shown = capsys.readouterr()
-    assert "note: judged with forget_after=1" in shown.out
+    assert "note: evaluated with forget_after=1" in shown.out
     assert shown.err == ""
     assert (run / "evaluation" / "held_out.json").read_bytes() == own
     assert (run / "evaluation" / "held_out-8x10-seed1-forget_after=1.json").exists()

@@ -254,7 +254,7 @@ def test_training_and_judging_on_the_same_tasks_is_declared():
     tasks = from_gymnasium(
         Stub, splits={"train": both, "held_out": both}, shares_tasks=True, horizon=5
     )
-    assert tasks.overlap("held_out") == "Stub is judged on the 4 tasks that it trains on"
+    assert tasks.overlap("held_out") == "Stub is evaluated on its 4 training tasks"
 
 
 def test_hull():
@@ -262,7 +262,7 @@ def test_hull():
     assert hull([LogUniform(1.0, 4.0), Choice((8, 9))]) == Uniform(1.0, 9.0, nominal=2.0)
     assert hull([Choice(("a", "b"), "b"), Choice(("c", "b"))]) == Choice(("a", "b", "c"), "b")
     assert hull([LogUniform(1.0, 4.0)] * 2) == LogUniform(1.0, 4.0)
-    with pytest.raises(ValueError, match="agree in shape"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         hull([Uniform(0.0, 1.0), Uniform(0.0, 1.0, (2,))])
     with pytest.raises(ValueError, match="all ranges or all choices"):
         hull([Uniform(0.0, 1.0), Choice(("a",))])

@@ -219,7 +219,7 @@ def test_splits_of_a_continuum_are_disjoint():
 
 def test_finite_families_say_that_there_is_nothing_unseen():
     report = evaluate(Toy(Fixed), risk(), num_tasks=4)
-    assert report.notes == ("risk is judged on the 2 tasks that it trains on",)
+    assert report.notes == ("risk is evaluated on its 2 training tasks",)
     assert "judged on the 2 tasks" in str(report)
     assert "judged on the 2 tasks" in comparison_table([report])
     seen = evaluate(Toy(**STROLL), strolls(), split="train", num_tasks=4)

@@ -67,7 +67,7 @@ def test_the_goal_is_one_of_21_cells():
 
 
 def test_judged_on_the_tasks_of_training_and_says_so():
-    overlap = "gridnavi is judged on the 21 tasks that it trains on"
+    overlap = "gridnavi is evaluated on its 21 training tasks"
     assert envs.make("gridnavi").overlap("held_out") == overlap
     unseen = envs.make("gridnavi-unseen")
     assert unseen.overlap("held_out") is None

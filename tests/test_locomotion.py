@@ -96,7 +96,7 @@ def test_two_directions_are_trained_and_judged_on_which_is_declared():
     for name in ("half-cheetah-dir", "half-cheetah-dir-rllab", "ant-dir", "ant-dir-rllab"):
         family = envs.make(name)
         assert family.num_tasks("held_out") == 2
-        assert family.overlap("held_out") == f"{name} is judged on the 2 tasks that it trains on"
+        assert family.overlap("held_out") == f"{name} is evaluated on its 2 training tasks"
     assert envs.make("ant-dir-2d").overlap("held_out") is None
 
 

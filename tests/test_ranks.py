@@ -297,7 +297,7 @@ def test_ctrl_c_stops_all_of_them_after_a_step(poles):
 def test_another_number_of_processes_does_not_resume_a_run(undisturbed):
     done = python(undisturbed.parent, *torchrun(3), "-m", "metarl", "resume", "run")
     assert done.returncode != 0
-    assert "'run' is trained by 2 processes, and comes out otherwise with 3" in done.stderr
+    assert "another number changes the result, got 3: use 2" in done.stderr
 
 
 def test_what_trains_in_one_process_says_so(poles):
@@ -305,7 +305,7 @@ def test_what_trains_in_one_process_says_so(poles):
     done = python(poles, "-m", "metarl", *words, "--processes", "2")
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "metarl: error: multi-task trains in one process, got 2; in several train: maml, rl2"
+        "metarl: error: multi-task trains in one process, got 2; these can use several: maml, rl2"
     )
 
 

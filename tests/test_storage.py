@@ -84,7 +84,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(finished, after, capsys):
         assert main(TRAIN) == 2
     message = last_error(capsys)
     assert "cannot write 'run/checkpoint.safetensors': No space left on device" in message
-    assert "once that is mended, continue with: metarl resume run" in message
+    assert "fix it, then continue with: metarl resume run" in message
     assert Path("run/checkpoint.safetensors").exists() == (after > 0)
     assert not list(Path("run").glob(".*"))
     assert main(["resume", "run"]) == 0
@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_at_the_log(log, monkeypatch, capsys):
     assert f"cannot write 'run/{log}': No space left on device; the last complete iteration" in (
         message
     )
-    assert "is saved; once that is mended, continue with: metarl resume run" in message
+    assert "is saved; fix it, then continue with: metarl resume run" in message
     assert Path("run/checkpoint.safetensors").exists()
 
 
@@ -127,10 +127,10 @@ def test_an_evaluation_that_cannot_be_kept_is_shown(command, finished, capsys):
     assert "Thompson sampling" in out
     assert "cannot write 'run/evaluation/held_out.json': No space left on device; " in err
     if command == "train":
-        assert err.strip().endswith("once that is mended, continue with: metarl resume run")
+        assert err.strip().endswith("fix it, then continue with: metarl resume run")
         assert main(["resume", "run"]) == 0
     else:
-        assert err.strip().endswith("the evaluation is shown above, but not kept")
+        assert err.strip().endswith("the evaluation is shown above but not saved")
 
 
 @pytest.mark.parametrize("moment", ["_update", "adaptation"])
@@ -144,7 +144,7 @@ def test_a_run_that_is_removed_ends_with_an_error_and_leaves_nothing(moment, mon
 
     monkeypatch.setattr(RL2, moment, removing)
     assert main(TRAIN) == 2
-    assert "the run directory 'run' is gone; once that is mended" in last_error(capsys)
+    assert "the run directory 'run' is gone; fix it, then" in last_error(capsys)
     assert not Path("run").exists()
 
 
@@ -301,7 +301,7 @@ def test_a_damaged_log_is_named(run, damage, message, capsys):
     shown = refusal(["resume", "run"], capsys)
     assert "'run/progress.csv' is damaged: " in shown
     assert message in shown
-    assert shown.endswith("training needs none of it: move it away to go on")
+    assert shown.endswith("training does not need it: move it away to go on")
     path.unlink()
     assert main(["resume", "run"]) == 0
 
@@ -375,7 +375,7 @@ def test_edits_of_the_configuration(run, capsys):
     assert line == "note: config.json differs from agent.safetensors: learning_rate=0.5 (was 0.003)"
     edit(run, lambda config: config["hyperparameters"].update(learning_rate=0.003))
     for change, message in [
-        ({"seed": 5}, "was trained with seed 0, 'run/config.json' leads to 5"),
+        ({"seed": 5}, "was trained with seed 0, but 'run/config.json' has 5"),
         ({"tasks": "bandit-20x5"}, "was trained with tasks 'bandit-10x5', "),
         ({"tasks": "bandit-10x6"}, "was trained with another action_space"),
         ({"agent": "maml"}, "'run/config.json': unknown hyperparameter"),

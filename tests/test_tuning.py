@@ -1,4 +1,4 @@
-"""The search for hyperparameters: where it begins, what it is judged on, what kills leave of it."""
+"""The search for hyperparameters: its first trial, its scores, and how it survives kills."""
 
 import contextlib
 import errno
@@ -277,7 +277,7 @@ def test_of_common_tasks_those_that_are_reported_are_left_out():
 def test_a_family_of_few_tasks_says_that_its_reports_have_the_same():
     family, preset = envs.make("gridnavi"), find_preset("rl2", "gridnavi")
     judge = Judge.of(family, preset, 0)
-    assert "reports on gridnavi have the same tasks, as it has no others" in judge.description
+    assert "reports on gridnavi use the same tasks, because it has no others" in judge.description
     assert len(judge.judged) == preset.num_eval_tasks
 
 

@@ -1,4 +1,4 @@
-"""What the command line does: train, resume, evaluate and film runs."""
+"""The commands that train, resume, evaluate and film runs."""
 
 import contextlib
 import math
@@ -46,7 +46,7 @@ from metarl.experiments.runs.training import Interrupted, follow, learn, save
 from metarl.views import View, slug
 
 EVALUATION_SEED = 1
-"""The held-out tasks that runs are judged on. Presets are tuned on those of seed 0."""
+"""Seed of the held-out tasks that runs are evaluated on. Presets are tuned on those of seed 0."""
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     eval_every: int = 0,
     command: str = "",
 ) -> list[Report]:
-    """Train an agent on a family, evaluate it on held-out tasks, and keep everything in a run.
+    """Train an agent on a family, evaluate it on held-out tasks, and store everything in a run.
 
     Args:
         agent: The agent's name, or ``module:Class`` of your own agent.
@@ -76,9 +76,9 @@ def train(
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
         start: A saved agent to start from, instead of random parameters.
-        num_workers: In how many worker processes environments are stepped; 0 is in this one. The
-            run is the same, bit for bit.
-        eval_every: How many iterations there are between two evaluations for the log; 0 is none.
+        num_workers: How many worker processes step the environments; 0 steps them in this one.
+            Results are bit-for-bit the same.
+        eval_every: Iterations between two evaluations for the log; 0 for none.
         command: The command line, for the record.
 
     Returns:
@@ -114,7 +114,7 @@ def train(
     if start is not None:
         learner.start_from(start)
     num_episodes = preset.num_eval_episodes
-    if num_episodes is not None:  # the preset does not know how many episodes overrides adapt by
+    if num_episodes is not None:  # overrides can change the episodes per adaptation
         parallel = learner.episodes_per_adaptation
         num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = agent.replace(":", "-").replace("/", "-")
@@ -171,8 +171,8 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
     run = Run.open(run_dir)
     if run.processes != ranks.size:
         raise InvalidValueError(
-            f"{str(run_dir)!r} is trained by {run.processes} processes, and comes out otherwise "
-            f"with {ranks.size}: start as many"
+            f"{str(run_dir)!r} was started with {run.processes} processes; another number changes "
+            f"the result, got {ranks.size}: use {run.processes}"
         )
     with run.exclusive():
         run.tidy()
@@ -191,7 +191,7 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
 
 def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
     settings = run.config["evaluation"]
-    # What would fail after the training fails now.
+    # Fail before the training, not after it.
     check_num_episodes(learner, settings["num_episodes"])
     check_size(settings["num_tasks"], settings["num_episodes"] or learner.tasks.episodes_per_trial)
     for name in learner.tasks.references:
@@ -204,7 +204,7 @@ def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
         ranks = learn(run, learner)
         say(f"evaluating on {settings['num_tasks']} held-out tasks")
         reports = evaluate_with_references(learner, ranks=ranks, **settings)
-        try:  # a terminal that cannot be written to must not keep the run from being complete
+        try:  # complete the run even if the terminal cannot be written to
             places = _keep(run, reports)
             _log_curve(run, learner, reports[0])
             save(run, learner, run.agent)
@@ -215,9 +215,7 @@ def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
     except StorageError as error:
-        raise StorageError(
-            f"{error}; once that is mended, continue with: {run.resume_command}"
-        ) from None
+        raise StorageError(f"{error}; fix it, then continue with: {run.resume_command}") from None
     except RankError as error:
         if learner.num_timesteps < run.config["total_timesteps"]:
             raise
@@ -226,12 +224,12 @@ def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
 
 
 def _say_what_is_wrong(tasks: TaskDistribution) -> None:
-    """Check a family of the user's own, and say what it fails; the training goes on."""
+    """Check a user's own family and print failures; the training continues."""
     check = check_tasks(tasks, num_steps=50, raise_on_failure=False)
     for failure in check.failures:
         say(f"note: {tasks.name} fails a check, {failure.check}: {failure.message}", sys.stderr)
     if not check.passed:
-        say("note: metarl.check_tasks(tasks) has it in full", sys.stderr)
+        say("note: metarl.check_tasks(tasks) shows the details", sys.stderr)
 
 
 def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) -> None:
@@ -251,7 +249,7 @@ def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) ->
 def evaluate_with_references(
     learner: OnlineLearner[Any], ranks: Ranks | None = None, **settings: Any
 ) -> list[Report]:
-    """Evaluate an agent, and on the same tasks what its family says to compare it with."""
+    """Evaluate an agent, and its family's baselines on the same tasks."""
     reports = [evaluate(learner, learner.tasks, ranks=ranks, **settings)]
     settings["num_episodes"] = reports[0].num_episodes
     for name in learner.tasks.references:
@@ -268,7 +266,7 @@ def _show(reports: Sequence[Report], metrics: Mapping[str, Metric] | None = None
 
 
 def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
-    """Write the agent's raw returns and the plot of all curves; return where they are, as text."""
+    """Write the agent's raw returns and the plot of all curves; return a text with their paths."""
     run.check_there()
     path = reports[0].save(run.evaluation, name)
     picture = path.with_suffix(".png")
@@ -311,12 +309,12 @@ def evaluate_run(
     if settings != default or overrides:
         name = evaluation_name(reports[0], overrides)
     if overrides:
-        notes = (*reports[0].notes, f"judged with {', '.join(overrides)}")
+        notes = (*reports[0].notes, f"evaluated with {', '.join(overrides)}")
         reports[0] = replace(reports[0], notes=notes)
     try:
         places = _keep(run, reports, name)
     except StorageError as error:
-        raise StorageError(f"{error}; the evaluation is shown above, but not kept") from None
+        raise StorageError(f"{error}; the evaluation is shown above but not saved") from None
     finally:
         _show(reports, columns)
     say(places)

@@ -30,7 +30,7 @@ def compare(
         raise InvalidValueError("name at least one run to compare, got none; for example runs/*")
     runs = [open_run(run_dir) for run_dir in run_dirs]
     names = [run_dir.name for run_dir in run_dirs]
-    if len(set(names)) < len(names):  # as a run and a published run of the same name
+    if len(set(names)) < len(names):  # for example a run and a published run of the same name
         names = [str(run_dir) for run_dir in run_dirs]
     reports = common_reports(runs, split, trust)
     by_run = [
@@ -129,13 +129,13 @@ def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) ->
 
 
 def _evaluations(runs: Sequence[Run], pattern: str) -> list[Path]:
-    """Return the first evaluation of each run whose name matches, of those that have one."""
+    """Return the first evaluation with a matching name of each run that has one."""
     found = [sorted(run.evaluation.glob(pattern)) for run in runs]
     return [paths[0] for paths in found if paths]
 
 
 def _evaluated(run: Run, split: str, num_tasks: int, seed: int, trust: str | None) -> Report:
-    """Return an evaluation that the run has, or make it."""
+    """Return an existing evaluation of the run, or make it."""
     for path in _evaluations([run], f"{glob.escape(split)}-{num_tasks}x*-seed{seed}.json"):
         return Report.load(path)
     say(f"evaluating {run.directory} on {num_tasks} tasks of {split}")

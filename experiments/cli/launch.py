@@ -1,4 +1,4 @@
-"""One training in several processes of this machine: how they are started."""
+"""Start several processes of this machine for one training."""
 
 import ctypes
 import logging
@@ -15,24 +15,24 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, of the thread that forks: the launche
 
 
 def started_by_torchrun() -> bool:
-    """Return whether ``torchrun``, or :func:`launch`, has started this process with others."""
+    """Return whether ``torchrun`` or :func:`launch` started several processes, including this."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def leads() -> bool:
-    """Return whether this process is the first of those that train together, or alone."""
+    """Return whether this is the first process of a training (or the only one)."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def restarted() -> bool:
-    """Return whether ``torchrun --max-restarts`` has started this process anew."""
+    """Return whether ``torchrun --max-restarts`` has restarted this process."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def end_with_launcher() -> None:
-    """Let this process be killed when :func:`launch`, which has started it, is (on Linux).
+    """Let the system kill this process if the launcher that started it is killed (on Linux).
 
-    Otherwise it would go on training, and keep the run from being resumed.
+    Otherwise it would continue training and block the run from being resumed.
     """
     launcher = os.environ.get(_LAUNCHER)
     if launcher is None or sys.platform != "linux":
@@ -43,11 +43,11 @@ def end_with_launcher() -> None:
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run the command line in several processes of this machine, by what ``torchrun`` is made of.
+    """Run the command line in several processes of this machine, with ``torchrun``'s own parts.
 
     Args:
-        processes: How many.
-        arguments: Those of the command line.
+        processes: How many processes.
+        arguments: The arguments of the command line.
 
     Raises:
         SystemExit: If it fails, with the exit status of the first process.
@@ -65,7 +65,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    # The processes say themselves what went wrong; the launcher would add pages to it.
+    # The processes print their errors themselves; the launcher would add pages of log.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -77,10 +77,10 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         for rank, code in codes.items():
-            if code < 0 and -code != signal.SIGTERM:  # SIGTERM: by the launcher, for another's sake
+            if code < 0 and -code != signal.SIGTERM:  # SIGTERM: the launcher, after a peer failed
                 say(
-                    f"metarl: process {rank} of {processes} was killed (signal {-code}); the run "
-                    "goes on from its last checkpoint with: metarl resume RUN",
+                    f"metarl: process {rank} of {processes} was killed (signal {-code}); continue "
+                    "from the last checkpoint with: metarl resume RUN",
                     sys.stderr,
                 )
         sys.exit(max(codes.get(0, 0), 0) or 2)

@@ -1,4 +1,4 @@
-"""What ``metarl list`` shows: families by what varies in them, and the agents."""
+"""``metarl list``: the families, grouped by what varies between tasks, and the agents."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from metarl.experiments.runs.learners import find_learner, find_preset
 
 
 def show(name: str | None = None, tasks: str | None = None) -> None:
-    """Print all names, or all there is to know about one of them.
+    """Print all names, or the details of one.
 
     Args:
         name: A group of families, a family or an agent; None prints the names. An agent of your own
@@ -27,7 +27,7 @@ def show(name: str | None = None, tasks: str | None = None) -> None:
         tasks: A family, whose preset of the agent is shown instead of the agent's defaults.
 
     Raises:
-        ValueError: If there is no such name, or there are two and the first is no agent.
+        ValueError: If the name is unknown, or ``tasks`` is given and the name is no agent.
     """
     console = Console(highlight=False)
     if name is not None and (tasks is not None or name in AGENTS or locate(name)):
@@ -57,7 +57,7 @@ def _show_names(
         (group, ", ".join(name for name, tasks in families.items() if tasks.varies == group))
         for group in groups
     ]
-    title = "families of tasks, by what varies from task to task"
+    title = "families of tasks, by what varies between tasks"
     console.print(_table(title, ("varies", "families"), rows))
     console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
     console.print("Views of any of them: train with --oracle, --num-train-tasks or --train-split")
@@ -66,7 +66,7 @@ def _show_names(
         install = escape(f"pip install 'metarl-suite[{extra}]'")
         console.print(f"With {install}: {', '.join(others)}")
     for name, agent_class in AGENTS.items():
-        console.print(f"\n[bold]agent {name}[/bold]: explained by metarl list {name}")
+        console.print(f"\n[bold]agent {name}[/bold]: details with metarl list {name}")
         console.print(", ".join(agent_class.hyperparameter_names()))
 
 
@@ -86,18 +86,18 @@ def _show_agent(console: Console, name: str, tasks: str | None) -> None:
             console.print()
             console.print(_options(title, "default", config_class, {}))
     if preset is None:
-        console.print(f"\nmetarl train takes a family's preset: metarl list {name} TASKS shows it")
+        console.print(f"\nmetarl train uses a family's preset; show it: metarl list {name} TASKS")
     else:
         steps = f"{preset.total_timesteps:,} env steps"
         pattern = escape(preset.pattern)
-        console.print(f"\nThe preset is that of {pattern}: it trains for {steps}")
-    console.print("To change one: metarl train ... --set NAME=VALUE, the value in JSON")
+        console.print(f"\nThis is the preset of {pattern}; it trains for {steps}")
+    console.print("To change a value: metarl train ... --set NAME=VALUE, the value in JSON")
     if agent_class.policy_config_class is not None:
-        console.print("policy_kwargs go together: --set 'policy_kwargs={\"NAME\": VALUE}'")
+        console.print("Set policy_kwargs together: --set 'policy_kwargs={\"NAME\": VALUE}'")
 
 
 def _options(title: str, head: str, config_class: type[Config], values: Mapping[str, Any]) -> Table:
-    """Return a table of what a configuration holds: values, and defaults of what has none."""
+    """Return a table of a configuration's fields: given values, otherwise defaults."""
     rows = [
         (f.name, f.type, json.dumps(values.get(f.name, f.default)), _plain(f.doc))
         for f in describe(config_class)
@@ -111,7 +111,7 @@ def _plain(doc: str) -> str:
 
 
 def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose last column is prose; the words of the others are never cut."""
+    """Return a table with prose in the last column; words of the other columns are never cut."""
     table = Table(box=None, title=title, title_justify="left", title_style="bold")
     for heading, cells in zip(headings, zip(*rows)):
         word = max(len(word) for cell in (heading, *cells) for word in cell.split(" "))

@@ -49,9 +49,8 @@ def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None
     """List the families of tasks and the agents, or show one of them in full.
 
     Args:
-        name: What is shown in full: a group of families, a family, or an agent with its
-            hyperparameters.
-        tasks: After an agent: the family whose preset is shown, with which ``metarl train`` trains.
+        name: A group of families, a family, or an agent (with its hyperparameters).
+        tasks: After an agent: the family whose preset to show; ``metarl train`` uses that preset.
     """
     listing.show(name, tasks)
 
@@ -83,8 +82,8 @@ def train_command(
         total_timesteps: Env steps of training (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
-        threads: CPU threads of PyTorch. Another number rounds differently.
-        overrides: A hyperparameter other than the preset's, value in JSON; may be repeated.
+        threads: CPU threads of PyTorch. Changing this changes results slightly (rounding).
+        overrides: A hyperparameter to change from the preset, value in JSON; may be repeated.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
         oracle: Put the task into the observation, which is what an oracle sees.
@@ -93,9 +92,9 @@ def train_command(
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on held-out tasks during training, for
-            TensorBoard and progress.csv (default: none, but the one at the end).
-        processes: How many processes of this machine train together, each a share of the trials or
-            tasks; over several machines with torchrun.
+            TensorBoard and progress.csv (default: only the evaluation at the end).
+        processes: How many processes of this machine share the trials or tasks of the training;
+            for several machines use torchrun.
     """
     check_at_least(0, num_workers=num_workers, eval_every=eval_every)
     check_at_least(1, processes=processes)
@@ -125,7 +124,7 @@ def train_command(
 
 
 def resume_command(run: RunDir, /, trust: Trust = None) -> None:
-    """Continue a run that was stopped or killed; it ends as if it had never stopped.
+    """Continue a run that was stopped or killed. The result is the same as without a stop.
 
     Args:
         run: The run directory.
@@ -154,12 +153,12 @@ def evaluate_command(
     """Evaluate a run's agent: return per adaptation episode, on tasks of a split.
 
     Args:
-        run: The run directory, or the name of a published run, as rl2-gridnavi-seed0.
+        run: The run directory, or the name of a published run, such as rl2-gridnavi-seed0.
         split: The split of the family.
         num_tasks: How many tasks (default: as at the end of training).
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
-        overrides: A hyperparameter of acting other than in training, value in JSON, such as
+        overrides: A hyperparameter of acting to change from training, value in JSON, such as
             forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
         metrics: A column of your own in the table: a function of the report, as my_module:metric;
             may be repeated.
@@ -234,14 +233,14 @@ def study_command(
     results: Path | None = None,
     ray: str | None = None,
 ) -> None:
-    """Run what is missing of a study, or go on with it, then write its tables and figures.
+    """Run or resume the missing jobs of a study, then write its tables and figures.
 
     Args:
-        name: The study; without one, the studies are listed. Your own: my_module:my_study.
-        processes: How many trainings at once (default: one for each core).
-        budget: A factor on the env steps of all trainings, for a rehearsal in a folder of its own.
-        dry_run: Say only what is missing and what it would cost.
-        results: Where records and agents are kept (default: experiments/results).
+        name: The study; omit it to list all studies. Your own: my_module:my_study.
+        processes: How many jobs run in parallel (default: one per core).
+        budget: A factor on the env steps of all trainings, for a rehearsal in a separate folder.
+        dry_run: Only print which jobs are missing and how long they would take.
+        results: Where to store records and agents (default: experiments/results).
         ray: The address of a Ray cluster to run the jobs on; auto, or local (default: this machine,
             without Ray).
     """
@@ -265,15 +264,15 @@ def tune_command(
     train_split: str | None = None,
     storage: Path | None = None,
 ) -> None:
-    """Search for hyperparameters with Optuna, from the preset on; again, it goes on.
+    """Search for hyperparameters with Optuna, starting from the preset. Rerun to continue.
 
-    Trials are judged on tasks of the law of the training tasks, never on those of reports.
+    Trials are scored on tasks from the training distribution, never on reported tasks.
 
     Args:
         agent: rl2 or maml.
         tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
-        trials: How many trials in all, with those of earlier searches (default: 30, or no limit
-            with --minutes).
+        trials: How many trials in all, including those of earlier searches (default: 30, or no
+            limit with --minutes).
         minutes: How long to search from now on (default: no limit).
         total_timesteps: Env steps of each training (default: the preset's).
         processes: How many trials at once.
@@ -305,7 +304,7 @@ def report_command(
 
     Args:
         names: Run directories or names of published runs, all of one family; or one study.
-        splits: The splits of the family that runs are judged on; may be repeated.
+        splits: The splits of the family to evaluate runs on; may be repeated.
         output: The page.
         pictures: Show how first and last episodes in a task end, where that can be drawn.
         results: The folder of the study's results, where it ran with --results.
@@ -336,11 +335,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; those of the process if None. Without any, help is shown.
+        arguments: The arguments; those of the process if None. An empty list shows the help.
 
     Returns:
-        0 if all went well, 1 if nobody reads what is printed, 2 for bad input, 130 if the user
-        stopped a training.
+        0 for success, 1 if the output pipe is closed, 2 for bad input, 130 if the user stopped a
+        training.
     """
     end_with_launcher()
     never_fail_at_characters()
@@ -365,12 +364,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 130
     except BrokenPipeError:  # metarl study | head
-        # What is left to print when the interpreter ends would fail again.
+        # Flushing the rest of the output when the interpreter ends would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MetarlError, OSError) as error:  # anything else is a bug, and shows its traceback
         if isinstance(error, (RankError, DivergedError)) and not leads():
-            return 2  # the first process says so
+            return 2  # the first process prints the error
         text = printable(str(error))
         if len(text) > _LONGEST:  # what is wrong is at its start, the way out at its end
             text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
@@ -380,7 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    # torchrun ends what is left of a training of which a process has failed; why is yet to be said.
+    # After a failure torchrun ends the other processes; the error must still be printed.
     if not isinstance(sys.exc_info()[1], RankError):
         raise KeyboardInterrupt
 

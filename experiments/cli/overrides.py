@@ -50,7 +50,7 @@ def has_earlier_preset(config: Mapping[str, Any]) -> bool:
     try:
         preset = find_preset(config["agent"], config["tasks"]).hyperparameters
         today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
-    except InvalidValueError:  # a preset or hyperparameter that there was
+    except InvalidValueError:  # a preset or hyperparameter that no longer exists
         return True
     return bool(json.loads(json.dumps(today)) != config["hyperparameters"])
 

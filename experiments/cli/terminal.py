@@ -1,4 +1,4 @@
-"""What the command line has to do with its terminal: lines on it, and signals from it."""
+"""The terminal of the command line: printing lines and handling signals."""
 
 import contextlib
 import io
@@ -14,12 +14,12 @@ Handler: TypeAlias = Callable[[int, Any], None]
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print lines, in which no name of a file steers the terminal."""
+    """Print lines; control characters, for example in file names, are escaped."""
     print("\n".join(map(printable, text.split("\n"))), file=file)
 
 
 def never_fail_at_characters() -> None:
-    """Let output in an encoding that lacks a character, such as ASCII, have ``?`` in its place."""
+    """Print ``?`` for characters that the encoding of the output lacks, such as ASCII."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
@@ -27,10 +27,10 @@ def never_fail_at_characters() -> None:
 
 @contextlib.contextmanager
 def handling(handler: Handler, *names: str) -> Iterator[None]:
-    """Let a function handle signals for a while.
+    """Let a function handle signals inside a ``with`` block.
 
-    Those that the system does not have are left out, and so is a hang-up that is ignored (nohup).
-    In other threads than the main one, which cannot handle signals, nothing is changed.
+    Signals that the system does not have are skipped, and so is a hang-up that is ignored (nohup).
+    Outside the main thread, which alone can handle signals, nothing changes.
     """
     old = {}
     if threading.current_thread() is threading.main_thread():

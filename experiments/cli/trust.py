@@ -1,4 +1,4 @@
-"""Whose code a run may bring along: modules that the user has named on this machine.
+"""Which modules a run may import: those that the user has named on this machine.
 
 A run directory is data, and may come from anybody. The things in it that lead to code are the
 names of its family and its agent where these are ``module:attribute``: importing the module runs
@@ -26,7 +26,7 @@ def check_trusted(name: str, directory: Path, named: str | None) -> None:
         named: The module that the user trusts on this command line, if any.
 
     Raises:
-        ValueError: If it is a module that the user has not named; the message says how.
+        ValueError: If the user has not named the module; the message explains how to.
     """
     location = locate(name)
     if location is None:  # comes with metarl

@@ -1,4 +1,4 @@
-"""The agents of runs: built from what the configuration says, restored from what was saved."""
+"""The agents of runs: built from the configuration, restored from a saved file."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
     """Return the untrained agent of a configuration, whose code is trusted; set the threads.
 
     Raises:
-        ValueError: If the configuration says something wrong.
+        ValueError: If the configuration is invalid.
     """
     torch.set_num_threads(config["threads"])  # other thread counts round differently
     agent_class = find_online_learner(config["agent"])
@@ -75,7 +75,7 @@ def check_divisible(agent: str) -> None:
 
 
 def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
-    """Return a family whose environments are stepped in so many processes; 0 is in this one."""
+    """Return a family whose environments are stepped by worker processes; 0 means in this one."""
     return with_workers(family, num_workers) if num_workers else family
 
 
@@ -131,8 +131,8 @@ def restore(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
     for name in differs.keys() & {"seed", "tasks", "view"}:
         saved, own = differs[name]
         raise InvalidValueError(
-            f"{str(path)!r} was trained with {name} {saved!r}, "
-            f"{str(run.directory / 'config.json')!r} leads to {own!r}; put back what was trained"
+            f"{str(path)!r} was trained with {name} {saved!r}, but "
+            f"{str(run.directory / 'config.json')!r} has {own!r}; restore the original value"
         )
     if differs:
         edits = [f"{name}={own!r} (was {saved!r})" for name, (saved, own) in differs.items()]

@@ -1,7 +1,7 @@
-"""The logs of a run, which a resumed run continues: progress.csv, and events for TensorBoard.
+"""The logs of a run: progress.csv, and events for TensorBoard. A resumed run continues them.
 
-A run that was killed has logged iterations after its last checkpoint; they are about to be
-repeated, and logged again. So a log is cut back to the checkpoint before anything is added.
+A killed run may have logged iterations after its last checkpoint. Resuming repeats these iterations
+and logs them again, so a log is first cut back to the checkpoint.
 """
 
 import csv
@@ -25,7 +25,7 @@ _EVENTS = "events.out.tfevents."
 
 
 def read_progress(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a progress.csv; a last line that a kill has cut short is left out.
+    """Return the rows of a progress.csv, without a last line that was cut short by a kill.
 
     Raises:
         ValueError: If the file is damaged.
@@ -40,7 +40,7 @@ def read_progress(path: Path) -> list[dict[str, str]]:
             float(row[columns.index(STEPS)] or "inf")
     except (ValueError, csv.Error) as error:
         raise InvalidValueError(
-            f"{str(path)!r} is damaged: {error}; training needs none of it: move it away to go on"
+            f"{str(path)!r} is damaged: {error}; training does not need it: move it away to go on"
         ) from None
     return [dict(zip(columns, row)) for row in rows[1:]]
 
@@ -72,7 +72,7 @@ class ProgressCsv(KVWriter):
         self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
     ) -> None:
         row = filter_excluded_keys(key_values, key_excluded, "csv")
-        if not row:  # all of it is for TensorBoard only
+        if not row:  # only values for TensorBoard
             return
         if not row.keys() <= set(self._columns):
             earlier = read_progress(self._path)
@@ -89,8 +89,8 @@ class ProgressCsv(KVWriter):
 class TensorBoard(KVWriter):
     """The log as TensorBoard reads it: numbers, and pictures in colour.
 
-    Each process of a run has a file of its own, as a TensorBoard that is looking on never reads a
-    file's beginning twice. Numbers in their names keep them in order.
+    Each process of a run writes its own file, because a running TensorBoard never reads the
+    beginning of a file twice. Numbers in the names keep the files in order.
 
     Args:
         folder: The run directory.
@@ -105,13 +105,13 @@ class TensorBoard(KVWriter):
 
     @staticmethod
     def cut(folder: Path, num_timesteps: int) -> None:
-        """Drop what a run's files hold beyond a number of env steps."""
+        """Drop the entries of a run's files beyond a number of env steps."""
         for path in folder.glob(f"{_EVENTS}*"):
             check_no_link(path)
             if not path.is_file():
                 raise StorageError(f"{str(path)!r} is not a file; remove it to go on")
             size = 0
-            for record in RawEventFileLoader(str(path)).Load():  # leaves out a record cut short
+            for record in RawEventFileLoader(str(path)).Load():  # skips an incomplete last record
                 if Event.FromString(record).step > num_timesteps:
                     break
                 size += len(record) + 16  # with its length and two checksums

@@ -1,7 +1,7 @@
-"""Records: what is kept of trainings, and of evaluations in studies; read with every entry checked.
+"""Stored records of trainings, and of evaluations in studies; every entry is checked when read.
 
-A training's record has the run's configuration, what the training took, and the report of its
-evaluation; a record of a study has the report of one learner.
+A training's record has the run's configuration, the env steps and duration of the training, and the
+report of its evaluation. A record of a study has the report of one learner.
 """
 
 import shlex

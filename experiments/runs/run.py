@@ -1,15 +1,15 @@
-"""Run directories: everything a training run leaves behind, and all that is needed to resume it.
+"""Run directories: everything a training run writes, and everything needed to resume it.
 
 ::
 
-    config.json           what was run: enough to repeat it, with versions and git commit
+    config.json           the configuration: enough to repeat the run, with versions and git commit
     progress.csv          the log, a row for each iteration
     events.out.tfevents.* the same for TensorBoard, and the adaptation curve
     checkpoint.safetensors   the newest checkpoint, until the run is complete
     agent.safetensors     the trained agent, once it is evaluated: the run is complete
     evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
 
-A run directory is data of any origin: nothing is written through symbolic links in it.
+A run directory may come from an untrusted source: nothing is written through symbolic links in it.
 """
 
 import contextlib
@@ -87,13 +87,13 @@ class Run:
             f"{str(directory)!r} exists already and is left as it is; choose another "
             f"directory, or continue that run with: metarl resume {shlex.quote(str(directory))}"
         )
-        # A kill during the first write of config.json leaves a part of it, which nobody needs.
+        # A kill during the first write of config.json leaves a partial file; it is deleted.
         begun = set(directory.glob(".config.json.*"))
         if directory.exists() and (not directory.is_dir() or set(directory.iterdir()) - begun):
             raise exists
         run = cls(directory, {**config, "versions": versions(), "git_commit": git_commit()})
         text = json.dumps(run.config, indent=2) + "\n"
-        try:  # of two processes that begin the same run, one must fail
+        try:  # if two processes begin the same run, one must fail
             atomic_write(directory / "config.json", text, exclusive=True)
         except FileExistsError:
             raise exists from None
@@ -126,22 +126,22 @@ class Run:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other processes from training the same run for a while.
+        """Lock the run, so that no other process trains it inside this ``with`` block.
 
         Raises:
-            BlockingIOError: If another process has the run.
+            BlockingIOError: If another process holds the lock.
         """
         with locked(self.directory / "config.json") as free:
             if not free:
                 raise BlockingIOError(
                     f"{str(self.directory)!r} is being trained by another process; wait for it, or "
-                    "stop it first"
+                    "stop it"
                 )
             yield
 
     @property
     def resume_command(self) -> str:
-        """What to type to continue the run."""
+        """The command that continues the run."""
         return f"metarl resume {shlex.quote(str(self.directory))}"
 
     @property
@@ -168,17 +168,17 @@ class Run:
         """Raise unless the run can be written to.
 
         Raises:
-            OSError: If it was removed: what is written there now would be no run. Or if its folder
-                of evaluations is a symbolic link, which may lead anywhere.
+            OSError: If the run was removed, or its folder of evaluations is a symbolic link, which
+                may lead anywhere.
         """
         check_no_link(self.evaluation)
         if not (self.directory / "config.json").is_file():
             raise StorageError(f"the run directory {str(self.directory)!r} is gone")
 
     def tidy(self) -> None:
-        """Remove what kills have left behind: unfinished files, and a checkpoint no longer needed.
+        """Remove unfinished files that a kill has left, and a checkpoint no longer needed.
 
-        Only for who has the run for itself.
+        Call this only while holding the run's lock.
         """
         self.check_there()
         for folder in (self.directory, self.evaluation):
@@ -195,7 +195,7 @@ class Run:
         return read_progress(self.directory / "progress.csv")
 
     def logger(self, num_timesteps: int) -> Logger:
-        """Open the logs, dropping what they hold beyond ``num_timesteps``.
+        """Open the logs, dropping their entries beyond ``num_timesteps``.
 
         Args:
             num_timesteps: The env steps of the state that training resumes from.
@@ -205,7 +205,7 @@ class Run:
         return Logger(str(self.directory), [progress, TensorBoard(self.directory)])
 
     def curve_logger(self) -> Logger:
-        """Open TensorBoard for the adaptation curve, dropping one that was drawn before."""
+        """Open TensorBoard for the adaptation curve, dropping an earlier curve."""
         suffix = ".curve"
         for earlier in self.directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
@@ -236,9 +236,9 @@ def git_commit() -> str | None:
 
 
 def _git(*words: str, check: bool = True, settings: Mapping[str, str] | None = None) -> str:
-    """Return what git prints, of a folder that may be somebody else's.
+    """Return the output of a git command in a folder that may be untrusted.
 
-    A repository's own configuration names programs for git to run: hooks, a monitor of files,
+    A repository's own configuration can name programs for git to run: hooks, a file monitor,
     filters, transports. None of them is run.
 
     Args:

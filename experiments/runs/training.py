@@ -1,4 +1,4 @@
-"""What happens while a run is trained: checkpoints, signals, failures; and the other processes."""
+"""The training of a run: checkpoints, signals and failures; and its other processes."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ class Interrupted(Exception):  # noqa: N818
 
 
 class _Stopper(BaseCallback):
-    """Stops a training after a step, once a signal came."""
+    """Stops a training after the current step once a signal has arrived."""
 
     stop = False
 
@@ -38,7 +38,7 @@ class _Stopper(BaseCallback):
 
 
 class _Checkpointer(_Stopper):
-    """Saves the agent between iterations once a minute, too."""
+    """Also saves the agent between iterations, once a minute."""
 
     def __init__(self, run: Run):
         super().__init__()
@@ -74,8 +74,8 @@ def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
     if every := run.config.get("eval_every"):
         settings = run.config["evaluation"]
         num_tasks = min(settings["num_tasks"], HELD_OUT_TASKS)
-        # Other tasks than those of the final evaluation: who stops a run by what these show has
-        # not chosen by what is reported.
+        # Not the tasks of the final evaluation: a user who stops a run because of these results
+        # must not have selected on the reported tasks.
         episodes = settings["num_episodes"]
         callbacks.append(HeldOutCallback(every, num_tasks=num_tasks, num_episodes=episodes, seed=0))
     started = time.monotonic()
@@ -142,7 +142,7 @@ def _stopping(stopper: _Stopper) -> Iterator[None]:
         if stopper.stop:
             raise KeyboardInterrupt
         stopper.stop = True
-        if isinstance(stopper, _Checkpointer):  # of several processes, one says so
+        if isinstance(stopper, _Checkpointer):  # only the first process prints
             with contextlib.suppress(OSError):  # the terminal is gone
                 print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 

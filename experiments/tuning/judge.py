@@ -1,4 +1,4 @@
-"""How trials of a search are judged: on tasks that are not those of reports, at several points."""
+"""How trials of a search are scored: on tasks that are not reported, at several points."""
 
 import math
 import time
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     import optuna
 
 NUM_RUNGS = 5
-"""At how many points of a training it is judged, the end among them."""
+"""At how many points of a training it is scored, including the end."""
 MAX_JUDGED_TASKS = 500
 
 
 class OutOfTime(Exception):  # noqa: N818
-    """The minutes are over; the trial under way is begun anew by the next search."""
+    """The time limit is reached; the next search restarts the unfinished trial."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges agents in training, on tasks that are not those of reports.
+    """Scores agents in training, on tasks that are not reported.
 
     Attributes:
         family: The family.
@@ -45,7 +45,7 @@ class Judge:
 
     @classmethod
     def of(cls, family: TaskDistribution, preset: Preset, seed: int) -> "Judge":
-        """Draw the tasks: of the law of ``train``, without those that are reported."""
+        """Draw the tasks from the distribution of ``train``, without reported tasks."""
         number = min(preset.num_eval_tasks, MAX_JUDGED_TASKS)
         drawn = family.sample("train", number, stream(seed, "tuning"))
         reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
@@ -54,25 +54,25 @@ class Judge:
         fresh = ~np.isin(ids[:number], ids[number:])
         judged = drawn[fresh] if fresh.any() else drawn
         if fresh.any():
-            relation = f"none of them is among the {len(reported):,} held-out tasks of reports"
+            relation = f"none of them is among the {len(reported):,} reported held-out tasks"
         else:
-            relation = f"reports on {family.name} have the same tasks, as it has no others"
+            relation = f"reports on {family.name} use the same tasks, because it has no others"
         if (count := family.num_tasks("train")) is not None:
-            relation += f"; trainings may meet them, as train has {count:,} tasks"
+            relation += f"; training may use them, because train has {count:,} tasks"
         return cls(
             family,
             judged,
             stream_seed(seed, "tuning"),
-            f"trials are judged on {len(judged):,} tasks of the law of train, drawn with a random "
-            f"stream of their own; {relation}; the score is the mean return of the last "
+            f"trials are scored on {len(judged):,} tasks from the distribution of train, drawn "
+            f"with a separate random stream; {relation}; the score is the mean return of the last "
             "adaptation episode",
         )
 
     def score(self, learner: OnlineLearner[Any]) -> tuple[float, float]:
         """Return the mean return of the last episode over the tasks, and its standard error.
 
-        Where the agent adapts by K episodes (MAML), it is the mean over the K episodes that come
-        after the last adaptation, and there is at least one adaptation.
+        If the agent adapts after K episodes (MAML), it is the mean over the K episodes after the
+        last adaptation, and there is at least one adaptation.
         """
         parallel = learner.episodes_per_adaptation
         rounds = math.ceil(self.family.episodes_per_trial / parallel)
@@ -90,7 +90,7 @@ class Judge:
 
 
 class Rungs(BaseCallback):
-    """Judges a training on its way, and ends it where it is pruned or time is over."""
+    """Scores a training as it runs, and ends it if it is pruned or the time limit is reached."""
 
     def __init__(self, judge: Judge, trial: "optuna.Trial", deadline: float):
         super().__init__()

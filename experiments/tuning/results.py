@@ -1,4 +1,4 @@
-"""What a search has found: a table, the best preset as code, and as a command line."""
+"""The results of a search: a table, the best preset as code, and as a command line."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ MOST_SHOWN = 4
 
 
 def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
-    """Return how a trial has ended, in a line."""
+    """Return one line about how a trial ended."""
     ended = "cut short"
     if trial.state.name == "COMPLETE":
         ended = number(trial.values[0])
@@ -32,7 +32,7 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
         ended = f"{number(score)} at rung {rung}, pruned"
     if trial.user_attrs.get("preset"):
         return f"trial {trial.number}: {ended}; the preset"
-    if "hyperparameters" not in trial.user_attrs:  # it died before they were kept
+    if "hyperparameters" not in trial.user_attrs:  # it was killed before they were stored
         return f"trial {trial.number}: {ended}"
     at_preset = shown(settings.agent, settings.preset.hyperparameters)
     found = shown(settings.agent, trial.user_attrs["hyperparameters"])
@@ -41,20 +41,20 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
 
 
 def results(study: "optuna.Study", settings: Settings) -> str:
-    """Return the best trials beside the preset, and the best one as code and as a command.
+    """Return the best trials next to the preset, and the best one as code and as a command.
 
-    A preset in code is only of use to a family that comes with metarl.
+    A preset in code is of use only for a family that is part of metarl.
 
     Args:
         study: The trials.
-        settings: What was searched.
+        settings: The settings of the search.
 
     Raises:
         ValueError: If no trial is complete.
     """
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    complete.sort(key=lambda trial: -trial.values[0])  # stable: of equals the first
+    complete.sort(key=lambda trial: -trial.values[0])  # stable: the first of equals wins
     if not complete:
         raise InvalidValueError(
             f"none of the {len(trials)} trials in {str(settings.journal)!r} is complete; give the "
@@ -62,7 +62,7 @@ def results(study: "optuna.Study", settings: Settings) -> str:
         )
     best = complete[0]
     preset = [trial for trial in complete if trial.user_attrs.get("preset")][:1]
-    beside = f"{number(preset[0].values[0])} of the preset" if preset else "no preset's"
+    beside = f"{number(preset[0].values[0])} with the preset" if preset else "no complete preset"
     others = [trial for trial in complete if trial not in preset][:MOST_SHOWN]
     num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     found: dict[str, Any] = best.user_attrs["hyperparameters"]
@@ -74,8 +74,8 @@ def results(study: "optuna.Study", settings: Settings) -> str:
             f"\n{settings.agent} on {label(settings.family, settings.view)}: "
             f"{len(complete)} trials complete, {num_pruned} pruned or diverged",
             _table([*preset, *others], settings.agent),
-            f"\nbest: trial {best.number}, {number(best.values[0])} beside {beside}; all trained "
-            f"with the seed {settings.seed},\nand the best of many is lucky: confirm it with "
+            f"\nbest: trial {best.number}, {number(best.values[0])}, against {beside}; all trained "
+            f"with the seed {settings.seed},\nand the best of many is partly luck: confirm it with "
             "other seeds",
             *as_preset,
             "\nas a command:\n",
@@ -98,11 +98,11 @@ def _table(trials: "list[optuna.trial.FrozenTrial]", agent: str) -> str:
 
 
 def preset_code(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
-    """Return a preset as the code that makes it; its evaluation is that of the present one.
+    """Return a preset as Python code, with the evaluation settings of the present preset.
 
     Args:
-        settings: What was searched.
-        hyperparameters: What it has, from JSON.
+        settings: The settings of the search.
+        hyperparameters: Its hyperparameters, from JSON.
     """
     name = f"{_literal(settings.agent)}, {_literal(escape(settings.family))}"
     evaluation = f"num_eval_tasks={settings.preset.num_eval_tasks}"

@@ -1,17 +1,17 @@
 """A search for hyperparameters with Optuna: ``metarl tune``.
 
-The first trial is the preset; Optuna's TPE draws the others. **What trials are judged on is never
-what is reported**: tasks of the law of ``train``, from a random stream of their own, without those
-held-out tasks that ``metarl train`` ends with. Only a family that has no others, for it is reported
-on the few tasks that it trains on, is judged on them as well; the search says so. The score is the
-mean return of the last adaptation episode over these tasks (for MAML of all episodes after the last
-inner step), with sampled actions. It is taken at several points of the training, the rungs, and a
-trial that is below the median there is pruned. All trials train with one seed and are judged on the
-same tasks (common random numbers), so that they differ by their hyperparameters; what is luck with
-that seed, other seeds must show.
+The first trial is the preset; Optuna's TPE samples the others. **Trials are never scored on the
+reported tasks.** They are scored on tasks from the distribution of ``train``, drawn with a separate
+random stream, without the held-out tasks on which ``metarl train`` reports. Only if a family has no
+other tasks, because it is reported on the few tasks it trains on, are these used; the search prints
+a note. The score is the mean return of the last adaptation episode over these tasks (for MAML of
+all episodes after the last inner step), with sampled actions. It is measured at several points of
+the training, the rungs, and trials below the median there are pruned. All trials train with one
+seed and are scored on the same tasks (common random numbers), so that they differ only by their
+hyperparameters. The best of many is partly luck with that seed; retrain it with other seeds.
 
-Trials live in a journal. A process holds a lock as long as it lives: a trial that is said to run,
-but whose process has no lock, was killed; it is marked as failed and enqueued again.
+Trials are stored in a journal. A process holds a lock while it is alive: a trial marked as running
+whose process holds no lock was killed. It is marked as failed and enqueued again.
 """
 
 import json
@@ -60,17 +60,17 @@ if TYPE_CHECKING:
 
 USUAL_TRIALS = 30
 _STARTUP_TRIALS = 4
-"""So many trials are complete before any is pruned."""
+"""The number of complete trials before any is pruned."""
 
 
 class Search:
     """One process of a search.
 
     Args:
-        settings: What is searched.
-        trials: How many trials there are to be in the storage, whoever makes them; None sets no
-            limit.
-        minutes: How long this process may take; None sets no limit.
+        settings: The settings of the search.
+        trials: The total number of trials in the storage, including those of other processes; None
+            sets no limit.
+        minutes: The time limit of this process; None sets no limit.
 
     Raises:
         MissingPackageError: If Optuna is not installed.
@@ -93,7 +93,7 @@ class Search:
         self.study = self._open()
 
     def _open(self) -> "optuna.Study":
-        """Open the study, or begin it with the preset as its first trial."""
+        """Open the study, or create it with the preset as its first trial."""
         settings = self.settings
         made_with = {
             "total_timesteps": settings.env_steps,
@@ -120,7 +120,7 @@ class Search:
                 if found.get(name) != value:
                     raise InvalidValueError(
                         f"the trials in {str(settings.journal)!r} have {name}={found.get(name)!r}, "
-                        f"this search has {value!r}; go on with the former, or begin another "
+                        f"this search has {value!r}; use the former value, or start another "
                         "search with --storage PATH"
                     )
             study.set_user_attr("made with", made_with)
@@ -136,7 +136,7 @@ class Search:
         return space_of(self.settings.agent, self.base)
 
     def run(self) -> None:
-        """Make trials until there are enough, or time is over."""
+        """Make trials until there are enough, or the time limit is reached."""
         with locked(self.settings.locks / self._name):
             try:
                 while time.monotonic() < self.deadline and (trial := self._claim()) is not None:
@@ -157,8 +157,8 @@ class Search:
             made = sum(trial.state in counted for trial in present)
             if self.trials is not None and made >= self.trials:
                 return None
-            # A seed of each trial's own: processes draw different trials, and a search that was
-            # killed draws as if it had not been.
+            # Each trial has its own seed: processes draw different trials, and a search that was
+            # killed draws the same trials as one that was not.
             seed = stream_seed(settings.seed, "search", len(present)) % 2**32
             self.study.sampler = self._optuna.samplers.TPESampler(n_startup_trials=8, seed=seed)
             trial = self.study.ask()
@@ -166,7 +166,7 @@ class Search:
             return trial
 
     def _revive(self) -> None:
-        """Enqueue again what was under way in processes that are no more."""
+        """Enqueue the unfinished trials of dead processes again."""
         states = self._optuna.trial.TrialState
         present = self.study.get_trials(deepcopy=False)
         again = {trial.user_attrs.get("again") for trial in present}
@@ -190,7 +190,7 @@ class Search:
             self.study.tell(trial.number, state=states.FAIL)
 
     def _make(self, trial: "optuna.Trial") -> None:
-        """Train and judge; one that diverges counts as pruned, so that its like are avoided."""
+        """Train and score; a diverged trial counts as pruned, so that similar ones are avoided."""
         states = self._optuna.trial.TrialState
         try:
             score = self._train(trial)
@@ -236,14 +236,14 @@ def tune(
     """Search for hyperparameters, then print the best trials and the best preset as code.
 
     Args:
-        settings: What is searched.
-        trials: How many trials there are to be in the storage, those of earlier searches among
-            them; None sets no limit where there are ``minutes``, else ``USUAL_TRIALS``.
+        settings: The settings of the search.
+        trials: The total number of trials in the storage, including those of earlier searches;
+            None sets no limit if ``minutes`` is given, otherwise ``USUAL_TRIALS``.
         minutes: How long to search from now on; None sets no limit.
-        processes: How many trials at once.
+        processes: How many trials run in parallel.
 
     Raises:
-        Interrupted: If the user stops it; the message says how to go on.
+        Interrupted: If the user stops it; the message has the command to continue.
         MissingPackageError: If Optuna is not installed.
         ValueError: If something is out of its range, the storage holds another search, a process
             has failed, or no trial is complete.
@@ -269,13 +269,13 @@ def tune(
             _run_processes(search, minutes, processes)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted; what is finished is kept, continue with: {shlex.join(command)}"
+            f"interrupted; finished trials are kept; continue with: {shlex.join(command)}"
         ) from None
     say(results(search.study, settings))
 
 
 def _run_processes(search: Search, minutes: float | None, processes: int) -> None:
-    """Let processes make the trials, and say what they have made."""
+    """Let processes make the trials, and print their results."""
     command = [
         sys.executable,
         "-m",
@@ -331,7 +331,7 @@ def _work(
     trials: int | None = None,
     minutes: float | None = None,
 ) -> None:
-    """Make trials: what :func:`tune` starts in processes of its own."""
+    """Make trials: the entry point of the processes that :func:`tune` starts."""
     torch.set_num_threads(1)
     view = view_of(oracle, num_train_tasks, train_split)
     Search(Settings(agent, family, total_timesteps, seed, storage, view), trials, minutes).run()

@@ -1,4 +1,4 @@
-"""What a search over hyperparameters is about."""
+"""The settings of a search over hyperparameters."""
 
 import functools
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ from metarl.views import View, slug
 
 @dataclass(frozen=True)
 class Settings:
-    """What is searched; all trials of a storage have it in common.
+    """The settings that all trials of a storage have in common.
 
     Attributes:
         agent: The agent's name.
         family: The family's name on the command line.
         total_timesteps: Env steps of each training; None takes the preset's.
-        seed: The seed of all trainings, of the judged tasks and of the search.
+        seed: The seed of all trainings, of the scored tasks and of the search.
         storage: The journal; None takes ``runs/tune/AGENT-FAMILY/journal.log``.
         view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
 
@@ -53,7 +53,7 @@ class Settings:
 
     @property
     def locks(self) -> Path:
-        """The folder of the locks, and of what processes print."""
+        """The folder of the locks, and of the processes' output."""
         return self.journal.with_name(f"{self.journal.name}.processes")
 
     def tasks(self) -> TaskDistribution:

@@ -1,4 +1,4 @@
-"""What a search over hyperparameters varies, as plain data: for each agent a range of each."""
+"""The search space as plain data: for each agent the varied hyperparameters and their ranges."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import optuna
 
 DIGITS = 3
-"""Significant digits of the numbers that are drawn: what is printed is exactly what was trained."""
+"""Significant digits of drawn numbers, so that printed values are exactly the trained ones."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Log:
     high: float
 
     def suggest(self, trial: "optuna.Trial", name: str, at_preset: Any) -> Any:
-        """Draw a value; the range is widened to have the preset's."""
+        """Draw a value; the range is widened to include the preset's."""
         low, high = min(self.low, at_preset), max(self.high, at_preset)
         return float(f"{trial.suggest_float(name, low, high, log=True):.{DIGITS}g}")
 
@@ -57,7 +57,7 @@ class OneOf:
         return by_text[trial.suggest_categorical(name, list(by_text))]
 
     def encode(self, value: Any) -> Any:
-        """Return a value as Optuna stores it: as text, for it stores no tuples."""
+        """Return a value as Optuna stores it: as text, because it stores no tuples."""
         return str(next((own for own in self.values if own == value), value))
 
 
@@ -91,8 +91,8 @@ SPACES: Mapping[str, Space] = {
         "policy_kwargs.hidden_sizes": OneOf(((32,), (32, 32), (64, 64), (100, 100))),
     },
 }
-"""For each agent the hyperparameters that are varied. All others stay as in the preset, among them
-how many episodes an adaptation takes: that is part of the question, not of the answer."""
+"""For each agent the hyperparameters that are varied. All others keep the preset's value; so do the
+episodes per adaptation, which belong to the evaluation setting."""
 
 _CONFIGS: Mapping[str, tuple[type[Config], type[Config]]] = {
     "rl2": (RL2Config, NetworkConfig),
@@ -101,19 +101,19 @@ _CONFIGS: Mapping[str, tuple[type[Config], type[Config]]] = {
 
 
 def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
-    """Return what is varied, without what this preset does not use.
+    """Return the search space, without hyperparameters that this preset does not use.
 
     Args:
         agent: The agent's name.
         preset: The preset's hyperparameters.
 
     Raises:
-        ValueError: If nothing is known of what to vary.
+        ValueError: If there is no search space for the agent.
     """
     if agent not in SPACES:
         raise InvalidValueError(
-            f"there is no search space for {agent!r}, expected one of: {', '.join(SPACES)}; the "
-            "others are set by hand, with: metarl train ... --set NAME=VALUE"
+            f"there is no search space for {agent!r}, expected one of: {', '.join(SPACES)}; set "
+            "the others by hand with: metarl train ... --set NAME=VALUE"
         )
     unused: set[str] = set()
     if agent == "maml":
@@ -123,7 +123,7 @@ def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
 
 
 def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where hyperparameters are in the agent's space, defaults where they say nothing."""
+    """Return the values of hyperparameters in the agent's space; missing ones have defaults."""
     own, policy = _CONFIGS[agent]
     values = own.build(hyperparameters).to_json()
     kwargs = policy.build(values["policy_kwargs"] or {}).to_json()
@@ -138,7 +138,7 @@ def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is varied as readers know it, defaults where hyperparameters say nothing."""
+    """Return the varied hyperparameters by their public names; missing ones have defaults."""
     values = values_at(agent, hyperparameters)
     if values.pop(MINIBATCHES, None) is not None:
         values["trials_per_minibatch"] = (

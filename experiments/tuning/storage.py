@@ -1,4 +1,4 @@
-"""What trials of a search are kept in: Optuna's journal, with locks that end with a process."""
+"""The storage of trials: Optuna's journal, with locks that end with their process."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _START = b'{"op_code":'
 
 
 def import_optuna() -> Any:
-    """Import Optuna, which takes its time.
+    """Import Optuna, which is slow to import.
 
     Raises:
         MissingPackageError: If it is not installed.
@@ -28,7 +28,7 @@ def import_optuna() -> Any:
         import optuna
     except ImportError:
         raise MissingPackageError(
-            "hyperparameters are searched by Optuna, which is not installed; install it with: "
+            "the search needs Optuna, which is not installed; install it with: "
             "pip install 'metarl-suite[tune]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -37,7 +37,7 @@ def import_optuna() -> Any:
 
 @contextlib.contextmanager
 def waiting_for(path: Path) -> Iterator[None]:
-    """Lock a file once no other process has it."""
+    """Lock a file as soon as no other process holds the lock."""
     while True:
         with locked(path) as mine:
             if mine:
@@ -47,14 +47,14 @@ def waiting_for(path: Path) -> Iterator[None]:
 
 
 def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
-    """Open a journal, or begin one.
+    """Open a journal, or create one.
 
     Args:
         path: The journal.
         locks: The folder of its lock.
 
     Raises:
-        ValueError: If the file is something else, which is left as it is.
+        ValueError: If the file is no journal; it is left unchanged.
     """
     check_no_link(path)
     if path.exists():
@@ -75,9 +75,9 @@ def open_journal(path: Path, locks: Path) -> "optuna.storages.JournalStorage":
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say in a sentence that a journal is damaged, whatever Optuna raises when it reads it.
+    """Turn any error that Optuna raises for a damaged journal into one clear message.
 
-    Optuna takes its journal as it is: of a damaged one, any kind of error may come.
+    Optuna does not check its journal, so a damaged one can raise any kind of error.
 
     Args:
         path: The journal.
@@ -93,20 +93,20 @@ def reading(path: Path) -> Iterator[None]:
         kind = "" if isinstance(error, MetarlError) else f"{type(error).__name__}: "
         what = " ".join(f"{kind}{error}".split())
         raise InvalidValueError(
-            f"the journal {str(path)!r} is damaged ({what:.300}); put back a whole one, or name "
-            "another file with --storage"
+            f"the journal {str(path)!r} is damaged ({what:.300}); restore an undamaged one, or "
+            "name another file with --storage"
         ) from None
 
 
 def check_trials(trials: "Sequence[optuna.trial.FrozenTrial]", agent: str) -> None:
-    """Raise unless trials have what is printed of them.
+    """Raise unless trials have all entries that are printed.
 
     Args:
         trials: The trials.
         agent: The name of the agent that they train.
 
     Raises:
-        ValueError: If one has not.
+        ValueError: If an entry is missing or invalid.
     """
     for trial in trials:
         rules = {"hyperparameters": OBJECT} if "hyperparameters" in trial.user_attrs else {}
@@ -124,9 +124,10 @@ def check_trials(trials: "Sequence[optuna.trial.FrozenTrial]", agent: str) -> No
 
 
 class _JournalLock:
-    """What Optuna's journal is locked with; unlike Optuna's own locks, it ends with a process.
+    """The lock of Optuna's journal; unlike Optuna's own locks, it ends with its process.
 
-    A kill may cut a line short, after which the journal could not be read: who locks it mends it.
+    A kill may cut a line short and make the journal unreadable; acquiring the lock removes the
+    incomplete line.
     """
 
     def __init__(self, journal: Path, folder: Path):

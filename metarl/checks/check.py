@@ -1,4 +1,4 @@
-"""A check of a family of tasks: it finds what is most often wrong with one."""
+"""A check of a family of tasks, for the most common mistakes."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +29,12 @@ _MAX_REWARD = 1e6
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: What was checked.
-        passed: Whether it holds; None if it could not be checked.
-        message: What was seen; where it failed, what was expected and how to fix it.
+        check: The name of the check.
+        passed: Whether it passed; None if it could not be run.
+        message: What the check found; if it failed, also what was expected and how to fix it.
     """
 
     check: str
@@ -44,7 +44,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """What :func:`check_tasks` found. Printed, it is a table.
+    """The result of :func:`check_tasks`. Printed, it is a table.
 
     Attributes:
         family: The name of the family.
@@ -88,35 +88,34 @@ def check_tasks(
 
     It checks that
 
-    - the environment accepts the tasks of every split, and keeps to its spaces;
+    - the environment accepts the tasks of every split, and stays within its spaces;
     - observations and rewards are finite;
-    - the same seed gives the same tasks, and no split holds tasks of another, or says so;
+    - the same seed gives the same tasks, and no split shares tasks with another, unless declared;
     - the same seed and actions give the same trajectory;
-    - rewards are of a size that can be learned from;
-    - the observation does not tell the task: after the same ``reset(seed)`` it is the same in
-      every task, and no entry of it follows a parameter, but for those that the family declares
-      ``visible``;
+    - rewards are not too large to learn from;
+    - the observation does not reveal the task: after the same ``reset(seed)`` it is the same in
+      every task, and no entry of it follows a parameter, except parameters declared ``visible``;
     - each parameter changes the trajectory;
-    - the task survives ``reset`` and autoreset, and a new task replaces it wholly;
+    - the task survives ``reset`` and autoreset, and a new task replaces it completely;
     - a batch equals single environments, step by step.
 
-    It opens eight environments at a time, one batch, and closes it before the next. All run in
-    this process, those of a family with workers too.
+    It opens one batch of eight environments at a time. All run in this process, even for a family
+    with workers.
 
     Args:
         tasks: The family.
-        num_steps: The length of each run. Raise it if a parameter shows its effect only rarely,
-            as where the reward is sparse.
+        num_steps: The length of each run. Raise it if a parameter has an effect only rarely, for
+            example with a sparse reward.
         seed: The seed of tasks, actions and environments.
-        skip: Checks to leave out, by the names that the report shows, such as ``"goal matters"``
-            where the effect of a parameter is too rare for random actions.
+        skip: Names of checks to skip, as shown in the report, such as ``"goal matters"`` if the
+            effect of a parameter is too rare for random actions.
         raise_on_failure: Whether to raise if a check fails.
 
     Returns:
-        What each check found.
+        The result of each check.
 
     Raises:
-        ValueError: If a check failed, with every failure in a sentence; or if ``num_steps`` is
+        ValueError: If a check failed, with a sentence for every failure; or if ``num_steps`` is
             below 2.
     """
     if not isinstance(tasks, TaskDistribution):
@@ -135,12 +134,12 @@ def check_tasks(
 
 
 class _NotCheckedError(Exception):
-    """A check that says nothing about this family."""
+    """A check that does not apply to this family."""
 
 
 def _results(probe: Probe, skip: Sequence[str]) -> Iterator[CheckResult]:
     """Run all checks."""
-    # Where a check marked True fails, those after it would fail for the same reason.
+    # If a check marked True fails, the ones after it would fail for the same reason.
     checks: list[tuple[str, Callable[[Probe], str], bool]] = [
         ("tasks fit the environment", _fit, True),
         ("finite numbers", _finite, True),
@@ -160,7 +159,7 @@ def _results(probe: Probe, skip: Sequence[str]) -> Iterator[CheckResult]:
     for check, run, essential in checks:
         try:
             if check in skip:
-                raise _NotCheckedError("not checked, as asked")
+                raise _NotCheckedError("skipped, as requested")
             if blocked:
                 raise _NotCheckedError(f"not checked, fix first: {blocked}")
             yield CheckResult(check, True, run(probe))
@@ -171,7 +170,7 @@ def _results(probe: Probe, skip: Sequence[str]) -> Iterator[CheckResult]:
             blocked = check if essential else None
 
 
-# The checks: each returns what it saw, or raises a ValueError that says what is wrong.
+# The checks: each returns what it found, or raises a ValueError with what is wrong.
 
 
 def _fit(probe: Probe) -> str:
@@ -221,8 +220,8 @@ def _rewards(probe: Probe) -> str:
     largest = float(np.abs(probe.base.outcomes["reward"]).max())
     if largest > _MAX_REWARD:
         raise ValueError(
-            f"there are rewards of {largest:.3g}: what is learned from such numbers drowns in "
-            f"rounding and overflow; scale them to below {_MAX_REWARD:g}"
+            f"there are rewards of {largest:.3g}: training on numbers this large loses precision "
+            f"or overflows; scale them to below {_MAX_REWARD:g}"
         )
     return f"at most {largest:.3g} in absolute value"
 
@@ -261,10 +260,10 @@ def _disjoint(probe: Probe) -> str:
                 "'train' too, so they are not unseen; divide a TaskSet with split(0.8, seed=0), "
                 "or declare shares_tasks=True if that is meant"
             )
-        elif not seen.isdisjoint(draws):  # a law of the user's, not of a continuum after all
+        elif not seen.isdisjoint(draws):  # a user's own distribution that is no continuum
             raise ValueError(
                 f"{next(task for task in draws if task in seen)} is in 'train' and in "
-                f"{split!r}; splits must not share tasks: give them laws that do not overlap"
+                f"{split!r}; splits must not share tasks: give them separate distributions"
             )
     return "; ".join(dict.fromkeys(map(str, notes))) or "no split shares a task with train"
 
@@ -307,7 +306,7 @@ def _hidden(probe: Probe) -> str:
 
 
 def _follows(rows: Array, feature: Array) -> NDArray[np.bool_]:
-    """Tell which entries of observations are a monotone function of a feature of the task.
+    """Return which entries of observations are a monotone function of a feature of the task.
 
     Args:
         rows: Observations, of shape (num_steps, num_tasks, size).
@@ -331,8 +330,8 @@ def _matters(probe: Probe, name: str) -> str:
     if changed == 0:
         raise ValueError(
             f"another {name} gave the same observations and rewards in {probe.num_steps} steps "
-            f"of {NUM_TASKS} tasks: nothing reads it, or reset sets it back; if its effect is "
-            "only rare (a sparse reward), raise num_steps"
+            f"of {NUM_TASKS} tasks: nothing reads it, or reset restores it; if it has an effect "
+            "only rarely (a sparse reward), raise num_steps"
         )
     return f"another value changed {changed} of {NUM_TASKS} trajectories"
 

@@ -26,7 +26,7 @@ class Trajectories:
 
     Attributes:
         start: The first observations, in rows of shape (num_tasks, size).
-        outcomes: What each step led to, by name: arrays of shape (num_steps, num_tasks, ...).
+        outcomes: The results of each step by name: arrays of shape (num_steps, num_tasks, ...).
         episode: The number of the episode of each step, of shape (num_steps, num_tasks).
         seen: All observations as the environment gave them, a batch for each step.
     """
@@ -42,7 +42,7 @@ class Trajectories:
         return Trajectories(self.start[[lane]], outcomes, self.episode[steps][:, [lane]])
 
     def differs(self, other: "Trajectories", tolerance: float = 0.0) -> NDArray[np.bool_]:
-        """Tell for each step and task whether its outcome differs, of shape (steps, tasks)."""
+        """Return for each step and task whether its outcome differs, of shape (steps, tasks)."""
         differences = np.zeros(self.episode.shape, dtype=np.bool_)
         for name, mine in self.outcomes.items():
             theirs = other.outcomes[name]
@@ -79,7 +79,7 @@ class Trajectories:
         return f"{message} (they differ in step {step + 1}: {', '.join(names)})"
 
     def same_episode(self, other: "Trajectories", lane: int, number: int) -> bool:
-        """Tell whether an episode of a task is the same as far as both runs go."""
+        """Return whether an episode of a task is the same in both runs, as far as both go."""
         mine, theirs = (run.episode[:, lane] == number for run in (self, other))
         length = min(mine.sum(), theirs.sum())
         return all(
@@ -92,7 +92,7 @@ class Trajectories:
 
 
 class Probe:
-    """A family under test, and the runs that its checks share.
+    """A family under test, and the runs shared by its checks.
 
     Args:
         family: The family.
@@ -102,7 +102,7 @@ class Probe:
     Attributes:
         draws: Tasks of each split, ``NUM_DRAWS`` of them.
         tasks: The tasks that are run, ``NUM_TASKS`` of them from ``train``.
-        others: For each parameter another value for each of these, or None where there is none.
+        others: For each parameter another value for each of these, or None if there is none.
     """
 
     def __init__(self, family: TaskDistribution, num_steps: int, seed: int):
@@ -134,7 +134,7 @@ class Probe:
 
     @cached_property
     def tasks_alike(self) -> Tasks:
-        """The same, but for the parameters that may be seen."""
+        """The same, except for visible parameters."""
         return self._changed(self.others.keys() - set(self.family.visible))
 
     def _changed(self, names: Set[str]) -> Tasks:
@@ -164,7 +164,7 @@ class Probe:
         Args:
             env: The environments.
             tasks: Their tasks; None leaves those they have.
-            first: Which number the first of the tasks has: it shifts seeds and actions.
+            first: The number of the first task; it shifts seeds and actions.
             active: Which to step, of shape (num_steps, num_envs).
         """
         if tasks is not None:
@@ -192,7 +192,7 @@ class Probe:
         return Trajectories(self._rows(start), dict(zip(names, columns)), episodes, tuple(seen))
 
     def _rows(self, observations: Values) -> Array:
-        """Return observations in rows of numbers as they are, one beside the other."""
+        """Return observations as rows of numbers, with their parts side by side."""
         parts = [part for _, part in leaf_values(self.observation_space, observations)]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
@@ -213,7 +213,7 @@ class Probe:
 
     @cached_property
     def base(self) -> Trajectories:
-        """The run that others are compared to."""
+        """The reference run."""
         return self.fresh_run(self.tasks)
 
     @cached_property

@@ -1,1 +1,1 @@
-"""What an agent must offer to be evaluated, and what evaluating it gives."""
+"""The interface of an agent, and its evaluation."""

@@ -1,4 +1,4 @@
-"""What an agent must offer to be evaluated, and the loop that lets it act."""
+"""The interface of an agent that can be evaluated, and the loop in which it acts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of all environments: what the actions were chosen from, and what they led to.
+    """One step of all environments: observations, actions, and their outcome.
 
     Attributes:
-        observations: What the actions were chosen from, of shape (num_envs, *observation_shape);
+        observations: The observations before the actions, of shape (num_envs, *observation_shape);
             for Dict and Tuple spaces a dictionary or tuple of such arrays.
         actions: The actions taken, of shape (num_envs, *action_shape).
         rewards: Of shape (num_envs,).
         terminated: Whether the episode reached a terminal state, of shape (num_envs,).
         truncated: Whether the episode was cut by the time limit, of shape (num_envs,).
-        next_observations: What followed, the last observation where an episode ended.
-        active: Which environments took a step at all; the other rows mean nothing.
+        next_observations: The observations after the actions; if an episode ended, its last one.
+        active: Which environments took a step; the other rows have no meaning.
     """
 
     observations: Values
@@ -50,10 +50,10 @@ OnStep: TypeAlias = Callable[[Transition], bool]
 
 
 class Adaptation(Protocol):
-    """A learner in several tasks at once: it acts, it observes, it gets better.
+    """A learner in several tasks at once: it acts, observes and improves.
 
-    It starts having seen nothing. Whatever it learns stays inside: the agent it came from is
-    left untouched.
+    It starts without experience. All it learns stays inside it: the agent it came from does not
+    change.
 
     An adaptation that learns from whole rounds of episodes has a true attribute ``lockstep``:
     no environment then begins its next episode before all have ended theirs.
@@ -71,9 +71,9 @@ class Adaptation(Protocol):
         ...
 
     def observe(self, transition: Transition) -> None:
-        """Take in what the actions led to, in the environments that are active.
+        """Learn from the outcome of the actions, in the active environments.
 
-        In the others nothing has happened: what was known of their tasks must stay as it was.
+        Nothing has happened in the others: what was learned about their tasks must not change.
         """
         ...
 
@@ -96,10 +96,10 @@ def check_rows(observations: Values, num_envs: int) -> None:
 
 @runtime_checkable
 class Agent(Protocol):
-    """Anything that :func:`metarl.evaluate` can judge.
+    """Anything that :func:`metarl.evaluate` can evaluate.
 
     Attributes:
-        name: How reports call the agent.
+        name: The agent's name in reports.
         episodes_per_adaptation: How many episodes of a task its adaptation runs side by side
             before it learns from them; 1 for agents that learn as they go.
     """
@@ -110,7 +110,7 @@ class Agent(Protocol):
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
-        """Return a fresh learner for ``num_tasks`` tasks that has seen nothing.
+        """Return a new learner for ``num_tasks`` tasks, without experience.
 
         Its batches have ``num_tasks * episodes_per_adaptation`` rows, task by task. An agent whose
         ``episodes_per_adaptation`` can be chosen for each adaptation takes it as a keyword.
@@ -126,8 +126,8 @@ class Rollout:
         returns: The sum of rewards of each episode, of shape (num_envs, num_episodes).
         lengths: The number of steps of each episode, of the same shape.
         complete: Whether all episodes were played to their end.
-        successes: Whether the task was done at any step of each episode, of the same shape; None
-            where the environments do not tell.
+        successes: Whether the task was solved at any step of each episode, of the same shape; None
+            if the environments do not report it.
     """
 
     returns: NDArray[np.float64]

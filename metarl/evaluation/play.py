@@ -22,13 +22,13 @@ from metarl.spaces import difference, to_json
 from metarl.tasks import Tasks
 
 MAX_ENVS = 4096
-"""How many environments an evaluation steps at once, so that memory does not grow with tasks."""
+"""The most environments an evaluation steps at once, so that memory does not grow with tasks."""
 MAX_RETURNS = 10**7
-"""How many returns a report may hold, one for each episode of each task."""
+"""The most returns of a report, one for each episode of each task."""
 
 
 class Together(Protocol):
-    """What evaluation asks of processes that evaluate together.
+    """The interface of processes that evaluate together.
 
     :class:`metarl.agents.training.ranks.Ranks` has it.
 
@@ -43,7 +43,7 @@ class Together(Protocol):
         ...
 
     def gather_rollout(self, rollout: Rollout) -> Rollout:
-        """Return what happened in the environments of all processes."""
+        """Return the results of the environments of all processes."""
         ...
 
 
@@ -62,10 +62,10 @@ def evaluate(
 ) -> Report:
     """Let an agent adapt to tasks and measure the return of every adaptation episode.
 
-    Each task gets the same number of episodes and all of them count, the exploring ones too.
-    Tasks, episodes and actions come from the seed alone: agents evaluated with the same seed meet
-    the same tasks. Training is not touched: own environments, own random streams, and the agent
-    is left as it was.
+    Each task gets the same number of episodes and all of them count, including those that explore.
+    Tasks, episodes and actions depend only on the seed: agents evaluated with the same seed get the
+    same tasks. Training is not affected: the evaluation has its own environments and random
+    streams, and the agent does not change.
 
     The tasks and the actions are those of the seed *and the number of tasks*: in an evaluation of
     20, the first 10 tasks are not those of an evaluation of 10 where a family has several
@@ -84,15 +84,15 @@ def evaluate(
             lets one choose (MAML); None takes the agent's.
         seed: The seed of everything.
         deterministic: Whether the agent takes its most likely actions instead of sampling.
-        given: Tasks to judge the agent on, instead of ``num_tasks`` drawn ones: those of a grid,
-            for example. ``split`` is then what the report calls them, and must name no split.
+        given: Tasks to evaluate on instead of ``num_tasks`` drawn ones, for example a grid.
+            ``split`` is then their name in the report, and must not be the name of a split.
         ranks: The processes that evaluate together: all call this with the same arguments, each
             plays its share of the tasks, and each gets the whole report. RL² and MAML can.
 
     Returns:
-        The report, with raw returns of shape (num_tasks, num_episodes). Its notes say where the
-        split shares tasks with training, and what the agent has to say of so many episodes, where
-        it has a method ``caution(num_episodes)`` that does.
+        The report, with raw returns of shape (num_tasks, num_episodes). Its notes mention if the
+        split shares tasks with training, and the agent's own warning about this number of episodes
+        if it has a method ``caution(num_episodes)``.
 
     Raises:
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
@@ -112,8 +112,8 @@ def evaluate(
         check_names([split], tasks.splits, f"split of {tasks.name!r}:")
     elif split in tasks.splits:
         raise InvalidValueError(
-            f"given tasks are not drawn from the split {split!r} of {tasks.name!r}: call them "
-            "something else, with split="
+            f"given tasks are not drawn from the split {split!r} of {tasks.name!r}: choose another "
+            "name for them with split="
         )
     else:
         num_tasks = len(given)

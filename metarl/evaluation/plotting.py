@@ -44,7 +44,7 @@ def plot_curves(
 
     Args:
         curves: Names of agents and their curves; the first is drawn in front.
-        title: What the picture shows.
+        title: The title.
         path: Where to write the picture (PNG), or None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reports: raw returns, what is needed to read them, and their summary over tasks."""
+"""Reports: raw returns, their metadata, and their summary over tasks."""
 
 import importlib.metadata
 import json
@@ -63,7 +63,7 @@ def check_confidence(confidence: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an agent achieved: the raw returns and what is needed to read them.
+    """The result of an evaluation: raw returns and metadata.
 
     Attributes:
         agent: The agent's name.
@@ -375,7 +375,7 @@ class Report:
             "versions": versions(),
             "tasks": self.tasks.to_json(),
             "returns": _whole(self.returns).tolist(),
-            # Where all episodes are of one length, that number says it.
+            # If all episodes have the same length, one number is enough.
             "lengths": self.lengths.tolist() if np.ptp(self.lengths) else int(self.lengths[0, 0]),
             **(
                 {}
@@ -464,7 +464,7 @@ _ENTRIES = {
     "lengths": (lambda v: isinstance(v, list) or COUNT[0](v), f"a list of rows, or {COUNT[1]}"),
 }
 
-_LARGE = 1e100  # its square is a number still
+_LARGE = 1e100  # its square is still finite
 
 
 def _matrix(name: str, rows: list[Any]) -> NDArray[Any]:

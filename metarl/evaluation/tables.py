@@ -126,7 +126,7 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: in
 
     columns = list(zip(headings, *rows))
     widths = [max(map(len, column)) for column in columns]
-    # Names are folded to what numbers leave of a terminal; nothing is ever cut.
+    # Names are folded to the width that numbers leave; nothing is ever cut.
     free = _WIDTH - sum(widths[left:]) - 2 * len(columns)
     table = RichTable(box=None, header_style="")
     for index, (heading, width) in enumerate(zip(headings, widths)):

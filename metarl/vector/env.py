@@ -1,4 +1,4 @@
-"""Batched environments that hold a task in every sub-environment, and single ones made of them."""
+"""Batched environments with a task in every sub-environment, and single ones made from them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -201,7 +201,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         """Start a new episode in every sub-environment; the tasks stay.
 
         Args:
-            seed: Seeds sub-environment i with ``seed + i``; None goes on with the present streams.
+            seed: Seeds sub-environment i with ``seed + i``; None continues the present streams.
             options: Must not hold tasks, which are set by :meth:`set_tasks`.
 
         Raises:
@@ -392,5 +392,5 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return frames[0] if frames else None
 
     def close(self) -> None:
-        """Free what the environment holds."""
+        """Free the environment's resources."""
         self.vector_env.close()

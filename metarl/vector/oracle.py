@@ -17,8 +17,8 @@ from metarl.vector.env import Array, StepResult, TaskVectorEnv
 class OracleVectorEnv(TaskVectorEnv):
     """A batch whose observations end with the encoded task: what an oracle sees.
 
-    Observations become rows of numbers; where they hold images, they stay as they are, beside the
-    task in a dictionary.
+    Observations become rows of numbers. Observations with images are unchanged, next to the task in
+    a dictionary.
 
     Args:
         env: The batch to wrap.

@@ -1,4 +1,4 @@
-"""Environments in worker processes: for those that are slow to step, whatever they are."""
+"""Environments in worker processes, for environments that are slow to step."""
 
 import contextlib
 import functools
@@ -44,7 +44,7 @@ GRACE = 5
 """Seconds that a worker whose parent has ended has to close its environments."""
 _NAME = "metarl worker"
 _UNGUARDED = 91
-"""The exit code of a worker that ran the main script to where it starts workers itself."""
+"""The exit code of a worker whose import of the main script tried to start workers again."""
 
 Factory = Callable[..., TaskVectorEnv]
 
@@ -93,9 +93,9 @@ def without_workers(tasks: TaskDistribution) -> TaskDistribution:
 class WorkerVectorEnv(TaskVectorEnv):
     """A batch whose sub-environments are divided among worker processes.
 
-    Observations come back through shared memory. The processes are started when they are first
-    needed: at :meth:`set_tasks` or :meth:`reset`. They end with the process that started them,
-    whatever it died of; where it was killed in the midst of a step, they are too.
+    Observations come back through shared memory. The processes start when they are first needed, at
+    :meth:`set_tasks` or :meth:`reset`. They end with the process that started them, even if that is
+    killed in the middle of a step.
 
     Args:
         num_envs: The number of sub-environments.
@@ -133,7 +133,7 @@ class WorkerVectorEnv(TaskVectorEnv):
         self._lanes = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        # Whatever becomes of this object, no process outlives it.
+        # The processes end with this object, in any case.
         self._stop = weakref.finalize(self, _stop, self._processes, self._connections)
         self._complete = False
         super().__init__(
@@ -149,7 +149,7 @@ class WorkerVectorEnv(TaskVectorEnv):
     def _start(self) -> None:
         """Start the workers: at the first order only, as many a batch is made for its spaces."""
         process = multiprocessing.current_process()
-        # While a worker imports the main script, and as multiprocessing itself finds it out.
+        # A worker that imports the main script; multiprocessing itself tests for it like this.
         if process.name.startswith(_NAME) and getattr(process, "_inheriting", False):
             sys.exit(_UNGUARDED)
         space = self.single_observation_space
@@ -324,10 +324,10 @@ def _pickled(factory: Factory) -> bytes:
 
 
 class _EndsWithParent:
-    """While it is entered, this process ends when its parent does, whatever it is doing.
+    """Inside the ``with`` block this process ends when its parent does, whatever it is doing.
 
-    On Linux the kernel kills it. Elsewhere a thread of its own ends it, which compiled code that
-    keeps Python's lock holds up.
+    On Linux the kernel kills it. Elsewhere a thread ends it; compiled code that holds Python's lock
+    delays that thread.
     """
 
     def __init__(self) -> None:
@@ -366,7 +366,7 @@ def _work(
     lanes: NDArray[np.intp],
 ) -> None:
     """Build a part of the batch, and carry out orders until the connection ends."""
-    # Ctrl-C reaches all processes of a terminal; who gives the orders decides what becomes of it.
+    # Ctrl-C reaches all processes of a terminal; the parent process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     views = read_from_shared_memory(space, shared, num_envs)
     ends_with_parent = _EndsWithParent()
