@@ -1,4 +1,4 @@
-"""Learners: meta-learners, and what they are measured against."""
+"""Learners: meta-learners, and their baselines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -91,7 +91,7 @@ _ORACLES = (KnownBestArm, KnownGoal, KnownMDP)
 
 
 def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistribution]:
-    """Build what a family declares its agents are compared with.
+    """Build one of the baselines that a family declares.
 
     Args:
         name: One of ``tasks.references``.

@@ -14,7 +14,7 @@ PRESETS: tuple[Preset, ...] = (*RL2_PRESETS, *MAML_PRESETS, *SB3_PRESETS)
 def find_preset(agent: str, family: TaskDistribution | str) -> Preset:
     """Return the preset of an agent for a family; see :func:`first_match`.
 
-    One that leaves the number of env steps open gets that of RL².
+    A preset without a number of env steps gets that of RL².
 
     Args:
         agent: The agent's name on the command line.

@@ -26,7 +26,7 @@ REFERENCES = (
     "gittins-index",
     "known-best-arm",
 )
-"""What :func:`metarl.agents.reference` offers for Bernoulli bandits."""
+"""The baselines of :func:`metarl.agents.reference` for Bernoulli bandits."""
 
 _MAX_GITTINS_PULLS = 600  # the table of indices grows with the cube of the pulls
 _MAX_ARMS = 10_000
@@ -38,11 +38,11 @@ class BanditVectorEnv(TaskVectorEnv):
     | | |
     |---|---|
     | Task | ``p``: the success probability of each arm, shape (k,), in [0, 1] |
-    | Observation | ``Discrete(1)``: always 0; there is nothing to see |
+    | Observation | ``Discrete(1)``: always 0 |
     | Action | ``Discrete(k)``: the arm to pull |
     | Reward | 1 with probability ``p[action]``, else 0 |
     | End | terminated after one pull |
-    | Task law | ``p ~ U[0, 1]``, independent for each arm (Duan et al. 2016, section 3.1) |
+    | Distribution | ``p ~ U[0, 1]``, independent for each arm (Duan et al. 2016, section 3.1) |
 
     Version history: v0, the first.
 

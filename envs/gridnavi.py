@@ -54,7 +54,7 @@ class Cell(Parameter):
 
 
 class GridNaviVectorEnv(TaskVectorEnv):
-    """A batch of 5x5 grids, on each of which one cell gives a reward and does not show.
+    """A batch of 5x5 grids with one hidden goal cell each.
 
     | | |
     |---|---|
@@ -65,11 +65,11 @@ its 3 neighbours |
     | Reward | 1 if the goal is where the step ends, else -0.1 |
     | Start | the corner (0, 0) |
     | End | truncated after 15 steps; the goal does not end the episode |
-    | Task law | ``goal`` uniform over the 21 cells |
+    | Distribution | ``goal`` uniform over the 21 cells |
 
-    The best any agent can expect, exactly: 4.00 in the first episode, in which 14 of the 21 cells
-    can be searched, and 11.07 in each that follows, which is also what an agent gets that knows
-    the goal (:class:`metarl.agents.classical.navigation.GridSearch`).
+    The best possible expected return is exactly 4.00 in the first episode, in which 14 of the 21
+    cells can be searched, and 11.07 in each later one, as for an agent that knows the goal
+    (:class:`metarl.agents.classical.navigation.GridSearch`).
 
     Source: Zintgraf et al. 2020 (VariBAD), section 5.1, with the settings of the authors' code
     (github.com, lmzintgraf/varibad, ``environments/navigation/gridworld.py``, commit 14df2d0),
@@ -140,7 +140,7 @@ def _picture(goal: Array, visited: Array, position: Array) -> NDArray[np.uint8]:
 
 
 def gridnavi() -> TaskDistribution:
-    """The family of goals on the grid; 21 tasks, to train and to be judged on, as in the source."""
+    """The family of goals on the grid: 21 tasks for training and evaluation, as in the source."""
     every = TaskSet({"goal": np.array(Cell().finite_values)})
     return TaskDistribution(
         name="gridnavi",
@@ -158,10 +158,10 @@ def gridnavi() -> TaskDistribution:
 
 
 def gridnavi_unseen() -> TaskDistribution:
-    """The goals of :func:`gridnavi`, divided: 16 cells to train on, 5 in which no goal ever was.
+    """The goals of :func:`gridnavi`, divided: 16 cells to train on, 5 that training never uses.
 
-    An agent that has learned well which goals there are does not search the other cells: what it
-    returns on those says how far its search goes beyond its training.
+    An agent that has learned where goals are does not search the other cells: its return on the
+    unseen goals measures how far its search generalises.
     """
     train, held_out = TaskSet({"goal": np.array(Cell().finite_values)}).split(0.75, seed=0)
     return TaskDistribution(

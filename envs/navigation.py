@@ -1,4 +1,4 @@
-"""Navigation in the plane, with a reward that leads to the goal, or with one that must be found."""
+"""Navigation in the plane, with a dense or a sparse reward."""
 
 import functools
 import math
@@ -56,7 +56,7 @@ GOAL = Uniform(-0.5, 0.5, (2,), nominal=0.3)
 
 
 class NavigationVectorEnv(TaskVectorEnv):
-    """A batch of points in the plane, each moving to a goal that it cannot see.
+    """A batch of points in the plane, each moving to a hidden goal.
 
     | | |
     |---|---|
@@ -67,7 +67,7 @@ class NavigationVectorEnv(TaskVectorEnv):
     | Start | the origin |
     | End | terminated when both coordinates are within 0.01 of the goal's; truncated after 100 \
 steps |
-    | Task law | ``goal ~ U[-0.5, 0.5]^2`` |
+    | Distribution | ``goal ~ U[-0.5, 0.5]^2`` |
 
     Source: Finn et al. 2017, section 5.3, with the settings of the authors' code (github.com,
     cbfinn/maml_rl, ``maml_examples/point_env_randgoal.py``, commit 725c800), which rewards the
@@ -163,13 +163,13 @@ class SparseNavigationVectorEnv(NavigationVectorEnv):
     | Reward | 1 minus the distance to the goal after the step if that is at most 0.2, else 0 |
     | Start | the origin |
     | End | truncated after 20 steps; the goal does not end the episode |
-    | Task law | the angle of ``goal`` ~ U[0, pi] |
+    | Distribution | the angle of ``goal`` ~ U[0, pi] |
 
     Source: Rakelly et al. 2019 (PEARL), the sparse 2D navigation, with the settings of the
     authors' code (github.com, katerakelly/oyster, ``rlkit/envs/point_robot.py`` and
     ``configs/sparse-point-robot.json``, commit ee4fe88). There 100 evenly spaced goals are divided
-    into 80 to train on and 20 to be judged on, agents train on minus the distance, and adapt to
-    the sparse reward; here the goals are a continuum and the reward is always sparse.
+    into 80 for training and 20 for evaluation; agents train on minus the distance and adapt to the
+    sparse reward. Here the goals are a continuum and the reward is always sparse.
 
     Version history: v0, the first.
 
@@ -266,8 +266,8 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
 def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
     """The family of goals on a semicircle that are rewarded only from close by (PEARL).
 
-    A single episode is too short to search the whole semicircle: the search must go on where the
-    last episode left it. Five episodes are what the source explores with.
+    A single episode is too short to search the whole semicircle, so the search must continue in the
+    next episode. The source explores for five episodes.
 
     Args:
         horizon: The steps of an episode.

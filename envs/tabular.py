@@ -1,4 +1,4 @@
-"""Random tabular Markov decision processes: what to explore is where to go, and what it pays."""
+"""Random tabular Markov decision processes, with unknown transitions and rewards."""
 
 import functools
 import re
@@ -26,7 +26,7 @@ REFERENCES = (
     "mdp-greedy",
     "known-mdp",
 )
-"""What :func:`metarl.agents.reference` offers for tabular MDPs."""
+"""The baselines of :func:`metarl.agents.reference` for tabular MDPs."""
 
 
 class TabularVectorEnv(TaskVectorEnv):
@@ -40,7 +40,7 @@ class TabularVectorEnv(TaskVectorEnv):
     | Reward | drawn from N(``rewards[s, a]``, 1) |
     | Start | state 0 |
     | End | truncated after ``horizon`` steps |
-    | Task law | ``transitions[s, a] ~ Dirichlet(1, ..., 1)``, ``rewards[s, a] ~ N(1, 1)`` |
+    | Distribution | ``transitions[s, a] ~ Dirichlet(1, ..., 1)``, ``rewards[s, a] ~ N(1, 1)`` |
 
     Source: Duan et al. (2016), section 3.2, with 10 states, 5 actions and 10 steps.
 
@@ -83,7 +83,7 @@ class TabularVectorEnv(TaskVectorEnv):
     def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
         place = self._rows[ids], self._states[ids], actions
         rewards = self._mean_rewards[place] + self.random.normal(ids)[:, 0]
-        # Every state whose share lies wholly below the draw is passed over.
+        # Skip every state whose share lies completely below the draw.
         following = (self.random.uniform(ids) >= self._cumulative[place]).sum(axis=1)
         self._states[ids] = following
         return StepResult(following, rewards, np.zeros(len(rewards), dtype=np.bool_))

@@ -93,7 +93,7 @@ def test_another_version_of_the_simulator_is_warned_of(tmp_path, monkeypatch):
     RL2.load(tmp_path / "agent", tasks)  # the same version: no warning
     here = saving.versions()
     monkeypatch.setattr(saving, "versions", lambda: {**here, "mujoco": "9.9.9"})
-    with pytest.warns(UserWarning, match=r"was trained on mujoco [\d.]+, here is mujoco 9\.9\.9"):
+    with pytest.warns(UserWarning, match=r"was trained on mujoco [\d.]+, this is mujoco 9\.9\.9"):
         RL2.load(tmp_path / "agent", tasks)
     with pytest.warns(UserWarning, match="returns may differ"):
         agent.restore(tmp_path / "agent")

@@ -267,7 +267,7 @@ def test_sharing_tasks_passes_where_it_is_declared():
     report = check_tasks(family(Walk, FEW, shares_tasks=True), num_steps=30)
     results = {result.check: result for result in report.results}
     assert results["splits are disjoint"].passed
-    assert "judged on the 2 tasks that it trains on" in results["splits are disjoint"].message
+    assert "evaluated on its 2 training tasks" in results["splits are disjoint"].message
     assert results["gain matters"].passed is None
 
 

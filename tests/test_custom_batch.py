@@ -132,7 +132,7 @@ def test_episodes_of_equal_length_need_no_waiting():
 
 def test_episodes_of_unequal_length_need_it():
     message = (
-        "of 5 sub-environments have to wait, as episodes differ in length, .* can only step all of "
+        "of 5 sub-environments must wait, as episodes differ in length, .* can only step all of "
         r"them; expected a method step\(actions, active\), .* or write a metarl.TaskVectorEnv"
     )
     with pytest.raises(ValueError, match=message):
@@ -249,9 +249,9 @@ def without_tasks(num_envs):
             ValueError,
             "begins episodes by itself .*SAME_STEP.*, or write a metarl.TaskVectorEnv",
         ),
-        (with_statistics, ValueError, "normalises by what it has seen so far"),
-        (HillsWithStatistics, ValueError, "normalises by what it has seen so far"),
-        (without_tasks, ValueError, r"cannot be given tasks; expected a method set_tasks\(columns"),
+        (with_statistics, ValueError, "normalises with running statistics"),
+        (HillsWithStatistics, ValueError, "normalises with running statistics"),
+        (without_tasks, ValueError, r"does not accept tasks; expected a method set_tasks\(columns"),
         (lambda num_envs: Hills(num_envs + 1), ValueError, "must build 2 sub-environments, got 3"),
         (lambda num_envs: Hill(), TypeError, "VectorEnv, got .*Hill.* goes to from_gymnasium"),
         (

@@ -220,8 +220,8 @@ def test_splits_of_a_continuum_are_disjoint():
 def test_finite_families_say_that_there_is_nothing_unseen():
     report = evaluate(Toy(Fixed), risk(), num_tasks=4)
     assert report.notes == ("risk is evaluated on its 2 training tasks",)
-    assert "judged on the 2 tasks" in str(report)
-    assert "judged on the 2 tasks" in comparison_table([report])
+    assert "evaluated on its 2 training tasks" in str(report)
+    assert "evaluated on its 2 training tasks" in comparison_table([report])
     seen = evaluate(Toy(**STROLL), strolls(), split="train", num_tasks=4)
     assert seen.notes == ("these are training tasks",)
 
@@ -230,7 +230,7 @@ def test_a_trial_longer_than_those_of_training_is_said():
     agent = RL2(risk(3), seed=0, trials_per_iteration=2, trials_per_minibatch=2)
     assert all("trials" not in note for note in evaluate(agent, risk(3), num_tasks=4).notes)
     longer = evaluate(agent, risk(3), num_tasks=4, num_episodes=5)
-    said = "trained in trials of 3 episodes and is judged on 5"
+    said = "trained in trials of 3 episodes and is evaluated on 5"
     assert [said in note for note in longer.notes] == [False, True]  # the first: of its tasks
     assert said in str(longer)
     agent.forget_after = 3

@@ -136,16 +136,16 @@ def cut(path):
     ("prepare", "options", "message"),
     [
         (lambda folder: None, {}, "there is no folder '.*photos'"),
-        (lambda folder: folder.mkdir(), {}, "'.*photos' has nothing in it; expected one subfolder"),
+        (lambda folder: folder.mkdir(), {}, "'.*photos' contains nothing; expected one subfolder"),
         (
             lambda folder: (folder.mkdir(), (folder / "a.png").write_bytes(b"")),
             {},
-            "'.*photos' has 1 files in it; expected one subfolder of pictures for each class",
+            "'.*photos' contains 1 files; expected one subfolder of pictures for each class",
         ),
         (
             lambda folder: fill(folder, ["disc-red", "disc-blue", "disc-green"]),
             {},
-            "tasks of 2 classes need 2 to train on and 2 that are held out, but .* has only 3: "
+            "tasks of 2 classes need 2 training classes and 2 held-out ones, but .* has only 3: "
             "disc-blue, disc-green, disc-red; add classes or lower ways",
         ),
         (

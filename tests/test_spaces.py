@@ -488,7 +488,7 @@ def test_the_baseline_of_large_observations_is_bounded():
 @pytest.mark.parametrize(
     ("space", "match"),
     [
-        (spaces.Box(0, 4, (1,), np.int64), "a Discrete or MultiDiscrete space is learned better"),
+        (spaces.Box(0, 4, (1,), np.int64), "agents learn better with a Discrete or MultiDiscrete"),
         (spaces.Box(-np.inf, np.inf, (1,)), "declare the range .*wrappers.TransformAction"),
         (spaces.Box(0.0, np.inf, (1,)), "lacks bounds"),
         (spaces.Box(-3e38, 3e38, (1,)), "lacks bounds"),

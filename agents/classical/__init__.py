@@ -1,1 +1,1 @@
-"""Classical bandit and MDP algorithms and searches: references that need no training."""
+"""Classical bandit and MDP algorithms and searches: baselines that need no training."""

@@ -1,4 +1,4 @@
-"""Classical bandit algorithms: what a learned learner must be measured against."""
+"""Classical bandit algorithms: baselines for learned ones."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -82,7 +82,7 @@ class BanditLearner(ABC):
 
 
 class BanditAdaptation:
-    """What a :class:`BanditLearner` has counted in each task, and its choices.
+    """A :class:`BanditLearner`'s counts in each task, and its choices.
 
     Attributes:
         successes: The successes seen of each arm, of shape (num_tasks, num_arms).
@@ -122,9 +122,9 @@ class BanditAdaptation:
 class Greedy(BanditLearner):
     """Pull the arm of the highest posterior mean.
 
-    Ties matter here: an arm at one success and one failure equals all that were never tried.
-    Random ties move on and earn more; the published scores of Duan et al. (2016) fit first-arm
-    ties, which stay (``random_ties=False``).
+    Ties matter here: an arm with one success and one failure equals all untried arms. With random
+    ties the learner moves on and earns more; the published scores of Duan et al. (2016) fit
+    first-arm ties, with which it stays (``random_ties=False``).
     """
 
     name = "greedy"

@@ -1,4 +1,4 @@
-"""Classical learners of tabular MDPs: what a learned learner must be measured against."""
+"""Classical learners of tabular MDPs: baselines for learned ones."""
 
 import math
 from abc import ABC, abstractmethod
@@ -25,11 +25,11 @@ Array = NDArray[Any]
 
 
 class MDPLearner(ABC):
-    """A learner that plans at the start of each episode, by what it has seen of the MDP.
+    """A learner that plans at the start of each episode, from its experience in the MDP.
 
     Args:
         tasks: The tabular MDPs. Only the spaces and the horizon are used.
-        prior_mean: The mean reward it expects of what it never tried. The published scores of Duan
+        prior_mean: The mean reward it expects of untried actions. The published scores of Duan
             et al. (2016) fit 0 better than the true 1.
 
     Raises:
@@ -90,7 +90,7 @@ def _count(space: spaces.Space[Any], what: str, learner: object, tasks: TaskDist
 
 
 class MDPAdaptation:
-    """What an :class:`MDPLearner` has seen of each task, and its plans for the present episodes.
+    """An :class:`MDPLearner`'s experience in each task, and its plans for the present episodes.
 
     Attributes:
         posterior: What is known of the tasks.

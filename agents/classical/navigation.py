@@ -22,7 +22,7 @@ class KnownGoal:
     """The oracle: it is given the goal and takes the shortest way, then stays there.
 
     In the plane each coordinate comes as close to the goal's at every step as its bounds allow, so
-    nobody gets more of a reward that falls with the distance.
+    this is optimal for rewards that decrease with the distance.
 
     Args:
         tasks: The oracle's view of a family, ``tasks.oracle()``: goals of two coordinates, whose
@@ -67,9 +67,9 @@ class KnownGoal:
 class GridSearch:
     """The Bayes-optimal player of a grid whose goal is one of some cells, all equally likely.
 
-    Until the goal is found, all that is learned is where it is not, which follows from the walk:
-    so the best search is a walk that is fixed from the start, :func:`search_walks`. Once found,
-    the goal is gone to on the shortest way in every episode.
+    Until the goal is found, the player only learns where it is not, and that follows from the walk.
+    The best search is therefore a walk fixed from the start, :func:`search_walks`. Once the goal is
+    found, the player takes the shortest way to it in every episode.
 
     Args:
         tasks: The grids. The cells are those of the parameter ``goal``.
@@ -97,7 +97,7 @@ class GridSearch:
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
-        """Return a fresh searcher of ``num_tasks`` grids; nothing in it is left to chance.
+        """Return a new searcher of ``num_tasks`` grids; it is deterministic.
 
         Its search is planned for ``episodes_per_trial`` episodes; beyond these it repeats the last.
 

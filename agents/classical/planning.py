@@ -1,4 +1,4 @@
-"""Many finite-horizon tabular MDPs at once: what is known of them, and planning in them."""
+"""Many finite-horizon tabular MDPs at once: posteriors and planning."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ Values = NDArray[np.float64]
 
 
 class Posterior:
-    """What is known of some MDPs after some steps in them.
+    """The posterior of some MDPs after some steps in them.
 
     The prior of each distribution over next states is Dirichlet(1, ..., 1), that of each mean
     reward N(prior_mean, 1), and rewards have noise of variance 1. With a prior mean of 1 this is
-    the law of the tasks of Duan et al. (2016), section 3.2.
+    the distribution of the tasks of Duan et al. (2016), section 3.2.
 
     Attributes:
         visits: How often each next state was seen, of shape (n, states, actions, states).
         reward_sums: The sums of the rewards, of shape (n, states, actions).
-        prior_mean: The mean reward of what was never tried.
+        prior_mean: The prior mean reward of untried actions.
     """
 
     def __init__(self, visits: Array, reward_sums: Array, prior_mean: float):
@@ -33,7 +33,7 @@ class Posterior:
     def update(
         self, rows: Array, states: Array, actions: Array, rewards: Array, following: Array
     ) -> None:
-        """Take in one step in each of the MDPs ``rows``, which are all different."""
+        """Add one step in each of the MDPs ``rows``, which are all different."""
         self.visits[rows, states, actions, following] += 1
         self.reward_sums[rows, states, actions] += rewards
 

@@ -1,4 +1,4 @@
-"""Agents that do not learn: the floor under every result."""
+"""Agents that do not learn: the lower reference of every result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ class NoAdaptation:
 
 
 class RandomActions:
-    """Draw every action from the action space, whatever happens. Works with any action space."""
+    """Draw every action at random. Works with any action space."""
 
     name = "random"
     episodes_per_adaptation = 1

@@ -52,7 +52,7 @@ class ActionHead(ABC):
         log_std: torch.Tensor | None,
         noise: ActionNoise | None,
     ) -> torch.Tensor:
-        """Draw actions from the distribution of these arguments, without the cost of making it.
+        """Draw actions from the distribution of these arguments, without building it.
 
         Args:
             outputs: As for :meth:`distribution`; lanes are along the first dimension.
@@ -62,7 +62,7 @@ class ActionHead(ABC):
 
     @abstractmethod
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
-        """Return sampled actions as the environment takes them, of shape (n, *action_shape)."""
+        """Return sampled actions as environment actions, of shape (n, *action_shape)."""
 
 
 class BoxHead(ActionHead):
@@ -205,14 +205,14 @@ def action_head(space: spaces.Space[Any]) -> ActionHead:
     """Return the head of an action space.
 
     Raises:
-        ValueError: If agents cannot deal with the space.
+        ValueError: If agents do not support the space.
     """
     check_space("action", space)
     return next(head for kind, head in _HEADS.items() if isinstance(space, kind))(space)
 
 
 def advice(space: spaces.Space[Any]) -> str | None:
-    """Say what is done with an action space that makes learning harder; None if it does not."""
+    """Return a warning if an action space makes learning harder; otherwise None."""
     if not isinstance(space, spaces.Box):
         return None
     center, half_range = action_scale(space)
@@ -226,7 +226,7 @@ def advice(space: spaces.Space[Any]) -> str | None:
     if np.issubdtype(space.dtype, np.integer):
         return (
             f"the action space {space} holds integers: actions are drawn from a Gaussian and "
-            "rounded; a Discrete or MultiDiscrete space is learned better"
+            "rounded; agents learn better with a Discrete or MultiDiscrete space"
         )
     return None
 
@@ -255,6 +255,6 @@ def orthogonal_(
 
 
 def uniform_(tensor: torch.Tensor, fan_in: int, generator: torch.Generator) -> None:
-    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's own law, from a generator."""
+    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as PyTorch does, from a generator."""
     bound = 1.0 / math.sqrt(fan_in)
     torch.nn.init.uniform_(tensor, -bound, bound, generator=generator)

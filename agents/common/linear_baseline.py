@@ -8,10 +8,10 @@ RIDGE = 1e-5
 """The regularisation of the fit, as in rllab."""
 
 MAX_TRIES = 10
-"""How many ridges are tried, each ten times the last: beyond that the data is not finite."""
+"""The most ridges tried, each ten times the last; beyond that the data is not finite."""
 
 MAX_SIZE = 256
-"""Observations of more entries are projected to as many: the fit takes the square in memory."""
+"""Longer observations are projected to this size: memory grows with its square."""
 
 
 def linear_baseline(
@@ -20,8 +20,8 @@ def linear_baseline(
     """Fit the returns of each task by ridge regression, and return the fit.
 
     The features of step t are the observation clipped to [-10, 10], its square, t/100 and the
-    second and third power of that, and 1. The time tells the baseline how far the end is, so the
-    time limit counts as an end. Large observations, such as images, are replaced by random
+    second and third power of that, and 1. The time features let the baseline predict the end, so
+    the time limit counts as an end. Large observations, such as images, are replaced by random
     projections, the same at every call; these keep distances (Johnson and Lindenstrauss 1984). All
     tasks are solved at once, in double precision.
 

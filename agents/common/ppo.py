@@ -28,7 +28,7 @@ MEASURES = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
 
 
 class TrialNetwork(Protocol):
-    """What PPO on trials asks of a network."""
+    """The interface of a network for PPO on trials."""
 
     @property
     def steps_per_piece(self) -> int:
@@ -51,12 +51,12 @@ class TrialNetwork(Protocol):
         """Return the critic's outputs alone, of shape (time, n)."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Return what is learned."""
+        """Return the trained parameters."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What PPO learns from, of shapes (time, num_trials, ...).
+    """The data of a PPO update, of shapes (time, num_trials, ...).
 
     Attributes:
         rows: The network's input rows.
@@ -64,8 +64,8 @@ class Batch:
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         advantages: Standardised over all real steps, zero in the padding.
-        targets: The values that the critic should give.
-        value_scale: What the critic's output is multiplied by to be a value.
+        targets: The critic's target values.
+        value_scale: The factor from the critic's output to a value.
         mask: 1 where a step is real and 0 in the padding.
     """
 
@@ -176,35 +176,35 @@ def make_batch(
 
 
 def clocked_discount(trials: Trials, gamma: float) -> torch.Tensor:
-    """Return the discount from each step to the next, by a clock that an early end does not stop.
+    """Return the discount from each step to the next, by wall-clock steps.
 
-    Every episode takes as long as the longest. By the number of steps taken, an end would bring the
-    next episode closer: a robot that falls would go on being paid by the next one, and learn to
-    stay up in its last episode only, if the discount sees no further than an episode.
+    Every episode counts as long as the longest, even if it ended early. If only the steps taken
+    counted, an early end would bring the next episode closer: with a discount horizon of an episode
+    or less, a robot that falls would be paid by the next episode at once, and would learn to stay
+    up only in its last episode.
 
     Args:
-        trials: What was recorded.
+        trials: The recorded trials.
         gamma: The discount factor of one step.
 
     Returns:
-        A tensor of shape (time, num_trials): ``gamma``, and where an episode ends with n of its
-        steps untaken ``gamma ** (n + 1)``.
+        A tensor of shape (time, num_trials): ``gamma``, or ``gamma ** (n + 1)`` where an episode
+        ends n steps early.
     """
     left = trials.steps_left
     return gamma ** (left - torch.cat([left[1:], left[-1:] - 1.0]))
 
 
 def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Tensor:
-    """Return what the critic's output is multiplied by to be the value of a step.
+    """Return the factor from the critic's output to the value of a step.
 
     Args:
-        trials: What was recorded.
+        trials: The recorded trials.
         gamma: The discount factor.
-        endless_critic: False if the critic predicts the return of each episode left; with a
-            discount of zero it predicts the next reward. True if it predicts the value that there
-            would be if the trial never ended. Were all rewards alike, the end would leave the share
-            ``1 - gamma ** steps_left`` of it. With a discount of one there is no such value, and
-            it predicts as if this were False.
+        endless_critic: If False, the critic predicts the return of each remaining episode; with a
+            discount of zero, the next reward. If True, it predicts the value of an infinite trial;
+            with constant rewards the finite trial has the share ``1 - gamma ** steps_left`` of it.
+            With a discount of one the infinite value does not exist, and True acts like False.
 
     Returns:
         A tensor of shape (time, num_trials).
@@ -227,7 +227,7 @@ def trial_values(network: TrialNetwork, rows: torch.Tensor, pixels: torch.Tensor
     """
 
     def values(piece: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():  # in each thread, for the mode is a thread's own
+        with torch.no_grad():  # in each thread, because the mode is per thread
             return network.values(rows[:, piece], pixels[:, piece])
 
     trials = torch.arange(rows.shape[1], device=rows.device)
@@ -281,7 +281,7 @@ def ppo_update(
             epoch = torch.stack(history[-len(minibatches) :])
             if epoch[:, MEASURES.index("approx_kl")].double().mean() > config.target_kl:
                 break
-    # Read once, at the end: each look at a number lets a GPU run dry.
+    # Read once, at the end: reading a number synchronises a GPU.
     means = torch.stack(history).double().mean(0).tolist()
     return {**dict(zip(MEASURES, means)), "gradient_steps": len(history)}
 
@@ -293,7 +293,7 @@ def ppo_gradients(
     num_steps: torch.Tensor,
     config: TrialPPOConfig,
 ) -> list[torch.Tensor]:
-    """Return what some trials add to the gradient of PPO's loss on a minibatch.
+    """Return the contribution of some trials to the gradient of PPO's loss on a minibatch.
 
     Args:
         network: The network.
@@ -325,7 +325,7 @@ def ppo_gradients(
 def ppo_loss(
     network: TrialNetwork, batch: Batch, config: TrialPPOConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return PPO's loss (Schulman et al. 2017, eq. 9), and what it is made of.
+    """Return PPO's loss (Schulman et al. 2017, eq. 9), and its parts.
 
     Args:
         network: The network.

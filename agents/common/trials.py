@@ -1,4 +1,4 @@
-"""Whole trials as tensors: what agents that are trained on trials collect."""
+"""Whole trials as tensors: the training data of agents that are trained on trials."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 
 @dataclass(frozen=True)
 class Trials:
-    """What was seen in whole trials, of shapes (time, num_trials, ...), padded at the end.
+    """Recorded trials, of shapes (time, num_trials, ...), padded at the end.
 
     Attributes:
         rows: Input rows before normalisation.

@@ -145,7 +145,8 @@ def line_search(
 def _lengths_on(excess: float, shrink: float) -> int:
     """Return by how many lengths to shorten, given how many times too large the divergence is.
 
-    Near by it goes with the square of the step, farther away it does not: four at most.
+    Near zero the divergence grows with the square of the step, farther away it does not, so the
+    result is four at most.
     """
     if not 1.0 < excess < math.inf:
         return 1

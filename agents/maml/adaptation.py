@@ -1,4 +1,4 @@
-"""Acting and learning by inner steps: K episodes of every task side by side, then a step."""
+"""Acting and learning by inner steps: K episodes of every task in parallel, then a step."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -49,7 +49,7 @@ class GradientAdaptation:
 
     lockstep = True
     at_test: ClassVar[bool] = True
-    """Whether inner steps have the sizes of test; those of training can be repeated from theta."""
+    """Whether inner steps have the step sizes of test instead of those of training."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class GradientAdaptation:
 
     def act(self, observations: Values) -> Array:
         check_rows(observations, len(self._ended))
-        # The step is taken when the next round begins, for after the last round nobody needs it.
+        # The step is taken when the next round begins: the last round needs no update.
         if self._ended.all():
             self._end_pass()
             self._noise.restart()
@@ -95,13 +95,13 @@ class GradientAdaptation:
         return policy.head.to_env(actions.flatten(0, 1))
 
     def observe(self, transition: Transition) -> None:
-        # What follows a lane's episode before the round is over is not part of it.
+        # Steps after a lane's episode, before the round is over, are not part of the round.
         self._rewards.append(np.array(transition.rewards, dtype=np.float32))  # may be reused
         self._active.append(transition.active & ~self._ended)
         self._ended |= transition.active & transition.episode_end
 
     def _end_pass(self) -> None:
-        """Put away the episodes that have ended; learn if they complete the round."""
+        """Store the episodes that have ended; learn if they complete the round."""
         self._passed.append(self._take_pass())
         if len(self._passed) == self._passes:
             self._learn()
@@ -115,7 +115,7 @@ class GradientAdaptation:
         return gradients
 
     def _take_pass(self) -> tuple[torch.Tensor, ...]:
-        """Return what was seen, done, put out, earned and counted; forget it."""
+        """Return and clear the recorded observations, actions, outputs, rewards and mask."""
         seen, actions, outputs = (torch.stack(steps) for steps in self._acted)  # (time, M, K, ...)
         rewards, mask = (
             torch.as_tensor(np.stack(steps), dtype=torch.float32, device=seen.device)
@@ -126,7 +126,7 @@ class GradientAdaptation:
         return seen, actions, outputs, masked(rewards, mask).reshape(shape), mask.reshape(shape)
 
     def take_batch(self) -> Batch:
-        """Return the completed round, and forget it."""
+        """Return and clear the completed round."""
         options = self._inner.options
         passed, self._passed = self._passed or [self._take_pass()], []
         seen, actions, outputs, rewards, mask = map(_side_by_side, zip(*passed))
@@ -165,7 +165,7 @@ class GradientAdaptation:
         )
 
     def policy(self, task: int = 0) -> "AdaptedPolicy":
-        """Return the present policy of one task, which SB3's ``evaluate_policy`` understands."""
+        """Return the present policy of one task, for SB3's ``evaluate_policy``."""
         if self._ended.all():
             self._end_pass()
         own = {name: tensor[task : task + 1] for name, tensor in self.parameters.items()}

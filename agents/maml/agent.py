@@ -36,18 +36,18 @@ class MAMLConfig(Config):
     inner_lr: Positive = 0.1
     """The inner step size."""
     learn_inner_lr: Literal["per_step", "per_parameter"] | None = None
-    """Learns the inner step sizes, from ``inner_lr`` on: one for each inner step (``"per_step"``),
+    """Learn the inner step sizes, from ``inner_lr`` on: one for each inner step (``"per_step"``),
     or one for each parameter (``"per_parameter"``); None keeps it fixed."""
     halve_inner_lr: bool = False
     """Whether, at test, steps after the first have half the size, as in Finn et al. 2017; in
-    training all have the whole size."""
+    training all have the full size."""
     inner_objective: Literal["log_prob", "ratio"] = "log_prob"
     """What the inner step ascends, times advantages: ``"log_prob"`` or ``"ratio"``, whose second
     derivatives have lower variance or bias respectively."""
     adapt_only_last_layer: bool = False
-    """Whether all other parameters stay as they are in the inner step."""
+    """Whether the inner step changes only the last layer."""
     first_order: bool = False
-    """Whether to ignore that the inner gradient depends on the parameters."""
+    """Whether to treat the inner gradient as a constant (first-order MAML)."""
     exploration_coef: NotNegative = 0.0
     """The weight of the support's log-probabilities times the query's returns."""
     gamma: Discount = 0.99
@@ -70,7 +70,7 @@ class MAMLConfig(Config):
     learning_rate: Positive = 1e-3
     """PPO: Adam's step size. Reptile: the share of the way to the adapted parameters."""
     n_epochs: Count = 5
-    """PPO: gradient steps, each on all that was collected."""
+    """PPO: gradient steps, each on all collected data."""
     clip_range: Positive = 0.3
     """PPO: how far the ratio may move from 1."""
     policy_kwargs: dict[str, Any] | None = None
@@ -245,7 +245,7 @@ class MAML(OnlineLearner[Recorder]):
         sequential: bool = False,
         shard: slice | None = None,
     ) -> GradientAdaptation:
-        """Return a fresh copy of the policy for each of ``num_tasks`` tasks.
+        """Return a new copy of the policy for each of ``num_tasks`` tasks.
 
         Args:
             num_tasks: How many tasks there are, each in ``episodes_per_adaptation`` environments.

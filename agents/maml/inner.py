@@ -14,7 +14,7 @@ from metarl.agents.maml.policy import Stacked, StackedPolicy
 
 @dataclass(frozen=True)
 class Batch:
-    """What was seen in one round: K episodes of each of M tasks, task by task.
+    """The data of one round: K episodes of each of M tasks, task by task.
 
     Attributes:
         observations: Of shape (M, n, size), where n is the largest number of steps of a task.
@@ -103,7 +103,7 @@ class InnerLoop:
             differentiable: Whether to differentiate the outcome by theta.
         """
         parameters = self.policy.stacked(num_tasks)
-        # Sampling made no graph: the steps are repeated here on the episodes that were acted.
+        # Acting made no graph: the steps are repeated here on the collected episodes.
         for step, batch in enumerate(supports):
             parameters, _ = self.step(parameters, batch, step, differentiable=differentiable)
         return parameters
@@ -149,7 +149,7 @@ class InnerLoop:
     def rate(self, name: str, step: int, at_test: bool) -> torch.Tensor | float:
         """Return the step size of a parameter.
 
-        In training the steps that acted are repeated to be differentiated, so what halves the size
+        In training, steps taken while acting are repeated to be differentiated, so the step size
         must be the same for both.
 
         Args:

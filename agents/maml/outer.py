@@ -1,4 +1,4 @@
-"""The outer loop of MAML: updates of what is common to all tasks, through their inner steps."""
+"""The outer loop of MAML: updates of the shared parameters, through the tasks' inner steps."""
 
 import copy
 import math
@@ -22,12 +22,12 @@ from metarl.agents.maml.policy import Stacked
 from metarl.agents.training.ranks import ALONE, Ranks
 
 Measures = dict[str, float]
-"""What an update measured, for the log."""
+"""The measures of an update, for the log."""
 
 
 @dataclass(frozen=True)
 class MetaProblem:
-    """What an outer update improves: the return after inner steps on episodes that were collected.
+    """The objective of an outer update: the return after inner steps, on collected episodes.
 
     Attributes:
         inner: The policy, its inner steps and their rates.
@@ -172,7 +172,7 @@ def ppo_steps(
     with torch.no_grad():
         for parameter, value in zip(theta, unflatten(start, theta)):
             parameter.copy_(value)
-    # Nothing bounds how far they went: halving finds a step that is thousands of times shorter.
+    # The steps are unbounded: halving can shorten them thousands of times.
     measures = move_within_trust_region(problem, old, full_step, max_kl, shrink=0.5)
     if torch.equal(flatten(theta), start):  # no length was accepted: nothing has happened
         optimizer.load_state_dict(moments)
@@ -189,7 +189,7 @@ def move_within_trust_region(
     """Take a step, shortened until the query's loss falls and adapted policies stay close.
 
     Args:
-        problem: What to improve, with the parameters before the step.
+        problem: The objective, with the parameters before the step.
         old: The policies after the last inner step before this step, at the query's observations.
         full_step: By how much theta is to change, flat.
         max_kl: The radius of the trust region.
@@ -227,7 +227,7 @@ def move_within_trust_region(
 def reptile_step(problem: MetaProblem, *, learning_rate: float) -> Measures:
     """Move towards the mean of the adapted parameters (Nichol et al. 2018).
 
-    The query makes one more inner step: all that was collected is learned from.
+    The query makes one more inner step, so all collected episodes are learned from.
 
     Args:
         problem: What to improve; its parameters change.

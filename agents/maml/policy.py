@@ -34,8 +34,8 @@ class PolicyConfig(Config):
     log_std_init: Annotated[float, Range(-100, 100)] = 0.0
     """The initial log standard deviation of Box actions, in units of half the action range."""
     output_gain: Annotated[float, Range(0, 1e6)] = 1.0
-    """A factor on the last layer's initial weights. Where observations are large, 1 has the first
-    actions beyond their bounds, and there is nothing to explore there."""
+    """A factor on the last layer's initial weights. With large observations, 1 gives first actions
+    beyond their bounds, where the policy cannot explore."""
 
 
 class StackedPolicy(nn.Module):

@@ -25,7 +25,7 @@ _ROBOT_MAML = {
     "policy_kwargs": {**_ROBOT_POLICY, "log_std_init": -0.3},
 }
 
-# For families that nobody has tuned for (docs/results/runs.md): an update of 6 tasks and 10
+# For families without a tuned preset (docs/results/runs.md): an update of 6 tasks and 10
 # episodes comes seven times as often as one of 20 and 20, and its step is five times as long.
 _NEW_MAML = {
     **_ROBOT_MAML,
@@ -57,7 +57,7 @@ PRESETS: tuple[Preset, ...] = (
         num_eval_tasks=40,
         num_eval_episodes=80,
     ),
-    # A step after 20 pulls. Bandits differ in nothing else: what is learned is how long it must be.
+    # A step after 20 pulls. Bandits differ in nothing else: only the step size is learned.
     Preset(
         "maml",
         "bandit-*",

@@ -66,7 +66,7 @@ class RL2Adaptation:
         policy: What acts; only read.
         num_tasks: The number of tasks.
         noise: Draws the actions; None takes the most likely ones.
-        forget_after: The number of episodes after which a task's memory begins anew; None never.
+        forget_after: The number of episodes after which a task's memory is reset; None never.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RL2Adaptation:
         self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
         self._forget_after = forget_after
         self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
-        self._fresh = np.ones(num_tasks, dtype=np.bool_)  # where the memory holds nothing
+        self._fresh = np.ones(num_tasks, dtype=np.bool_)  # where the memory is empty
 
     def act(self, observations: Values) -> Array:
         return self._act(observations)[0]
@@ -107,7 +107,7 @@ class RL2Adaptation:
 
     def observe(self, transition: Transition) -> None:
         active, ended = transition.active, transition.episode_end
-        # Kept across episode ends: what ended an episode is what the next one should start from.
+        # Kept across episode ends: an episode starts with the transition that ended the last one.
         last: Any = (transition.actions, transition.rewards, ended)
         fresh = np.zeros_like(active)
         if self._forget_after is not None:
@@ -168,7 +168,7 @@ class TrialBuffer(RL2Adaptation):
         observed = (self._episodes_left, steps_left, transition.rewards, transition.active)
         for steps, values in zip(self._observed, observed):
             steps.append(np.array(values, dtype=np.float32))  # an environment may reuse its own
-        # Nothing counts on in the padding, where no step is left: 1 - gamma ** -n would overflow.
+        # No step is left in the padding, and counting on would overflow 1 - gamma ** -n.
         self._episodes_left = self._episodes_left - transition.episode_end
         self._elapsed = np.where(transition.episode_end, 0, self._elapsed + transition.active)
 

@@ -33,13 +33,13 @@ class RL2Config(TrialPPOConfig):
     """The hyperparameters of RL²."""
 
     trials_per_iteration: Count = 256
-    """Trials collected, side by side, in each iteration."""
+    """Trials collected in parallel in each iteration."""
     episodes_per_trial: Count | None = None
     """K, the episodes of a trial; None takes the family's."""
     first_episodes_per_trial: Count | None = None
-    """Begin with trials of this many episodes, growing geometrically to K over the first half of
-    ``learn``; None begins with K. Short trials are cheap, and what is learned in them carries over
-    to long ones."""
+    """Start with trials of this many episodes, growing geometrically to K over the first half of
+    ``learn``; None starts with K. Short trials are cheap, and skills learned in them carry over to
+    long ones."""
     forget_after: Count | None = None
     """Act with a fresh memory after this many episodes in a task; None keeps it. The network has
     learned to use its memory for the K episodes of a trial, and beyond them it may go wrong for
@@ -47,8 +47,8 @@ class RL2Config(TrialPPOConfig):
     normalize_observation: bool = False
     """Whether to normalise observations by running moments."""
     normalize_reward: bool = False
-    """Whether to scale the rewards that are trained on by the running deviation of discounted
-    returns, and those that are fed back to the network by their own."""
+    """Whether to scale training rewards by the running deviation of discounted returns, and the
+    rewards in the network's input by their own running deviation."""
     policy_kwargs: dict[str, Any] | None = None
     """Arguments of the network, those of :class:`metarl.agents.rl2.network.NetworkConfig`:
     ``hidden_size``, ``memory``, ``head``, ``separate_critic`` and more."""
@@ -195,7 +195,7 @@ class RL2(OnlineLearner[TrialBuffer]):
     # Acting.
 
     def normalizer(self) -> Normalizer:
-        """Return what makes the network's inputs of rows, by the moments as they are now."""
+        """Return the function from rows to network inputs, with the present moments."""
         part = self.trial_input
         normalizer = Normalizer(part.size, self.device)
         if self.config.normalize_observation:
@@ -210,7 +210,7 @@ class RL2(OnlineLearner[TrialBuffer]):
         return ("forget_after",)
 
     def policy(self) -> RecurrentPolicy:
-        """Return what acts, with the moments as they are now."""
+        """Return the acting policy, with the present moments."""
         return RecurrentPolicy(self.network, self.trial_input, self.normalizer(), self.device)
 
     def adaptation(
@@ -223,8 +223,8 @@ class RL2(OnlineLearner[TrialBuffer]):
     ) -> RL2Adaptation:
         """Return fresh memories for ``num_tasks`` tasks.
 
-        The network has learned to use them for the K episodes of a trial. Far beyond, they may go
-        wrong for good; with ``forget_after`` they begin anew.
+        The network has learned to use them for the K episodes of a trial. Beyond that, they can
+        fail permanently; ``forget_after`` resets them.
 
         Args:
             num_tasks: How many tasks there are.
@@ -238,14 +238,14 @@ class RL2(OnlineLearner[TrialBuffer]):
         return RL2Adaptation(self.policy(), num_own, noise, self.forget_after)
 
     def caution(self, num_episodes: int) -> str | None:
-        """Return what a report must say of so many episodes in a task, if anything."""
+        """Return a warning for reports about this number of episodes in a task, if any."""
         trial = self.episodes_per_trial
         if min(num_episodes, self.forget_after or num_episodes) <= trial:
             return None
         return (
-            f"{self.name} was trained in trials of {trial} episodes and is judged on "
-            f"{num_episodes}: in the later ones its memory may go wrong (with "
-            f"forget_after={trial} it begins anew)"
+            f"{self.name} was trained in trials of {trial} episodes and is evaluated on "
+            f"{num_episodes}: in the later ones its memory may fail (reset it with "
+            f"forget_after={trial})"
         )
 
     def predict(
@@ -258,7 +258,7 @@ class RL2(OnlineLearner[TrialBuffer]):
         """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
 
         Args:
-            observation: What a trial environment gave: a row, or a batch of rows of shape
+            observation: An observation of a trial environment: a row, or a batch of rows of shape
                 (n, size); with images a dictionary of ``row`` and ``pixels``.
             state: What the last call returned; None at the start.
             episode_start: Where a new trial begins, of shape (n,); the memory is reset there.
@@ -275,7 +275,7 @@ class RL2(OnlineLearner[TrialBuffer]):
             batch, single = as_batch(self.trial_input.space(), observation)
         except InvalidValueError as error:
             raise InvalidValueError(
-                f"predict() needs rows of length {self.trial_input.size} as TrialEnv gives them "
+                f"predict() needs rows of length {self.trial_input.size}, as from a TrialEnv "
                 f"(observation, last action, last reward, episode end): {error}"
             ) from None
         images = bool(self.trial_input.num_pixels)

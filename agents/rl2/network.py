@@ -37,12 +37,12 @@ class NetworkConfig(Config):
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
     head: Sequence[Width] = ()
-    """The sizes of tanh layers after the memory, which see the present input as well: there, what
-    was found out meets what is seen now, as in "the treasure is red" and "red is left"."""
+    """The sizes of tanh layers after the memory, which also take the present input. They combine
+    remembered facts with the present input, such as "the treasure is red" and "red is left"."""
     channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
     image_features: Width = 64
-    """The number of features they make of each image."""
+    """The number of features per image."""
     separate_critic: bool = False
     """Whether the critic has an encoder and a memory of its own."""
     log_std_init: Annotated[float, Range(-100, 100)] = -0.5
@@ -200,11 +200,11 @@ class RecurrentActorCritic(nn.Module):
         return values.squeeze(-1)
 
     def _joined(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what the heads see."""
+        """Return the inputs of the heads."""
         return torch.cat([features, inputs], dim=-1) if len(self.policy_layers) else features
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """Return what memories take."""
+        """Return the inputs of the memories."""
         if self.vision is None:
             return rows
         return torch.cat([rows, self.vision(pixels)], dim=-1)

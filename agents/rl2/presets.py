@@ -14,8 +14,8 @@ _SHORT_BANDITS = {
     "policy_kwargs": {"hidden_size": 64, "separate_critic": True},
 }
 
-# Trials that grow, and a critic of its own, reach in minutes what whole trials from the start and a
-# shared critic do not reach at all. The entropy bonus keeps long trials from freezing too early.
+# Growing trials and a separate critic reach in minutes what whole trials from the start and a
+# shared critic never reach. The entropy bonus keeps long trials from converging too early.
 _LONG_BANDITS = {
     **_SHORT_BANDITS,
     "trials_per_iteration": 512,
@@ -24,8 +24,8 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
-# The memory recalls what was earned in like states, and a head makes the choice of it. Acting for
-# the next reward alone earns 99 % of the optimum, so a short horizon loses little and spares noise.
+# The memory recalls rewards in similar states, and a head chooses from them. Acting for the next
+# reward alone earns 99 % of the optimum, so a short horizon loses little and has less noise.
 _TABULAR_MDPS = {
     "trials_per_iteration": 128,
     "trials_per_minibatch": 16,
@@ -45,10 +45,10 @@ _TABULAR_MDPS = {
     },
 }
 
-# Ten episodes teach most of what longer trials need, at a part of the price.
+# Ten episodes teach most of what longer trials need, at lower cost.
 _LONG_TABULAR_MDPS = {**_TABULAR_MDPS, "first_episodes_per_trial": 10}
 
-# In 25 episodes, what is found out pays for longer than acting for the next reward alone values it.
+# In 25 episodes, exploration pays for longer than acting for the next reward alone accounts for.
 _TABULAR_MDPS_OF_25_EPISODES = {
     **_LONG_TABULAR_MDPS,
     "trials_per_iteration": 192,
@@ -61,7 +61,7 @@ _TABULAR_MDPS_OF_25_EPISODES = {
 
 _ROBOTS = ("half-cheetah", "hopper", "walker2d", "ant", "humanoid")
 
-# An LSTM is quicker than a GRU on trials of hundreds of steps, and a critic of its own learns
+# An LSTM is faster than a GRU on trials of hundreds of steps, and a separate critic learns
 # several times as much from the same steps as a shared one.
 _LSTM = {"hidden_size": 64, "memory": "lstm", "separate_critic": True}
 
@@ -74,7 +74,7 @@ _CONTROL = {
     "policy_kwargs": _LSTM,
 }
 
-# Found on half-cheetah-slope, by what was learned in 3M env steps (docs/results/runs.md). Few
+# Found on half-cheetah-slope, by the return after 3M env steps (docs/results/runs.md). Few
 # trials before each update count most; then the critic, for the discount sees half an episode.
 _ROBOT_RL2 = {
     **_CONTROL,
@@ -89,15 +89,15 @@ _ROBOT_RL2 = {
 # These may fall, and a fall must not bring the next episode closer (docs/results/runs.md).
 _FALLING_ROBOT_RL2 = {**_ROBOT_RL2, "discount_lost_time": True}
 
-# For families that nobody has tuned for (docs/results/runs.md). The entropy bonus keeps what is the
-# same in half of the tasks, as the way that a cart runs, from being all that is learned.
+# For families without a tuned preset (docs/results/runs.md). The entropy bonus keeps the policy
+# from learning only what is right in half of the tasks, such as one direction of a cart.
 _NEW_RL2 = {
     **_FALLING_ROBOT_RL2,
     "n_epochs": 4,
     "ent_coef": 0.01,
 }
 
-# A beginning: an iteration of 128 trials of 1500 steps would take more than a minute.
+# A starting point: an iteration of 128 trials of 1500 steps would take more than a minute.
 _META_WORLD_RL2 = {
     **_CONTROL,
     "trials_per_iteration": 32,
@@ -129,8 +129,8 @@ _SPARSE_SEARCH = {
     "policy_kwargs": {**_LSTM, "log_std_init": 0.5},
 }
 
-# Over the first million steps, one pass in many small steps learned as much
-# from each env step as four passes in large steps, in a third of the time.
+# Over the first million steps, one epoch of many small steps learned as much
+# from each env step as four epochs of large steps, in a third of the time.
 _GAMES_RL2 = {
     **_CONTROL,
     "trials_per_iteration": 256,
@@ -143,8 +143,8 @@ _GAMES_RL2 = {
     "policy_kwargs": {**_LSTM, "hidden_size": 96},
 }
 
-# An answer changes nothing but its own reward, hence a discount of zero. The episodic memory
-# compares pictures from the first step on; a GRU has to find out how to, and takes far longer.
+# An answer affects only its own reward, hence a discount of zero. The episodic memory compares
+# pictures from the first step on; a GRU must learn to compare, and takes far longer.
 _FEW_SHOT = {
     "trials_per_iteration": 32,
     "trials_per_minibatch": 8,

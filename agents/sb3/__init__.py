@@ -1,7 +1,7 @@
-"""Stable-Baselines3 on both sides: its algorithms train on our families, its policies are judged.
+"""Stable-Baselines3 in both directions: its algorithms train on our families and are evaluated.
 
 vec_env.py (families for SB3), adapter.py (its policies for ``evaluate``), multi_task.py and
-fine_tune.py (what meta-learners are measured against, on SB3's PPO).
+fine_tune.py (baselines on SB3's PPO).
 """
 
 from metarl.agents.sb3.adapter import SB3Agent

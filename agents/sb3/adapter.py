@@ -1,4 +1,4 @@
-"""Policies of Stable-Baselines3, judged like any other agent."""
+"""Policies of Stable-Baselines3, evaluated like any other agent."""
 
 from collections.abc import Callable
 from functools import partial
@@ -45,14 +45,14 @@ class SB3Agent:
 
     It adapts by its state alone: one that was trained on whole trials
     (``TaskVecEnv(..., episodes_per_trial=3)``) keeps it over the episodes of a task, any other
-    starts anew in each.
+    resets it in each.
 
     Args:
         model: What has SB3's ``predict``.
         tasks: The family it was trained on.
         trials: Whether it was trained on trials.
         normalize: The ``VecNormalize`` it was trained behind, if there was one.
-        name: How reports call it.
+        name: Its name in reports.
 
     Raises:
         TypeError: If the model has no ``predict``.
@@ -162,7 +162,7 @@ class SB3Adaptation:
         last: Any = (transition.actions, transition.rewards, ended)
         # Over a trial's episodes the state is kept: it is what adapts.
         starts = ended & (self._input is None)
-        if not active.all():  # the others acted on nothing, and have learned nothing
+        if not active.all():  # the others took no step, and their state must not change
             idle = ~active
             starts[idle] = self._starts[idle]
             if self._last is not None:

@@ -1,4 +1,4 @@
-"""Transfer and its control: PPO that goes on learning in the held-out task, or begins there."""
+"""Transfer and its control: PPO that keeps learning in the held-out task, or starts there."""
 
 import copy
 from contextlib import closing
@@ -33,21 +33,21 @@ class FineTuneConfig(PPOConfig):
     """The hyperparameters of fine-tuning: those of SB3's PPO in training, and in the new task."""
 
     episodes_per_adaptation: Count = 5
-    """K, the episodes of a task that are played side by side before each update in it."""
+    """K, the episodes of a task that are played in parallel before each update in it."""
     adaptation_learning_rate: Positive = 3e-4
     """Adam's step size in the new task."""
     adaptation_epochs: Count = 10
-    """Passes over the K episodes in each update."""
+    """Epochs over the K episodes in each update."""
     adaptation_batch_size: Annotated[int, Range(2)] = 64
     """Steps in each gradient step in the new task."""
 
 
 class FineTune(MultiTask):
-    """Transfer learning: the multi-task policy goes on learning by PPO in the new task.
+    """Transfer learning: the multi-task policy keeps learning by PPO in the new task.
 
     Training is that of :class:`MultiTask`. In a new task, after every K episodes, SB3's PPO makes
-    its epochs on them; actor, critic and the moments of observations go on from where training
-    left them, the optimiser starts anew. The episodes it learns from are the episodes that count.
+    its epochs on them. Actor, critic and the moments of observations continue from training; the
+    optimiser is reset. The episodes it learns from are those that are counted.
 
     Args:
         tasks: The family to train on.
@@ -120,14 +120,14 @@ class FineTune(MultiTask):
         return (cls.__name__, MultiTask.__name__)  # training is the same
 
     def in_task(self, seed: int) -> tuple[ActorCriticPolicy, VecNormalize | None]:
-        """Return what a new task begins with: a policy, and the moments it normalises by."""
+        """Return the start of a new task: a policy, and its normalisation moments."""
         with global_streams(seed):
             policy = self._make_policy()
         policy.load_state_dict(self.policy.state_dict())
         return policy, copy.deepcopy(self._normalize)
 
     def updater(self) -> PPO:
-        """Return the PPO that learns in new tasks, for one policy after the other."""
+        """Return the PPO that learns in new tasks, used for one policy after the other."""
         config = self.config
         in_task = replace(
             config,
@@ -143,13 +143,13 @@ class FineTune(MultiTask):
 
 
 class FromScratch(FineTune):
-    """Learning from scratch: PPO that begins in the new task, with nothing learned before.
+    """Learning from scratch: PPO that starts in the new task, without training.
 
-    The control of :class:`FineTune`, and the same but for that: a task begins with random weights,
-    and with moments of nothing. There is nothing to do for ``learn``.
+    The control of :class:`FineTune`, and the same otherwise: a task starts with random weights and
+    fresh normalisation statistics. ``learn`` does nothing.
 
     Args:
-        tasks: The family, whose new tasks are learned in.
+        tasks: The family; the agent learns in its new tasks.
         seed: The seed of everything; None draws one.
         device: Where to compute.
         verbose: As of other agents.
@@ -168,14 +168,14 @@ class FromScratch(FineTune):
         return (cls.__name__,)
 
     def learn(self: SelfAgent, *args: Any, **kwargs: Any) -> SelfAgent:
-        """Return at once: what is learned is learned in the new task."""
+        """Return at once: all learning happens in the new task."""
         return self
 
     def in_task(self, seed: int) -> tuple[ActorCriticPolicy, VecNormalize | None]:
-        # Of the agent's seed as well: two of them are two repetitions, on whatever tasks.
+        # Also depends on the agent's seed: two seeds are two repetitions, even on the same tasks.
         with global_streams(stream_seed(self.seed, "network", seed)):
             policy = self._make_policy()
-        return policy, copy.deepcopy(self._normalize)  # of nothing, as there was no training
+        return policy, copy.deepcopy(self._normalize)  # without data, as there was no training
 
 
 @dataclass
@@ -209,7 +209,7 @@ class PPOAdaptation:
     """PPO in several tasks: after each round of K episodes, SB3's epochs on them, task by task.
 
     Args:
-        agent: What a task begins with, and how it is learned in; only read.
+        agent: The start of a task and the settings of learning; only read.
         num_tasks: The number of tasks, M.
         num_episodes: K, the episodes of a round.
         seed: The seed of actions and minibatches.
@@ -236,7 +236,7 @@ class PPOAdaptation:
 
     def act(self, observations: Values) -> Array:
         check_rows(observations, len(self._ended))
-        # The update is made when the next round begins: after the last round there is none.
+        # The update is made when the next round begins: the last round needs no update.
         if self._ended.all():
             self._learn()
         rows = flat(self._space, observations)
@@ -282,7 +282,7 @@ class PPOAdaptation:
     def _update_moments(
         self, moments: VecNormalize, rows: Values, rewards: Array, lanes: slice
     ) -> None:
-        """Take in a step of a task, as ``VecNormalize`` does."""
+        """Add a step of a task, as ``VecNormalize`` does."""
         active = self._steps[-1].active[lanes]
         if not active.any():
             return

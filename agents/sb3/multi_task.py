@@ -57,15 +57,15 @@ class PPOConfig(Config):
     """The hyperparameters of SB3's PPO."""
 
     num_envs: Count = 64
-    """Environments stepped side by side, each with a task of its own, new in every iteration."""
+    """Environments stepped in parallel, each with its own task, a new one in every iteration."""
     learning_rate: Positive = 3e-4
     """Adam's step size."""
     anneal: bool = False
-    """Whether the step size falls linearly to zero over ``learn``."""
+    """Whether the learning rate falls linearly to zero over ``learn``."""
     batch_size: Annotated[int, Range(2)] = 512
     """Steps in each gradient step."""
     n_epochs: Count = 10
-    """Passes over what an iteration has collected."""
+    """Epochs over the data of an iteration."""
     gamma: Discount = 0.99
     """The discount factor."""
     gae_lambda: Share = 0.95
@@ -92,7 +92,7 @@ class PPOPolicyConfig(Config):
     """The ``policy_kwargs`` of the agents on SB3's PPO."""
 
     hidden_sizes: Sequence[Count] = (64, 64)
-    """The number of units of each hidden layer, of policy and critic alike."""
+    """The number of units of each hidden layer, in both policy and critic."""
     activation: Literal["relu", "tanh"] = "tanh"
     """The nonlinearity of hidden layers."""
     log_std_init: Annotated[float, Range(-100, 100)] = 0.0
@@ -152,7 +152,7 @@ class MultiTask(OnlineLearner[PPO]):
         return policy.to(self.device)
 
     def _make_moments(self) -> VecNormalize | None:
-        """Return what normalises, as long as nothing was seen."""
+        """Return the normalisation, before any data."""
         if not self.config.normalize:
             return None
         with contextlib.closing(TaskVecEnv(self.tasks, 1)) as venv:  # for its spaces
@@ -322,7 +322,7 @@ class MultiTask(OnlineLearner[PPO]):
 
 
 class RowAndPixels(BaseFeaturesExtractor):
-    """What SB3's policies see of observations with images: the row, and features of the images.
+    """The input of SB3's policies for observations with images: the row, and image features.
 
     Args:
         observation_space: Of rows and pixels.
@@ -343,8 +343,8 @@ class RowAndPixels(BaseFeaturesExtractor):
 class _Forward(BaseCallback):
     """Passes SB3's steps on as ours, and keeps the return of one episode of each task.
 
-    An environment plays as many episodes of its task as there is time for. Only the first one is
-    counted, which is always complete: of the others, short ones are complete more often.
+    An environment plays as many episodes of its task as time allows. Only the first one counts,
+    because it is always complete; among the others, short ones are complete more often.
 
     Args:
         on_step: What steps are passed on to.
@@ -382,7 +382,7 @@ class _Forward(BaseCallback):
 
 @contextlib.contextmanager
 def no_distribution(whose: str) -> Iterator[None]:
-    """Turn PyTorch's refusal of a distribution's parameters into our error.
+    """Turn PyTorch's error about a distribution's parameters into ours.
 
     Raises:
         DivergedError: If parameters were not finite.
@@ -392,7 +392,7 @@ def no_distribution(whose: str) -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith("Expected parameter"):
             raise
-        raise DivergedError(f"{whose} gives no distribution of actions any more") from None
+        raise DivergedError(f"{whose} no longer gives a distribution of actions") from None
 
 
 def _normalized(venv: VecEnv, gamma: float) -> VecNormalize:

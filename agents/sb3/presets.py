@@ -2,7 +2,7 @@
 
 from metarl.agents.training.preset import Preset
 
-# The policy goes on learning from few episodes: small steps, and a round of five episodes each.
+# The policy keeps learning from few episodes: small steps, and rounds of five episodes.
 _BASELINE = {
     "num_envs": 128,
     "batch_size": 1600,

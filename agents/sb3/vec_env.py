@@ -32,9 +32,9 @@ Array = NDArray[Any]
 class TaskVecEnv(VecEnv):
     """A batch of environments of a family for any algorithm of SB3, without a loop over them.
 
-    Every environment has a task of its own. All get new ones together, once as many steps were
-    taken as the longest episode has (with ``episodes_per_trial``, the longest trial). What still
-    runs then is cut: ``TimeLimit.truncated`` is set, so algorithms bootstrap there.
+    Every environment has its own task. All get new tasks together, after the number of steps of the
+    longest episode (with ``episodes_per_trial``, of the longest trial). Unfinished episodes are cut
+    then: ``TimeLimit.truncated`` is set, so algorithms bootstrap there.
 
     With ``episodes_per_trial`` an episode of SB3 is a whole trial, and observations are the rows of
     :class:`metarl.trial.TrialInput`: what a recurrent policy (sb3-contrib's RecurrentPPO) needs
@@ -199,11 +199,11 @@ class FlatVecEnv(VecEnvWrapper):
         return flat(self._space, observations), rewards, dones, infos  # type: ignore[return-value]
 
 
-# The spaces that SB3 can deal with, and translations from and to those of the environments.
+# The spaces that SB3 supports, and translations from and to those of the environments.
 
 
 def zero_based_space(space: Space) -> Space:
-    """Return a space as SB3 knows it: what is discrete counts from 0, its parts are in one row."""
+    """Return a space as SB3 requires it: discrete parts count from 0 and are in one row."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: zero_based_space(part) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
@@ -260,7 +260,7 @@ def translation(space: Space) -> Callable[[Array], Array]:
 
 
 def flat_space(space: Space) -> Space:
-    """Return the space of what :func:`flat` gives."""
+    """Return the space of the values of :func:`flat`."""
     if not image_shapes(space):
         return spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32)
     num_pixels = spaces.flatdim(space) - vector_size(space)

@@ -1,1 +1,1 @@
-"""What every learner shares: configuration, checkpoints, the training loop, callbacks."""
+"""Shared by all learners: configuration, checkpoints, the training loop, callbacks."""

@@ -25,7 +25,7 @@ MaybeCallback: TypeAlias = (
 
 
 def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
-    """Return one SB3 callback that does what was given, with a progress bar if wanted."""
+    """Return one SB3 callback made of the given ones, with a progress bar if wanted."""
     kinds = (BaseCallback, list, Callable, type(None))
     check_types(kinds, "a callback, a list of these, or a function", callback=callback)
     if callback is None:
@@ -41,13 +41,13 @@ def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
 
 
 class HeldOutCallback(BaseCallback):
-    """Evaluates the agent on held-out tasks now and then, and logs how it adapts to them.
+    """Evaluates the agent on held-out tasks at intervals, and logs how it adapts to them.
 
-    What :class:`~stable_baselines3.common.callbacks.EvalCallback` is to one environment. The log
-    gets ``held_out/return_first_episode``, ``held_out/return_last_episode`` and, where environments
-    tell of success, ``held_out/success_first_episode`` and ``..._last_episode``: beside the returns
-    of the training tasks, which the same parameters have earned. Training is not touched: with and
-    without this callback it ends in the same bits.
+    It is like :class:`~stable_baselines3.common.callbacks.EvalCallback`, for a family. The log gets
+    ``held_out/return_first_episode``, ``held_out/return_last_episode`` and, if environments report
+    success, ``held_out/success_first_episode`` and ``..._last_episode``, for the parameters that
+    collected the iteration. Training is not affected: the result is
+    bit-for-bit the same with and without this callback.
 
     ::
 
@@ -60,11 +60,11 @@ class HeldOutCallback(BaseCallback):
         num_tasks: How many tasks, the same each time.
         num_episodes: Adaptation episodes of each task; None takes the family's, but a round before
             and one after a step of an agent that adapts by rounds, as MAML.
-        seed: The seed of tasks, episodes and actions. Take another for what you report of an agent
-            that was chosen by these tasks.
+        seed: The seed of tasks, episodes and actions. Use another seed to report on an agent that
+            was selected on these tasks.
         best_path: Where to save the agent whenever its last episodes are the best so far, or None.
-            The file holds the score: in a later session too it is replaced only by a better agent
-            of the same kind, if both were evaluated alike.
+            The file stores the score: a resumed training replaces it only by a better agent of the
+            same kind, if both were evaluated in the same way.
 
     Attributes:
         report: The newest report.
@@ -113,7 +113,7 @@ class HeldOutCallback(BaseCallback):
         return float(best["return"]) if alike and best["return"] is not None else -math.inf
 
     def _note(self, score: float | None) -> dict[str, Any]:
-        """Return what a saved agent's file says of its score: all that the score depends on."""
+        """Return the score in a saved agent's file, with everything it depends on."""
         return {
             "agent": type(self.model).__name__,
             "tasks": self.model.tasks.name,  # type: ignore[attr-defined]
@@ -128,7 +128,9 @@ class HeldOutCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_start(self) -> None:  # the agent that collects, as it would be saved now
+    def _on_rollout_start(
+        self,
+    ) -> None:  # the collecting agent, in the state that would be saved now
         agent: Any = self.model
         if agent.iteration % self.every:
             return
@@ -187,7 +189,7 @@ class ProgressBar(BaseCallback):
 
     def _on_step(self) -> bool:
         steps = self.num_timesteps
-        # The last iteration is completed, however far that goes beyond what was asked for.
+        # The last iteration is completed, so more env steps than requested are possible.
         self._progress.update(self._bar, completed=steps, total=max(steps, self._total))
         tenth = min(steps * 10 // self._total, 10)
         if tenth > self._reported:

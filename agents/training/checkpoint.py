@@ -1,7 +1,6 @@
 """Checkpoints: tensors in safetensors, everything else as JSON in its header, one atomic file.
 
-Loading one parses numbers and text and never runs code. A checksum over both tells when the file
-is not what was written.
+Loading one parses numbers and text and never runs code. A checksum over both detects damaged files.
 """
 
 import copy
@@ -47,15 +46,14 @@ def save_checkpoint(path: str | Path, tensors: Tensors, state: Mapping[str, Any]
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`save_checkpoint` wrote.
+    """Read a file written by :func:`save_checkpoint`.
 
     Returns:
         The tensors, on the CPU, and the state.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not as it was written, not a checkpoint of metarl, or of another
-            format.
+        ValueError: If it is damaged, not a checkpoint of metarl, or of another format.
     """
     path = as_path(path)
     if not path.is_file():

@@ -109,7 +109,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Description:
-    """What is to be known of a hyperparameter.
+    """The description of a hyperparameter.
 
     Attributes:
         name: Its name.
@@ -125,7 +125,7 @@ class Description:
 
 
 def describe(config_class: type[Config]) -> list[Description]:
-    """Return what is to be known of each field of a configuration."""
+    """Return the description of each field of a configuration."""
     docs: dict[str, str] = {}
     for base in reversed(config_class.__mro__):
         if issubclass(base, Config) and base is not Config:

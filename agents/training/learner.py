@@ -288,7 +288,7 @@ class Learner(SavedAgent, SB3Model):
         return {name: tensor.clone() for name, tensor in tensors.items()}, copy.deepcopy(data)
 
     def _check_finite(self) -> None:
-        """Raise if the update has left numbers from which nothing can be learned any more.
+        """Raise if the update has made the state non-finite; it would never recover.
 
         Raises:
             DivergedError: If a tensor of the state is not finite.

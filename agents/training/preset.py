@@ -16,7 +16,7 @@ class Preset:
 
     Attributes:
         agent: The agent's name on the command line.
-        pattern: A shell pattern of names of families that come with metarl; the first match counts.
+        pattern: A shell pattern of names of metarl's own families; the first match counts.
             ``*`` is for all families.
         total_timesteps: Env steps of training; None takes those of RL² on the family.
         hyperparameters: Keyword arguments of the agent; the rest keep their defaults.
@@ -38,8 +38,8 @@ def first_match(presets: Iterable[Preset], agent: str, family: TaskDistribution 
     Args:
         presets: The presets.
         agent: The agent's name on the command line.
-        family: The family, or its name on the command line. Patterns are of names of families that
-            come with metarl: any other family, whatever its name, gets the preset ``*``.
+        family: The family, or its name on the command line. Patterns match only metarl's own
+            families: any other family, whatever its name, gets the preset ``*``.
 
     Raises:
         ValueError: If the agent has none for such a family.

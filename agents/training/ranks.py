@@ -23,7 +23,7 @@ from metarl.errors import InvalidValueError, MetarlError
 from metarl.evaluation.adaptation import Rollout
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others."""
+"""The time that a process waits for the others."""
 
 
 class RankError(MetarlError, RuntimeError):
@@ -31,7 +31,7 @@ class RankError(MetarlError, RuntimeError):
 
 
 class Ranks:
-    """One of the processes that train an agent together, and what it can ask of the others.
+    """One of the processes that train an agent together, and its communication with the others.
 
     Every method is called by all of them, in the same order. A process that is alone
     (:data:`ALONE`) gets back what it gave, to the bit.
@@ -115,9 +115,9 @@ class Ranks:
         return int(outcomes.max()), int(taken.sum())
 
     def gather_rollout(self, rollout: Rollout) -> Rollout:
-        """Return what happened in the environments of all processes."""
+        """Return the results of the environments of all processes."""
         gather, successes = self.gather_array, rollout.successes
-        # All send the same messages: the environments of one process may say nothing of success.
+        # All send the same messages: one process's environments may not report success.
         known = gather(np.array([successes is not None]))
         if successes is None:
             successes = np.zeros(rollout.returns.shape, dtype=np.bool_)
@@ -187,7 +187,7 @@ def init_distributed() -> Iterator[Ranks]:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Say in a sentence that another process is gone."""
+    """Raise a clear error if another process is gone."""
     try:
         yield
     except RuntimeError as error:

@@ -52,7 +52,7 @@ def check_device(device: object) -> None:
 
 
 class SavedAgent(ABC):
-    """What an agent must hold to be saved, and how it is written and read.
+    """The state of an agent that is saved, and how it is written and read.
 
     An agent that keeps more between iterations than modules, optimisers and counters, a buffer of
     trajectories for example, overrides ``extra_state`` and ``restore_extra_state``.
@@ -69,7 +69,7 @@ class SavedAgent(ABC):
 
     config_class: ClassVar[type[Config]]
     policy_config_class: ClassVar[type[Config] | None] = None
-    """What ``policy_kwargs`` may hold; None where that is SB3's policy's own business."""
+    """The allowed ``policy_kwargs``; None if SB3's policy validates them."""
     config: Config
     tasks: TaskDistribution
     seed: int
@@ -210,10 +210,10 @@ class SavedAgent(ABC):
             device: Where to put the parameters.
             verbose: As in the constructor.
             tensorboard_log: As in the constructor.
-            hyperparameters: Those that shall not be as they were saved.
+            hyperparameters: Values that replace the saved ones.
 
         Returns:
-            The agent, ready to be evaluated or to go on learning.
+            The agent, ready to be evaluated or trained further.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -262,7 +262,7 @@ class SavedAgent(ABC):
         own = {"seed": self.seed, "tasks": self.tasks.name, "view": dict(self.tasks.view)}
         hyperparameters = state.get("hyperparameters")
         if isinstance(hyperparameters, dict):
-            # What there was not yet when it was saved, it had as the default is now.
+            # Hyperparameters added since it was saved have today's default.
             defaults, present = json.loads(  # tuples as lists
                 json.dumps([self.config_class().to_json(), self.hyperparameters])
             )
@@ -275,7 +275,7 @@ class SavedAgent(ABC):
         }
 
     def start_from(self, path: str | Path) -> None:
-        """Take over what a saved agent has learned, as if it were this one's random beginning.
+        """Start from the parameters of a saved agent instead of random ones.
 
         Counters stay at zero, and the optimisers' state is not taken over.
 
@@ -307,14 +307,14 @@ class SavedAgent(ABC):
         return (cls.__name__,)
 
     def _warn_of_other_simulator(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Warn if the agent was trained on another version of what simulates its tasks."""
+        """Warn if the agent was trained with another version of the simulator."""
         name, saved = self.tasks.simulator, state.get("versions")
         if not name or not isinstance(saved, dict) or name not in saved:
-            return  # early files do not tell
+            return  # early files lack it
         present = versions().get(name)
         if saved[name] != present:
             warnings.warn(
-                f"{str(path)!r} was trained on {name} {saved[name]}, here is {name} {present}: "
+                f"{str(path)!r} was trained on {name} {saved[name]}, this is {name} {present}: "
                 "returns may differ",
                 stacklevel=3,
             )
@@ -339,4 +339,4 @@ class SavedAgent(ABC):
                     f"{self.tasks.name!r}: {differs}"
                 )
         self._restore_state(repr(str(path)), tensors, state)
-        self._good_state = None  # what went before is another training's
+        self._good_state = None  # earlier rows belong to another training

@@ -36,7 +36,7 @@ def parallel_map(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread for a while.
+    """Limit PyTorch to one thread inside a ``with`` block.
 
     Its idle threads spin for some milliseconds before they sleep, and would take the cores from a
     simulator whose turn it is.

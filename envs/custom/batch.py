@@ -1,4 +1,4 @@
-"""Somebody else's batch of environments as a family of tasks."""
+"""An existing batch of environments as a family of tasks."""
 
 import functools
 import inspect
@@ -49,27 +49,27 @@ def from_vector_env(
 
     The batch has a method ``set_tasks(columns)``, which takes for each parameter an array of shape
     (num_envs, *shape), before the ``reset`` that begins the tasks. Its autoreset mode is
-    ``AutoresetMode.DISABLED``: episodes begin where ``reset(options={"reset_mask": mask})`` says,
-    and the others go on.
+    ``AutoresetMode.DISABLED``: ``reset(options={"reset_mask": mask})`` begins episodes where the
+    mask is True, and the others continue.
 
-    Where episodes differ in length, some sub-environments wait for others. Then its method is
-    ``step(actions, active)``: those that are not ``active``, an array of shape (num_envs,), must
-    stay as they are, and what is returned for them is ignored.
+    If episodes differ in length, some sub-environments wait for others. The method must then be
+    ``step(actions, active)``: sub-environments that are not ``active``, an array of shape
+    (num_envs,), must not change, and their returned values are ignored.
 
     Args:
         make_vec: Builds a batch: ``make_vec(num_envs)``.
-        parameters: The law of each parameter.
+        parameters: The distribution of each parameter.
         horizon: After how many steps an episode is truncated, if the batch does not end it before.
         splits: As in :func:`metarl.envs.from_gymnasium`.
-        shares_tasks: Declares that training and judging on the same tasks is meant.
+        shares_tasks: Declares that training and evaluation use the same tasks on purpose.
         name: The family's name; None takes that of ``make_vec``.
-        episodes_per_trial: How many episodes of one task a learner is given by default.
+        episodes_per_trial: How many episodes of one task a learner gets by default.
         visible: The parameters that observations may show, as a map does.
 
     Raises:
         TypeError: If ``make_vec`` does not build a ``VectorEnv``.
         ValueError: If the batch has another size, resets itself, or has no ``set_tasks``, or agents
-            cannot deal with a space.
+            do not support a space.
     """
     splits = {} if splits is None else splits
     if name is None:
@@ -87,7 +87,7 @@ def from_vector_env(
         visible=tuple(visible),
         description=f"{name} with varying {', '.join(parameters)}",
     )
-    family.make_vec(2).close()  # what is wrong is said now
+    family.make_vec(2).close()  # fail now if something is wrong
     return family
 
 
@@ -126,7 +126,7 @@ class AdaptedVectorEnv(TaskVectorEnv):
                 horizon=horizon,
                 render_mode=render_mode,
             )
-        # Where this object is dropped; not at the end of the program.
+        # When this object is dropped, but not at the end of the program.
         self._close = weakref.finalize(self, self._batch.close)
         self._close.atexit = False
 
@@ -155,9 +155,9 @@ class AdaptedVectorEnv(TaskVectorEnv):
             returned = self._batch.step(actions)
         else:
             raise InvalidValueError(
-                f"{self.num_envs - len(ids)} of {self.num_envs} sub-environments have to wait, as "
-                f"episodes differ in length, and {self._batch} can only step all of them; expected "
-                f"a method step(actions, active), which leaves the others as they are, or {_OWN}"
+                f"{self.num_envs - len(ids)} of {self.num_envs} sub-environments must wait, as "
+                f"episodes differ in length, but {self._batch} can only step all of them; expected "
+                f"a method step(actions, active) that does not change the others, or {_OWN}"
             )
         observations, rewards, terminated, truncated, info = returned
         key = next((key for key in SUCCESS if key in info), None)
@@ -215,13 +215,13 @@ def _checked(batch: Any, num_envs: int) -> Any:
     mode = batch.metadata.get("autoreset_mode")
     if mode != AutoresetMode.DISABLED:
         raise InvalidValueError(
-            f"{batch} begins episodes by itself (autoreset_mode {mode}), also where a "
-            "sub-environment has to wait for others; expected AutoresetMode.DISABLED and a reset "
+            f"{batch} begins episodes by itself (autoreset_mode {mode}), even if a "
+            "sub-environment must wait for others; expected AutoresetMode.DISABLED and a reset "
             f"that takes options={{'reset_mask': mask}}, or {_OWN}"
         )
     if not hasattr(batch, "set_tasks"):
         raise InvalidValueError(
-            f"{batch} cannot be given tasks; expected a method set_tasks(columns), or {_OWN}"
+            f"{batch} does not accept tasks; expected a method set_tasks(columns), or {_OWN}"
         )
     check_wrappers(batch)
     for env in batch.unwrapped.envs if isinstance(batch.unwrapped, SyncVectorEnv) else ():

@@ -61,35 +61,35 @@ def from_gymnasium(
             - a gymnasium id: the parameters are attributes, set on ``env.unwrapped``.
 
             A factory that accepts ``render_mode`` can be rendered.
-        parameters: The law of each parameter. None takes what occurs in the sets of tasks in
-            ``splits``, of which ``train`` and ``held_out`` must be two.
+        parameters: The distribution of each parameter. None takes the values in the sets of tasks
+            in ``splits``, which must include ``train`` and ``held_out``.
         splits: For each split a :class:`metarl.TaskLaw`, for example a :class:`metarl.TaskSet`,
-            or the parameters whose law differs.
-        shares_tasks: Declares that training and judging on the same tasks is meant.
+            or the parameters whose distribution differs.
+        shares_tasks: Declares that training and evaluation use the same tasks on purpose.
         name: The family's name; None takes that of ``env``.
         horizon: After how many steps an episode is truncated; None takes the shortest
             ``gymnasium.wrappers.TimeLimit`` of the environment, which no task may exceed.
-        episodes_per_trial: How many episodes of one task a learner is given by default.
+        episodes_per_trial: How many episodes of one task a learner gets by default.
         visible: The parameters that observations may show, as a map does.
-        num_workers: How many worker processes share the environments of a batch, which pays where
-            a step takes a millisecond or more; 0 steps them in this process. The trajectories are
-            the same. See :func:`metarl.with_workers`.
+        num_workers: How many worker processes share the environments of a batch, useful if a step
+            takes a millisecond or more; 0 steps them in this process. The trajectories are the
+            same. See :func:`metarl.with_workers`.
 
     Raises:
         TypeError: If ``env`` is of another kind, or does not build a ``gymnasium.Env``; or if
             ``parameters`` is not a mapping.
         ValueError: If the id or an attribute does not exist, the factory takes only some of the
             parameters, there is no ``set_task``, no time limit is known or ``horizon`` is beyond
-            it, agents cannot deal with a space, a wrapper normalises by what it has seen, or there
-            are neither parameters nor sets of tasks.
+            it, agents do not support a space, a wrapper has running statistics, or there are
+            neither parameters nor sets of tasks.
     """
     splits = {} if splits is None else splits
-    check_types(Mapping, "a mapping from names to laws", splits=splits)
+    check_types(Mapping, "a mapping from names to distributions", splits=splits)
     if parameters is None:
         parameters = _occurring(splits)
     elif not isinstance(parameters, Mapping):
         raise InvalidTypeError(
-            f"parameters must map each name to its law, got {parameters!r}; "
+            f"parameters must map each name to its distribution, got {parameters!r}; "
             "pass sets of tasks as splits={'train': ..., 'held_out': ...}"
         )
     elif not parameters:
@@ -123,7 +123,7 @@ def from_gymnasium(
 
 
 def _occurring(splits: Splits) -> dict[str, Parameter]:
-    """Return laws that allow what occurs in any set of tasks among the splits."""
+    """Return distributions that allow all values in the splits' sets of tasks."""
     train, held_out = splits.get("train"), splits.get("held_out")
     if not isinstance(train, TaskSet) or not isinstance(held_out, TaskSet):
         raise InvalidValueError(
@@ -139,7 +139,7 @@ def _occurring(splits: Splits) -> dict[str, Parameter]:
 
 
 def allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
-    """Return a law that allows all values of a parameter in any split."""
+    """Return a distribution that allows all values of a parameter in any split."""
     laws = [law]
     for split in splits.values():
         if isinstance(split, TaskSet):
@@ -157,7 +157,7 @@ def allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
 def _how(
     env: str | Callable[..., Env], parameters: Iterable[str], horizon: int | None
 ) -> tuple[BuildEnv, GiveTask | None]:
-    """Choose how an environment is built and given another task."""
+    """Choose how to build an environment and how to give it another task."""
     if isinstance(env, str):
         # What is registered, as a worker process may not have imported what registers the id.
         registered = gymnasium.registry.get(env, env)
@@ -165,7 +165,7 @@ def _how(
     if not callable(env):
         raise InvalidTypeError(
             f"env must be a gymnasium id or a factory, got {env!r}; "
-            "every sub-environment needs an instance of its own: pass `lambda: MyEnv()`"
+            "every sub-environment needs its own instance: pass `lambda: MyEnv()`"
         )
     accepted = inspect.signature(env).parameters
     names = list(parameters)
@@ -189,7 +189,7 @@ def _how(
         if argument.default is argument.empty and not variadic and name not in names:
             raise InvalidValueError(
                 f"the factory needs the argument {name!r}, which is none of the parameters "
-                f"{', '.join(names)}: call both alike, or give the argument a default"
+                f"{', '.join(names)}: use the same name for both, or give the argument a default"
             )
     if missing and not takes_any:
         return functools.partial(_make_and_set_task, env), _set_task

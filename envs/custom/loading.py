@@ -39,7 +39,7 @@ def parse_import(name: str) -> TaskDistribution | None:
 
 
 def load_attribute(name: str) -> Any:
-    """Import what ``module:attribute`` leads to; the current directory is searched first.
+    """Import ``module:attribute``; the current directory is searched first.
 
     Raises:
         ValueError: If the name is none such, or there is no such module or attribute.
@@ -68,7 +68,7 @@ def load_attribute(name: str) -> Any:
 
 
 def locate(name: str) -> str | None:
-    """Say where ``module:attribute`` would be imported from; None for a name that is none such.
+    """Return where ``module:attribute`` would be imported from; None for any other name.
 
     Nothing is imported.
 

@@ -25,7 +25,7 @@ Env: TypeAlias = gymnasium.Env[Any, Any]
 Built = TypeVar("Built")
 
 SUCCESS = ("success", "is_success")
-"""What suites call it in their ``info``: Meta-World, and gymnasium-robotics."""
+"""The names of success in ``info``: Meta-World's, and gymnasium-robotics'."""
 
 _WITH_STATISTICS = (
     gymnasium.wrappers.NormalizeObservation,
@@ -35,7 +35,7 @@ _WITH_STATISTICS = (
 )
 
 BuildEnv: TypeAlias = Callable[..., Env]
-"""``build(task, **options)``: build an environment that has the task."""
+"""``build(task, **options)``: build an environment with the task."""
 GiveTask: TypeAlias = Callable[[Env, Task], None]
 """``give_task(env, task)``: give an environment another task."""
 
@@ -44,10 +44,10 @@ class GymTaskVectorEnv(TaskVectorEnv):
     """A plain loop over gymnasium environments, each with its own task.
 
     Sub-environments get their tasks, and are built, at the ``reset`` that follows
-    :meth:`set_tasks`; only the first one is built at once, as it tells the spaces.
+    :meth:`set_tasks`; only the first one is built at once, to learn the spaces.
 
     Sub-environment i is reset with ``seed + i`` once, and without a seed from then on, as in
-    gymnasium. Where a task needs an environment built for it, the first reset after
+    gymnasium. If each task needs its own environment, the first reset after
     :meth:`set_tasks` takes a seed from the sub-environment's own stream.
 
     Args:
@@ -61,8 +61,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
         render_mode: One of the environment's render modes, or None.
 
     Raises:
-        ValueError: If no time limit is known or ``horizon`` is beyond it, or agents cannot
-            deal with a space, or a wrapper carries statistics from task to task.
+        ValueError: If no time limit is known or ``horizon`` is beyond it, or agents do not
+            support a space, or a wrapper carries statistics from task to task.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
     def _gathered(
         self, lanes: list[int], gather: Callable[[Sequence[Any]], Any], values: Sequence[Any]
     ) -> Any:
-        """Return what sub-environments returned as a batch; an error names the task."""
+        """Return values returned by sub-environments as a batch; an error names the task."""
         try:
             return gather(values)
         except InvalidValueError:
@@ -174,7 +174,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
             self._next_seeds[i] = foreign_seed(int(draw * 2**53))
 
     def _check(self, env: Env, task: Task) -> None:
-        """Raise if the environment of a task differs from the first in what is the family's."""
+        """Raise if the environment of a task differs from the first in spaces or time limit."""
         check_wrappers(env)
         for what, own, shared in (
             ("observation", env.observation_space, self.single_observation_space),
@@ -219,7 +219,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
     @contextlib.contextmanager
     def _blaming(self, i: int, method: str) -> Iterator[None]:
-        """Say in which task and step the user's environment failed; the traceback is its own."""
+        """Add the task and step to an error of the user's environment; its traceback is kept."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -227,7 +227,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
                 f"in {method} {self.elapsed[i] + (method == 'step')} of an episode of "
                 f"{self._present_tasks[i]}"
             )
-            if isinstance(error, SystemExit):  # would end the training as if all were well
+            if isinstance(error, SystemExit):  # would end the training without an error
                 raise RuntimeError(
                     f"the environment called sys.exit({error.code}) {where}"
                 ) from error
@@ -251,7 +251,7 @@ class GymTaskVectorEnv(TaskVectorEnv):
 
 
 def _close_all(envs: Mapping[int, Env]) -> None:
-    """Close environments, the others too where one fails to."""
+    """Close environments, even if closing one of them fails."""
     with contextlib.ExitStack() as stack:
         for env in envs.values():
             stack.callback(env.close)
@@ -259,7 +259,7 @@ def _close_all(envs: Mapping[int, Env]) -> None:
 
 @contextlib.contextmanager
 def closed_on_error(env: Built) -> Iterator[Built]:
-    """Close an environment or a batch that cannot be put to use, whatever was built instead."""
+    """Close an environment or a batch that cannot be used, whatever its type."""
     try:
         yield env
     except BaseException:
@@ -277,7 +277,7 @@ def _successes(infos: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_] | None:
 
 
 def _as_rewards(rewards: Sequence[Any] | Array) -> NDArray[np.float64]:
-    """Return what environments gave as rewards as numbers.
+    """Return the environments' rewards as numbers.
 
     A number may be in an array or a tensor of one element; True is 1 and False is 0.
     """
@@ -288,7 +288,7 @@ def _as_rewards(rewards: Sequence[Any] | Array) -> NDArray[np.float64]:
 
 
 def _as_flags(what: str, flags: Sequence[Any] | Array) -> NDArray[np.bool_]:
-    """Return what environments gave as flags as booleans: True or False, or one of 1 and 0."""
+    """Return the environments' flags, True or False, or 1 or 0, as booleans."""
     rows = _as_row(flags)
     if rows is not None and rows.dtype == np.bool_:
         return rows
@@ -301,7 +301,7 @@ def _as_flags(what: str, flags: Sequence[Any] | Array) -> NDArray[np.bool_]:
 
 
 def _as_row(values: Sequence[Any] | Array) -> Array | None:
-    """Return an array of shape (n,) of real numbers, or None if it takes a closer look."""
+    """Return an array of shape (n,) of real numbers, or None if values must be checked singly."""
     try:
         row = np.array(values)
     except (TypeError, ValueError, RuntimeError):
@@ -336,13 +336,13 @@ def check_wrappers(env: Any) -> None:
     """Raise if a wrapper of an environment, or of a batch, carries statistics from task to task.
 
     Raises:
-        ValueError: If there is one of gymnasium's that normalise by what they have seen.
+        ValueError: If there is one of gymnasium's normalising wrappers.
     """
     for layer in _layers(env):
         if isinstance(layer, _WITH_STATISTICS) and layer.update_running_mean:
             raise InvalidValueError(
-                f"{layer} normalises by what it has seen so far, so what a task returns depends "
-                "on the episodes before it; leave the wrapper out and let the agent normalise "
+                f"{layer} normalises with running statistics, so the values of a task depend "
+                "on the episodes before it; remove the wrapper and let the agent normalise "
                 "(normalize_observation and normalize_reward of RL2), or freeze its statistics "
                 "with update_running_mean = False"
             )

@@ -1,4 +1,4 @@
-"""Small board games whose rules are the task: a player finds them out, then plays well."""
+"""Small board games whose rules are the task: a player infers them, then plays well."""
 
 import functools
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ _FORWARD = _AHEAD.sum(axis=0)  # 1 or -1, along the line of the move
 class GameVectorEnv(TaskVectorEnv):
     """A batch of board games, each with rules of its own that the player does not know.
 
-    A player and some objects of each kind stand on a square board. An object that the player comes
-    upon vanishes, and another of its kind appears on a free square.
+    A player and some objects of each kind stand on a square board. When the player reaches an
+    object, it vanishes, and another of its kind appears on a free square.
 
     | | |
     |---|---|
@@ -51,9 +51,9 @@ most; 1 if the player has the key |
     | Reward | 1 for a treasure, -0.5 for a trap, -0.25 for moving against a border that is a trap |
     | Start | player and objects on different squares, and a last move, all drawn uniformly |
     | End | truncated after ``horizon`` steps |
-    | Task law | all games of a split are equally likely. ``train`` and ``held_out`` share none, \
-and have neither turns nor doors, and controls as usual, with left and right exchanged, or up and \
-down; ``unseen_controls`` are games with turns or with other controls, ``unseen_objects`` games \
+    | Distribution | all games of a split are equally likely. ``train`` and ``held_out`` share no \
+game. They have neither turns nor doors; controls are normal, or left and right, or up and down, \
+are swapped. ``unseen_controls`` are games with turns or with other controls, ``unseen_objects`` games \
 with doors |
 
     Version history: v0, the first.
@@ -165,7 +165,7 @@ with doors |
             useless = self._is_treasure[hit, objects] & self._locked[hit] & ~self._has_key[hit]
             rewards[rows] += np.where(useless, 0.0, self._values[hit, objects])
             self._has_key[hit] |= self._is_key[hit, objects]
-            # Either the object goes to a free square, or the player who went through a door.
+            # Move the object to a free square, or the player if it went through a door.
             piece = np.where(self._is_door[hit, objects], 0, objects + 1)
             others = np.arange(self.num_objects)
             others = others + (others >= piece[:, None])

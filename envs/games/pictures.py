@@ -1,4 +1,4 @@
-"""Pictures and texts of small board games, with the rules below for those who watch."""
+"""Pictures and texts of small board games, with the rules below."""
 
 import math
 from collections.abc import Mapping, Sequence

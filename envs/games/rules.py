@@ -1,4 +1,4 @@
-"""The rules of small board games, as data: which there are, which go together, how they read."""
+"""The rules of small board games, as data: all rules, valid combinations, and their texts."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from metarl.parameters import Choice, Parameter, Scalar
 from metarl.splits import Columns, TaskSet
 
 ROLES = ("nothing", "treasure", "trap", "key", "door")
-"""What an object may be."""
+"""The roles of objects."""
 
 MOTIONS = ("step", "turn", "slide")
 """How an action moves the player."""
@@ -25,13 +25,13 @@ UNSEEN_MOTION = "turn"
 UNSEEN_ROLE = "door"
 
 SEEN_CONTROLS = ((0, 1, 2, 3), (0, 3, 2, 1), (2, 1, 0, 3))
-"""The controls of training: as usual, left and right exchanged, up and down exchanged.
+"""The controls of training: normal, left and right swapped, up and down swapped.
 
-Where all 24 were equally likely, no action would be better than another before they are known, and
-players with a memory learn next to nothing from their rewards.
+If all 24 were equally likely, no action would be better than another before the controls are known,
+and agents with a memory would learn next to nothing from their rewards.
 """
 
-# Less than a treasure is worth: who does not know the rules yet gains by trying.
+# Less than a treasure, so that trying unknown objects pays off.
 TRAP_COST, BORDER_COST = 0.5, 0.25
 
 SYMBOLS = "abcd"
@@ -77,7 +77,7 @@ class Table(Parameter):
 
 
 def rules(num_kinds: int) -> dict[str, Parameter]:
-    """Return the parameters of a game with so many kinds of objects.
+    """Return the parameters of a game with ``num_kinds`` kinds of objects.
 
     Raises:
         ValueError: If there are fewer than 2 kinds, or more than can be drawn.

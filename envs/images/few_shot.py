@@ -1,4 +1,4 @@
-"""Few-shot recognition: a classifier that recognises what it has seen a few examples of."""
+"""Few-shot recognition: classes to recognise after a few examples."""
 
 import functools
 import math
@@ -36,15 +36,15 @@ picture of one of the classes; ``label``, ``Discrete(N + 1)``, the true class of
 before it, N if there was none |
     | Action | ``Discrete(N)``: the class of the picture |
     | Reward | 1 if that is right, else 0 |
-    | Start | a class, each alike; one of its pictures; its size, place, turn, ... and noise |
+    | Start | a random class; one of its pictures; its size, place, turn, ... and noise |
     | End | terminated after one answer; the last observation has the answer's picture, and its \
 true class |
-    | Task law | classes of the split, all choices and orders alike |
+    | Distribution | classes of the split, all choices and orders equally likely |
 
     One presentation is one episode, so the return of an episode is whether the answer was right,
     and its mean over tasks is the accuracy after as many labelled pictures. The label is shown
-    once, beside the next picture: what was right must be remembered, and which class has which
-    number differs from task to task. After ``reset`` there is no label. Classes are drawn
+    once, with the next picture, so the agent must remember the right answer; the classes' numbers
+    differ from task to task. After ``reset`` there is no label. Classes are drawn
     independently, so counting how often each came says nothing about the next.
 
     Source: the task of Santoro et al. 2016, "Meta-learning with memory-augmented neural networks",
@@ -57,7 +57,7 @@ true class |
         pictures: Where the pictures come from.
         ways: N.
         frame: The side of an observed image, in pixels.
-        variation: How presentations of a picture differ.
+        variation: The variation of presentations of a picture.
         render_mode: ``"rgb_array"`` draws the picture, and below it those of the trial so far,
             framed green where the answer was right and red where it was wrong.
     """
@@ -190,7 +190,7 @@ class Classes(Parameter):
 
 
 class ClassLaw(TaskLaw):
-    """The law of a split: its classes, or choices of classes, in any order, all alike.
+    """The distribution of a split: classes, or choices of classes, in any order, equally likely.
 
     Args:
         pictures: Where the classes come from.

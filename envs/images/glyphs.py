@@ -30,10 +30,10 @@ VARIATION = Variation(
 )
 
 _INK = 40  # pixels: the longer side of a glyph
-_SIDE = _INK + 2  # with an edge of black, which is what is beyond the edge
-_ALIKE = 0.9  # the correlation from which on two characters are taken for the same
+_SIDE = _INK + 2  # with a black edge, which continues beyond the picture
+_ALIKE = 0.9  # above this correlation two characters count as the same
 _KIND_SIZES = range(5, 61)
-_COHERENT = 0.3  # the mean correlation from which on a kind can be seen
+_COHERENT = 0.3  # above this mean correlation a kind is visible
 
 
 @functools.cache
@@ -59,7 +59,7 @@ def _drawn() -> tuple[Bytes, dict[str, list[int]]]:
 
 
 def _stands_alone(character: str) -> bool:
-    """Tell whether a character is more than a mark, control, space or small copy of another."""
+    """Return whether a character is no mark, control, space or small copy of another."""
     category = unicodedata.category(character)
     small = unicodedata.decomposition(character).startswith(("<super>", "<sub>"))
     return category[0] not in "MCZ" and category not in ("Lm", "Sk") and not small
@@ -94,7 +94,7 @@ def _words(character: str) -> list[str]:
 
 
 def is_held_out(character: str) -> bool:
-    """Tell on which side of the one division of all characters one is.
+    """Return whether a character is held out.
 
     A fifth is held out, by a hash of the letter without accents and case, so that all forms of a
     letter, in all fonts, are on one side; so are all faces, and with them all cats.
@@ -124,7 +124,7 @@ def characters() -> Pictures:
 
 
 def _different(pictures: Bytes) -> NDArray[np.bool_]:
-    """Tell which pictures are like none before them that is kept, of shape (n,)."""
+    """Return which pictures resemble no kept one before them, of shape (n,)."""
     flat = _standardized(pictures)
     kept = np.zeros(len(flat), dtype=np.bool_)
     for start in range(0, len(flat), 256):  # all correlations at once would not fit
@@ -216,17 +216,17 @@ def glyphs_nway(ways: int) -> TaskDistribution:
 
 
 def glyphs_cats() -> TaskDistribution:
-    """The family of characters of one kind among others; it is judged on cats.
+    """The family of characters of one kind among others; it is evaluated on cats.
 
     A task has two classes, which in one task are 0 and 1 and in another 1 and 0: a kind, and what
     is not of that kind (see :func:`kinds`). Half of the pictures are of the kind. In training, all
     are of some 5,500 characters; kinds are words such as ``CHESS``, ``HEART``, ``OGONEK``.
     In ``held_out`` the kind is ``CAT``, ten faces of cats, and the others are 1,300 characters that
-    are no faces. In ``faces``, the others are 60 other faces, mostly people's, so that ears and
-    whiskers must tell. No character of either is in ``train``, no cat and no other face.
+    are no faces. In ``faces``, the others are 60 other faces, mostly people's, so that only ears
+    and whiskers distinguish them. No cat and no other face is in ``train``.
 
-    After five labelled pictures, an agent has seen two or three of the ten cats: what it is asked
-    about is most often a cat that it has not seen.
+    After five labelled pictures, an agent has seen two or three of the ten cats, so most questions
+    are about a cat that it has not seen.
     """
     return few_shot(
         "glyphs-cats",
@@ -235,7 +235,7 @@ def glyphs_cats() -> TaskDistribution:
         frame=FRAME,
         variation=VARIATION,
         splits=("train", "held_out", "faces"),
-        description="tell characters of one kind from others; judged on cats",
+        description="distinguish characters of one kind from others; evaluated on cats",
     )
 
 

@@ -26,11 +26,11 @@ PREFIX = "image-folder:"
 """What the name of such a family begins with; the folder's path follows."""
 
 MIN_PICTURES = 5
-"""The fewest pictures of a class: with less, one would be asked about what was just shown."""
+"""The fewest pictures of a class: with fewer, the picture just shown would be asked again."""
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What files are read as, whatever their names say: Pillow leaves others to other programs."""
+"""The formats that are read, whatever the file name; Pillow passes others to other programs."""
 _MAX_PIXELS = 50_000_000
 """Of a picture that is decoded, which takes some times 4 bytes for each."""
 _HELD_OUT_SHARE = 0.25
@@ -44,12 +44,12 @@ def image_folder(
     image_size: int = 32,
     color: bool = True,
 ) -> TaskDistribution:
-    """The family of telling apart classes of pictures in a folder.
+    """The family of recognising classes of pictures in a folder.
 
     The folder has one subfolder for each class, with its pictures in it and in folders below. They
-    are cut to the square in their middle, made small and kept in memory.  A presentation shows a
-    part of one, a little turned, often mirrored, lighter or darker. Classes that are held out are
-    never seen in training: after it, a few pictures of a new class with their labels must do.
+    are cropped to their central square, scaled down and kept in memory. A presentation shows a part
+    of one, slightly rotated, often mirrored, lighter or darker. Held-out classes are never used in
+    training: a few labelled pictures of a new class must be enough.
 
     Args:
         path: The folder.
@@ -73,7 +73,7 @@ def image_folder(
     source = functools.partial(
         _read, folder.absolute(), tuple(train), tuple(test), 2 * image_size, color
     )
-    source()  # what is wrong with a picture is said now
+    source()  # fail now if a picture is damaged
     return few_shot(
         f"{PREFIX}{path}",
         source,
@@ -97,7 +97,7 @@ def _classes(folder: Path) -> list[Path]:
     if not classes:
         content = f"{len(visible)} files" if visible else "nothing"
         raise InvalidValueError(
-            f"the folder {str(folder)!r} has {content} in it; expected one subfolder of pictures "
+            f"the folder {str(folder)!r} contains {content}; expected one subfolder of pictures "
             f"for each class, such as {str(folder / 'cat')!r}"
         )
     return classes
@@ -114,7 +114,7 @@ def _divide(
     if held_out is None:
         if len(names) < 2 * ways:
             raise InvalidValueError(
-                f"tasks of {ways} classes need {ways} to train on and {ways} that are held out, "
+                f"tasks of {ways} classes need {ways} training classes and {ways} held-out ones, "
                 f"but {str(folder)!r} has only {len(names)}: {', '.join(names)}; add classes or "
                 "lower ways"
             )

@@ -1,4 +1,4 @@
-"""Pictures by class, and how they are shown: never twice alike, thousands at a time."""
+"""Pictures by class, and their random presentations, thousands at a time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ class Pictures:
         members: The rows in ``pixels`` of the first class's pictures, then of the second's, ...
         starts: Where each class begins in ``members``, of shape (num_classes,).
         counts: How many pictures each class has, of shape (num_classes,).
-        splits: For each split what its tasks are made of: names of classes of which a task takes
-            any N, of shape (n,), or the whole choices of N, of shape (n, N).
+        splits: For each split its classes: names of which a task takes any N, of shape (n,), or
+            whole choices of N names, of shape (n, N).
     """
 
     pixels: Bytes
@@ -45,7 +45,7 @@ class Pictures:
         classes: Mapping[str, Sequence[int] | Array],
         splits: Mapping[str, Sequence[Any]],
     ) -> "Pictures":
-        """Gather classes given as mappings from a name to the rows of its pictures.
+        """Make pictures from classes given as mappings from a name to rows of pictures.
 
         Args:
             pixels: As above.
@@ -81,7 +81,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Variation:
-    """How one presentation of a picture differs from another.
+    """The random variation of presentations of a picture.
 
     Attributes:
         size: The least and the greatest side of the picture, in sides of the frame that shows it.
@@ -92,7 +92,7 @@ class Variation:
         mirrored: Whether half of the presentations are mirror images.
         darkest: The greatest value that is still shown as black. Where a stroke fades out over
             some pixels, this is how thick it is.
-        gain: By what values above that are multiplied; they end at 255 less the noise.
+        gain: The factor of values above that; they end at 255 less the noise.
         noise: The deviation of the noise that is added.
     """
 
@@ -108,7 +108,7 @@ class Variation:
 
 @dataclass(frozen=True, eq=False)
 class Presenter:
-    """Shows pictures in a frame, each presentation with a variation of its own.
+    """Shows pictures in a frame, each presentation with its own variation.
 
     Every frame pixel takes the nearest pixel of the picture, so pictures of about twice the
     frame's side, with soft edges, look best. What is beyond a picture's edge looks like the edge.
@@ -116,7 +116,7 @@ class Presenter:
     Attributes:
         pixels: The pictures, of shape (num_pictures, side, side, channels).
         frame: The side of what is shown, in pixels.
-        variation: How presentations differ.
+        variation: The variation of presentations.
     """
 
     pixels: Bytes
@@ -125,8 +125,8 @@ class Presenter:
     _noise: Bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        # All noise is read from one bank, from anywhere on: drawing it afresh would take longer
-        # than all the rest.
+        # All noise is read from one bank, at a random offset: drawing new noise would take
+        # longer than everything else.
         size = self.frame**2 * self.pixels.shape[3]
         bank = np.abs(np.random.default_rng(0).normal(0.0, self.variation.noise, 65_536 + size))
         bank = np.minimum(bank, _NOISE).astype(np.uint8)

@@ -112,7 +112,7 @@ def _random_parameters(name: str, body: Body, horizon: int) -> TaskDistribution:
 def walker2d_params(horizon: int = HORIZON) -> TaskDistribution:
     """Walk with random masses, inertias, joint dampings and frictions.
 
-    The law of rand_param_envs (used by PEARL and VariBAD): every element is multiplied by
+    The distribution of rand_param_envs (used by PEARL and VariBAD): every element is multiplied by
     ``1.5^u`` (dampings: ``1.3^u``), ``u ~ U(-3, 3)``. Elements without any effect on a planar
     robot are left out: one factor scales the three inertias of a body, and only the sliding
     friction of a surface varies. Reward and end are gymnasium's.

@@ -24,10 +24,10 @@ from metarl.vector.env import StepResult, TaskVectorEnv
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
 Progress = Callable[[Array, Array, Columns], Array]
-"""What a task rewards: (velocities, positions, task parameters) -> (n,) rewards."""
+"""The reward of a task: (velocities, positions, task parameters) -> (n,) rewards."""
 
 _INSANE = 1e5
-"""No robot moves at 100 km/s: what is faster has blown up, even if MuJoCo does not warn yet."""
+"""No robot moves at 100 km/s: a faster simulation has blown up, even if MuJoCo does not warn."""
 
 
 def forward(velocities: Array, positions: Array, task: Columns) -> Array:

@@ -98,14 +98,14 @@ def family(
     Args:
         name: The family's name.
         body: The robot.
-        parameters: The law of every task parameter.
+        parameters: The distribution of every task parameter.
         description: One line for lists.
-        varies: What differs from task to task, in a word.
+        varies: What differs between tasks, in a word.
         horizon: The steps of an episode.
         allowed: The parameters with all values that the environment accepts, where these are
             more than those in ``parameters``.
         splits: The splits, as in :class:`~metarl.TaskDistribution`.
-        shares_tasks: Whether training and judging on the same tasks is meant.
+        shares_tasks: Whether training and evaluation use the same tasks on purpose.
         env_class: The environment, a :class:`MujocoVectorEnv`.
         options: Passed to the environment.
     """
@@ -137,7 +137,7 @@ def _cheetah(variant: str) -> Body:
 
 
 def half_cheetah_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> TaskDistribution:
-    """Run forward or backward: two tasks, to train and to be judged on, as in the sources.
+    """Run forward or backward: two tasks for training and evaluation, as in the sources.
 
     Reward ``direction * v_x - 0.05 * sum(action^2)``: Finn et al. 2017 (MAML), Rothfuss et al.
     2019 (ProMP), Rakelly et al. 2019 (PEARL), Zintgraf et al. 2020 (VariBAD).
@@ -251,7 +251,7 @@ def ant_vel(
 
 
 def _at_speed_plus_one(velocities: Array, positions: Array, task: Columns) -> Array:
-    # Where an episode can end early, negative rewards would make falling pay.
+    # If an episode can end early, negative rewards would reward falling.
     return 1.0 + at_speed(velocities, positions, task)
 
 

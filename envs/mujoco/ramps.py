@@ -1,7 +1,7 @@
 """Locomotion over hidden profiles of ramps.
 
-They change along the way, so no single frame fits them, as one does slopes: they are ramps in the
-world. What the robot observes is what it could sense: its joints and its height above the ground,
+They change along the way, so unlike slopes they fit no single frame: they are ramps in the world.
+The robot observes what it could sense: its joints and its height above the ground,
 not its altitude.
 """
 

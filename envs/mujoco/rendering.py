@@ -19,7 +19,7 @@ class BatchRenderer:
 
     The picture is that of gymnasium's camera "track", rolled so that gravity points down in it:
     where gravity is tilted, which is how a slope is simulated, the floor is tilted in the picture.
-    It goes on for ever, as it does in the simulation.
+    It is infinite, as in the simulation.
 
     Args:
         batch: The batch.

@@ -6,7 +6,7 @@ is no geometry to rebuild, height above ground and speed along the slope are pla
 on level ground everything equals gymnasium. Rotating the floor instead gives the same motion
 (tested).
 
-What the robot observes is what it could sense: its joints, its height above the ground and (on a
+The robot observes what it could sense: its joints, its height above the ground and (on a
 slope) its pitch relative to the ground, as range sensors under the belly measure them; not its
 altitude, and on a slope no inertial sensor, which would reveal the angle at once.
 """
@@ -69,7 +69,7 @@ def slope(
 def flat(
     name: str, body: Body, train: float, shifted: float, steep: float, horizon: int = HORIZON
 ) -> TaskDistribution:
-    """The robot of :func:`slope`, trained on level ground: what it does on slopes is zero-shot.
+    """The robot of :func:`slope`, trained on level ground: its return on slopes is zero-shot.
 
     Splits: ``train`` and ``held_out`` are the one task of level ground, ``gentle`` is
     U(-train, train), the others are those of :func:`slope`.
@@ -89,14 +89,14 @@ def flat(
         {"gentle": Uniform(-train, train, nominal=0.0), **_steeper(train, shifted, steep)},
         shares_tasks=True,
         horizon=horizon,
-        description=f"{name}: level ground, to be judged on slopes",
+        description=f"{name}: level ground, evaluated on slopes",
     )
 
 
 def flat_varied(
     name: str, body: Body, train: float, shifted: float, steep: float, horizon: int = HORIZON
 ) -> TaskDistribution:
-    """The robot of :func:`flat`, with a body that differs from task to task, hidden as well.
+    """The robot of :func:`flat`, with a hidden body that differs between tasks.
 
     The masses of all parts are multiplied by U(0.7, 1.4), the strength of all motors by
     U(0.7, 1.2), all friction by a factor that is log-uniform in [0.5, 2]: heavy or weak on level
@@ -125,7 +125,7 @@ def flat_varied(
         allowed=dict.fromkeys(("mass", "strength", "friction"), allowed),
         physics=vary_and_tilt,
         horizon=horizon,
-        description=f"{name}: level ground and varying bodies, to be judged on slopes",
+        description=f"{name}: level ground and varying bodies, evaluated on slopes",
     )
 
 
@@ -145,11 +145,11 @@ def vary_and_tilt(fields: ModelFields, task: Columns) -> None:
 def climb(
     name: str, body: Body, train: float, shifted: float, steep: float, horizon: int = HORIZON
 ) -> TaskDistribution:
-    """Run up the hill, on whichever side it is.
+    """Run uphill, which may be ahead or behind.
 
     The task of :func:`slope`, but for the reward: gymnasium's, with the speed uphill in place of
-    the speed along x. Which way is up is felt, or found out by its reward; a robot that runs the
-    wrong way loses what it would win.
+    the speed along x. A robot can sense which way is up, or infer it from the reward; running the
+    wrong way gives a negative reward.
 
     Splits: ``train`` and ``held_out`` are slopes of U(1, train) degrees, ``uphill``
     U(train, shifted), ``steep`` U(shifted, steep), ``any`` U(1, steep); up is ahead or behind,
@@ -186,7 +186,7 @@ def upwards(velocities: Array, positions: Array, task: Columns) -> Array:
 
 @dataclass(frozen=True)
 class EitherSide(Parameter):
-    """Numbers whose magnitude is uniform in [low, high], and whose sign is a toss of a coin.
+    """Numbers with a magnitude uniform in [low, high] and a random sign.
 
     Attributes:
         low: The least magnitude.
@@ -214,7 +214,7 @@ class EitherSide(Parameter):
 
 
 def _steeper(train: float, shifted: float, steep: float) -> dict[str, Parameter]:
-    """Return the law of each split with slopes that training does not have."""
+    """Return the distribution of each split with slopes that are not in training."""
     return {
         "any": Uniform(-steep, steep, nominal=0.0),
         "uphill": Uniform(train, shifted),

@@ -1,4 +1,4 @@
-"""Families over the environments of other suites. Each needs the extra that brings its package."""
+"""Families over the environments of other suites. Each needs the extra with its package."""
 
 import fnmatch
 import importlib

@@ -14,7 +14,7 @@ Env = gymnasium.Env[Any, Any]
 
 
 class Lander(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """LunarLander-v3 with the task's gravity and wind. It succeeds where it comes to rest."""
+    """LunarLander-v3 with the task's gravity and wind. Success means coming to rest."""
 
     def __init__(self, render_mode: str | None = None):
         super().__init__(
@@ -22,7 +22,7 @@ class Lander(gymnasium.Wrapper[Any, Any, Any, Any]):
         )
 
     def set_task(self, task: Task) -> None:
-        """Take over gravity and wind; they count from the next reset on."""
+        """Set gravity and wind; they take effect at the next reset."""
         lander: Any = self.unwrapped
         lander.gravity, lander.wind_power = task["gravity"], task["wind_power"]
 
@@ -55,20 +55,20 @@ class Walker(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._terrain = 0
 
     def set_task(self, task: Task) -> None:
-        """Take over the terrain; it counts from the next reset on."""
+        """Set the terrain; it takes effect at the next reset."""
         walker: Any = self.unwrapped
         walker.hardcore, self._terrain = bool(task["hardcore"]), int(task["terrain"])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Start on the task's terrain, which is drawn from its number."""
+        """Start on the task's terrain, which is generated from its number."""
         walker: Any = self.unwrapped
         walker._destroy()
-        walker.world = Box2D.b2World()  # the old one keeps an order of its contacts
+        walker.world = Box2D.b2World()  # the old one keeps the order of its contacts
         return super().reset(seed=self._terrain, options=options)
 
 
 def bipedal_walker() -> TaskDistribution:
-    """Return the walker: on grass or among stumps, pits and stairs, on terrains of a number each.
+    """Return the walker: on grass or among stumps, pits and stairs; terrains are numbered.
 
     Spaces, reward and end are those of BipedalWalker-v3; episodes have at most 800 steps. Held-out
     terrains never occur in training.

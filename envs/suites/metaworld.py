@@ -22,7 +22,7 @@ from metarl.tasks import Task
 
 HORIZON = 500
 _PLACES = 9  # the most numbers that place the objects and the goal of a manipulation
-_SEED = 0  # of the places: a family has the same ones everywhere
+_SEED = 0  # of the places, so that a family has the same ones everywhere
 
 
 def _reset_mocap_welds(env: Any) -> None:
@@ -50,10 +50,10 @@ class Arm(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.present: Any = None
 
     def set_task(self, task: Task) -> None:
-        """Take over manipulation, object and goal; the goal is not in the observation."""
+        """Set manipulation, object and goal; the goal is not in the observation."""
         name = task["manipulation"]
         kind = ALL_V3_ENVIRONMENTS[name]
-        if name != self._name:  # one at a time: each has a model of its own in memory
+        if name != self._name:  # one at a time: each keeps its own model in memory
             self.close()
             self._name, self.present = name, kind(render_mode=self.render_mode)
         size = self.present._random_reset_space.low.size
@@ -80,13 +80,13 @@ class Arm(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self.present.render()
 
     def close(self) -> None:
-        """Free what was built."""
+        """Free the environments."""
         if self.present is not None:
             self.present.close()
 
 
 def ml1(manipulation: str) -> TaskDistribution:
-    """Return one manipulation with 50 goals to train on and 50 others to judge on.
+    """Return one manipulation with 50 goals to train on and 50 others to evaluate on.
 
     Args:
         manipulation: For example ``reach``, ``push`` or ``pick-place``.
@@ -104,7 +104,7 @@ def ml1(manipulation: str) -> TaskDistribution:
 
 
 def ml10() -> TaskDistribution:
-    """Return ten manipulations to train on and five others to judge on, each with 50 goals."""
+    """Return ten manipulations to train on and five others to evaluate on, each with 50 goals."""
     return _family("ml10", metaworld.ML10(seed=_SEED))
 
 
@@ -117,7 +117,7 @@ def _family(name: str, benchmark: Any) -> TaskDistribution:
         },
         name=name,
         horizon=HORIZON,
-        # Of the places, that of the object is seen; that of the goal is not.
+        # The object's place is observed, the goal's is not.
         visible=("manipulation", "places"),
     )
     return replace(family, simulator="mujoco")

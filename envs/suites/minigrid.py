@@ -24,7 +24,7 @@ _MAPS = 10_000
 
 
 class Seen(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """What is seen as ones and zeros, (tiles x kinds) and the direction; not the mission."""
+    """The view as ones and zeros, (tiles x kinds) and the direction; not the mission."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]):
         super().__init__(env)
@@ -33,7 +33,7 @@ class Seen(gymnasium.ObservationWrapper[Any, Any, Any]):
         self.observation_space = spaces.Box(0.0, 1.0, (int(tiles) * sum(_KINDS) + 4,), np.float32)
 
     def observation(self, observation: dict[str, Any]) -> NDArray[np.float32]:
-        """Encode what MiniGrid gives: an image of numbers of kinds, and a direction."""
+        """Encode MiniGrid's observation: an image of kinds' numbers, and a direction."""
         parts = [np.eye(n)[observation["image"][..., i]] for i, n in enumerate(_KINDS)]
         direction = np.eye(4)[observation["direction"]]
         seen = np.concatenate([np.concatenate(parts, -1).ravel(), direction])
@@ -41,17 +41,17 @@ class Seen(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Doors(GoToDoorEnv):  # type: ignore[misc]
-    """Four doors, of which one is right: the one of the task's colour, wherever it is now."""
+    """Four doors; the right one has the task's colour, at any position."""
 
     color = COLORS[0]
 
     def set_task(self, task: Task) -> None:
-        """Take over the colour of the right door."""
+        """Set the colour of the right door."""
         self.color = task["color"]
 
     def _gen_grid(self, width: int, height: int) -> None:
         super()._gen_grid(width, height)
-        # The same four colours whatever the task, or what is seen would tell of it.
+        # The same four colours in every task, or the view would reveal the task.
         squares = ((x, y) for x in range(width) for y in range(height))
         doors = [square for square in squares if isinstance(self.grid.get(*square), Door)]
         places = dict(zip(self._rand_subset(COLORS, len(COLORS)), doors))
@@ -64,8 +64,8 @@ def doors() -> TaskDistribution:
     """Return the family: the mission, "go to the red door", is the task, and it is hidden.
 
     A room of 5 to 8 squares with four doors of different colours; `done` before the right one is
-    rewarded with 1 - 0.9 t / 64, any other `done` ends the episode with nothing. Which colour is
-    right has to be tried out, and then remembered. Four tasks, the same to train and to judge.
+    rewarded with 1 - 0.9 t / 64, any other `done` ends the episode without reward. An agent must
+    try out which colour is right, and remember it. Four tasks, for training and evaluation.
     """
     return from_gymnasium(
         _doors,
@@ -82,12 +82,12 @@ def _doors(render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
 
 
 class Map(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment of MiniGrid that is drawn from the task's number in every episode."""
+    """An environment of MiniGrid, generated from the task's number in every episode."""
 
     number = 0
 
     def set_task(self, task: Task) -> None:
-        """Take over the map."""
+        """Set the map."""
         self.number = int(task["map"])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -98,7 +98,7 @@ class Map(gymnasium.Wrapper[Any, Any, Any, Any]):
 def maps(env_id: str) -> TaskDistribution:
     """Return the maps of an environment, for example of ``MiniGrid-FourRooms-v0``.
 
-    Walls, objects and start are the task: what was found in one episode is there in the next.
+    Walls, objects and start are the task, so they are the same in all episodes of a trial.
 
     Args:
         env_id: A gymnasium id that MiniGrid registers.
