@@ -228,7 +228,7 @@ def test_a_record_of_other_tasks_is_not_taken_for_these():
     study = toy(RANDOM)
     places = run_in_this_process(study)
     other = replace(study, judgings=[replace(study.judgings[0], num_tasks=5)])
-    with pytest.raises(ValueError, match="is of another judging"):
+    with pytest.raises(ValueError, match="is of another evaluation"):
         Engine(other, places, 1)
 
 

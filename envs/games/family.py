@@ -53,8 +53,8 @@ most; 1 if the player has the key |
     | End | truncated after ``horizon`` steps |
     | Distribution | all games of a split are equally likely. ``train`` and ``held_out`` share no \
 game. They have neither turns nor doors; controls are normal, or left and right, or up and down, \
-are swapped. ``unseen_controls`` are games with turns or with other controls, ``unseen_objects`` games \
-with doors |
+are swapped. ``unseen_controls`` are games with turns or with other controls, \
+``unseen_objects`` games with doors |
 
     Version history: v0, the first.
 

@@ -57,13 +57,13 @@ HIGHLIGHTS = (
 
 
 def publish(run: Run, path: Path | None = None) -> Path:
-    """Copy what a complete run shows: configuration, training time, raw returns, the agent.
+    """Copy the results of a complete run: configuration, training time, raw returns, the agent.
 
     Args:
         run: The run.
         path: Where to write the record; the agent is written beside it. None takes
             ``AGENT-TASKS-seedN.json`` in the folder of results, ``AGENT-TASKS-started-seedN.json``
-            for a run that started from another's agent.
+            for a run that started from another agent.
 
     Returns:
         Where the record is.
@@ -76,7 +76,7 @@ def publish(run: Run, path: Path | None = None) -> Path:
         raise InvalidValueError(
             f"{str(run.directory)!r} is not complete: finish it with metarl resume"
         )
-    Report.load(evaluation)  # what is damaged is not published
+    Report.load(evaluation)  # damaged evaluations are not published
     rows = run.progress()
     try:
         env_steps = int(rows[-1]["time/total_timesteps"])
@@ -84,7 +84,7 @@ def publish(run: Run, path: Path | None = None) -> Path:
     except (LookupError, ValueError) as error:
         log = str(run.directory / "progress.csv")
         raise InvalidValueError(
-            f"{log!r} does not say how long the training took ({error}); put back a whole one"
+            f"{log!r} does not say how long the training took ({error}); restore an undamaged one"
         ) from None
     result = {
         "config": run.config,
@@ -107,9 +107,8 @@ def publish(run: Run, path: Path | None = None) -> Path:
 def open_run(name: str | Path) -> Run:
     """Open a run directory, or a published run by its name.
 
-    What exists as it is given is a run directory; any other name without slashes is that of a
-    published run. That is unpacked to ``runs/published/NAME`` first, where its further evaluations
-    are kept.
+    An existing path is a run directory; any other name without slashes is a published run. It is
+    first unpacked to ``runs/published/NAME``, where its further evaluations are kept.
 
     Args:
         name: A run directory; or a published run, as ``rl2-gridnavi-seed0``.

@@ -1,4 +1,4 @@
-"""The page of runs or of a study: gathers the evaluations, and what is known of how they came."""
+"""The page of runs or of a study: gathers the evaluations and the trainings' configurations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,15 +35,15 @@ def report(
     results: Path | None = None,
     trust: str | None,
 ) -> Path:
-    """Write the page of some runs, or of a study, and say where it is.
+    """Write the page of some runs, or of a study, and print its path.
 
     Args:
         names: Run directories or published runs of one family, or the name of one study.
-        splits: The splits that runs are judged on.
+        splits: The splits that runs are evaluated on.
         output: The page.
         pictures: Whether to show how first and last episodes end, where that can be drawn.
         results: The folder of a study's results; None takes the one it has by default.
-        trust: The module of the runs' family, where it may be imported.
+        trust: The module of the runs' family, to allow its import.
 
     Raises:
         ValueError: If nothing is named, a study is named beside something else or has no results
@@ -53,9 +53,7 @@ def report(
         raise InvalidValueError("name at least one run, or a study, got none; for example runs/*")
     study = [name for name in names if name in STUDIES or (":" in name and not Path(name).exists())]
     if study and len(names) > 1:
-        raise InvalidValueError(
-            f"{study[0]!r} is a study, which has a page of its own: name it alone"
-        )
+        raise InvalidValueError(f"{study[0]!r} is a study, which needs its own page: name it alone")
     if study:
         page = study_page(find_study(study[0]), places_for(1.0, results), pictures)
     else:
@@ -68,7 +66,7 @@ def report(
 def runs_page(
     runs: Sequence[Run], splits: Sequence[str], pictures: bool = True, trust: str | None = None
 ) -> Page:
-    """Return what the page of some runs of one family says."""
+    """Return the page of some runs of one family."""
     runs = list({run.directory.resolve(): run for run in runs}.values())
     splits = list(dict.fromkeys(splits))
     for run in runs:
@@ -96,7 +94,7 @@ def runs_page(
 
 
 def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
-    """Return what the page of a study says, of what is known by now.
+    """Return the page of a study, from the existing records.
 
     Raises:
         ValueError: If nothing is known yet.
@@ -182,7 +180,7 @@ def _study_pictures(study: Study, places: Places) -> list[Picture]:
 def _picture(
     label: str, where: str, agent: Agent, tasks: TaskDistribution, **of: Any
 ) -> list[Picture]:
-    """Return a picture of an agent, or nothing and say why."""
+    """Return a picture of an agent; or print why there is none, and return nothing."""
     try:
         data = last_picture(agent, tasks, **of)
     except (ImportError, RenderingError, ValueError) as error:

@@ -49,7 +49,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says.
+    """The content of a page.
 
     Attributes:
         title: Its heading.
@@ -57,7 +57,7 @@ class Page:
         question: What was asked, in a sentence.
         answer: What the results say: paragraphs, with names in backquotes. The first stands
             above the charts, the others are folded.
-        caveats: What they are not, a sentence each.
+        caveats: The limitations, a sentence each.
         pictures: Frames of first and last episodes.
         trained: For each family its tasks' parameters, as in training.
     """
@@ -76,7 +76,7 @@ def write_page(path: str | Path, page: Page) -> None:
 
     Args:
         path: Where.
-        page: What it says.
+        page: Its content.
 
     Raises:
         MissingPackageError: If the library that draws is not installed.
@@ -86,7 +86,7 @@ def write_page(path: str | Path, page: Page) -> None:
         import vl_convert
     except ImportError:
         raise MissingPackageError(
-            "pages are drawn by vl-convert-python, which is not installed; install it with: "
+            "drawing pages needs vl-convert-python, which is not installed; install it with: "
             "pip install 'metarl-suite[report]'"
         ) from None
     if not page.results:
@@ -112,7 +112,7 @@ def write_page(path: str | Path, page: Page) -> None:
         *sections,
         _pictures(page.pictures),
         _settings(page.results),
-        _list("What this is not", [*page.caveats, *notes, *_general_caveats(page.results)]),
+        _list("Limitations", [*page.caveats, *notes, *_general_caveats(page.results)]),
         "</main>",
         f"<footer><p>Made by metarl from {len(page.results)} evaluations.</p></footer>",
     ]
@@ -138,7 +138,7 @@ def write_page(path: str | Path, page: Page) -> None:
 
 
 def _answer(text: str) -> str:
-    """Return the first paragraph, and the others for those who ask: the charts come first."""
+    """Return the first paragraph, and the others folded: the charts come first."""
     lead, _, details = text.strip().partition("\n\n")
     shown = f"<p>{_marked(lead)}</p>" if lead else ""
     if details:
@@ -176,7 +176,7 @@ def _split_section(
         figure(
             "episodes",
             over_episodes(results),
-            "Higher is better, and a line that rises is an agent that learns in the task: the "
+            "Higher is better, and a rising line is an agent that learns in the task: the "
             "return of the next episode, after so many episodes of experience. Bands are 95% "
             "intervals: over tasks for an agent of one seed, over seeds and tasks for several.",
         ),
@@ -275,7 +275,7 @@ _SHOWN_SETTINGS = ("command", "seed", "total_timesteps", "tasks", "view", "git_c
 
 
 def _settings(results: Sequence[Result]) -> str:
-    """Return how each agent came to be."""
+    """Return how each agent was trained."""
     parts = []
     listed: set[str] = set()
     for result in results:
@@ -299,7 +299,7 @@ def _settings(results: Sequence[Result]) -> str:
 def _general_caveats(results: Sequence[Result]) -> list[str]:
     most = max(len({each.seed for each in found}) for found in by_label(results).values())
     seeds = "One seed of training each" if most == 1 else f"At most {most} seeds of training each"
-    return [f"{seeds}: how much trainings differ is hardly known."] if most < 5 else []
+    return [f"{seeds}: too few to estimate the variation between trainings."] if most < 5 else []
 
 
 def _list(title: str, sentences: Sequence[str]) -> str:
@@ -315,5 +315,5 @@ def _marked(paragraph: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text of any origin as HTML that shows it."""
+    """Return untrusted text as escaped HTML."""
     return html.escape(printable(text), quote=True)

@@ -1,8 +1,8 @@
-"""Studies: what is claimed, tested on one engine. ``metarl study NAME`` runs one.
+"""Studies: claims, tested by one engine. ``metarl study NAME`` runs one.
 
-A file for each study holds what is asked and the matrix of trainings and judgings, as data;
-``study.py`` says what these are, ``jobs.py`` does one of them, ``engine.py`` all that are missing,
-and ``results.py`` shows what came out.
+Each study has a file that declares its question and its matrix of trainings and evaluations, as
+data. ``study.py`` defines these, ``jobs.py`` does one of them, ``engine.py`` all that are missing,
+and ``results.py`` shows the results.
 """
 
 import importlib
@@ -27,7 +27,7 @@ def find_study(name: str) -> Study:
     """Return the study of that name, or a user's own as ``module:attribute``.
 
     Raises:
-        TypeError: If what the name leads to is no study.
+        TypeError: If the named object is no study.
         ValueError: If there is no such study.
     """
     if ":" in name:
@@ -41,5 +41,5 @@ def find_study(name: str) -> Study:
 
 
 def list_studies() -> str:
-    """Return the names of all studies, each with what it asks."""
+    """Return the names of all studies, each with its question."""
     return "\n".join(f"{name}: {find_study(name).question}" for name in STUDIES)

@@ -1,7 +1,7 @@
 """Claim: the classical bandit learners earn here what they earn in the literature.
 
 ``python -m metarl.experiments.studies.classical`` plays all nine settings of Duan et al. (2016),
-table 1, prints the scores beside the published ones and writes the return of every trial.
+table 1, prints the scores next to the published ones and writes the return of every trial.
 """
 
 import json
@@ -31,7 +31,7 @@ EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 
 @dataclass(frozen=True)
 class Options:
-    """Play the classical bandit learners beside their published scores."""
+    """Play the classical bandit learners and compare with their published scores."""
 
     num_tasks: int = 1000
     """Held-out tasks of each setting, the same for all learners."""
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Score:
-    """What one learner earned in one setting.
+    """The score of one learner in one setting.
 
     Attributes:
         learner: Its name.
@@ -92,9 +92,9 @@ class Setting:
     """One setting of a published table, and all learners in it.
 
     Attributes:
-        title: What a reader calls it.
-        key: What tells it from the others, by name.
-        scores: What the learners earned.
+        title: Its title.
+        key: The values that distinguish it from the others, by name.
+        scores: The scores of the learners.
     """
 
     title: str
@@ -108,7 +108,7 @@ def play(
     """Let an agent play one trial of each held-out bandit.
 
     The same seed gives the same bandits, and in pull t of bandit i the same random number decides
-    on the reward: what differs between two agents is their choices.
+    on the reward: two agents differ only in their choices.
 
     Args:
         tasks: The bandits.
@@ -177,7 +177,7 @@ def main(options: Options) -> None:
 
 
 class StudyOptions(Protocol):
-    """What all studies of classical learners ask for; see :class:`Options`."""
+    """The options of all studies of classical learners; see :class:`Options`."""
 
     @property
     def num_tasks(self) -> int: ...
@@ -188,7 +188,7 @@ class StudyOptions(Protocol):
 def print_and_write(
     name: str, options: StudyOptions, what: str, tuned: str, settings: Iterable[Setting]
 ) -> None:
-    """Show each score as soon as it is known, beside the published one, and write the returns.
+    """Print each score as soon as it is known, next to the published one, and write the returns.
 
     Args:
         name: The module of the study.

@@ -1,7 +1,7 @@
 """Claim: the classical learners of tabular MDPs earn here what they earn in the literature.
 
 ``python -m metarl.experiments.studies.classical_mdps`` plays the five settings of Duan et al.
-(2016), table 2, prints the scores beside the published ones and writes the return of every trial.
+(2016), table 2, prints the scores next to the published ones and writes the return of every trial.
 Each learner is shown with the true prior mean of the rewards, 1, and with the mean 0.
 """
 
@@ -34,7 +34,7 @@ EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.3)
 
 @dataclass(frozen=True)
 class Options:
-    """Play the classical learners of tabular MDPs beside their published scores."""
+    """Play the classical learners of tabular MDPs and compare with their published scores."""
 
     num_tasks: int = 1000
     """Held-out tasks, the same for all learners and settings."""
@@ -49,7 +49,7 @@ class Options:
 def scores(options: Options) -> dict[int, list[Score]]:
     """Play all learners, for each n of ``options.episodes``.
 
-    No learner knows n, so all n are beginnings of the longest trial.
+    No learner knows n, so shorter trials are the first episodes of the longest one.
     """
     tasks = envs.tabular_mdp(max(options.episodes))
     oracle = tasks.oracle()

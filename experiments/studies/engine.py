@@ -1,7 +1,7 @@
-"""The engine of studies: what is missing is done, each job in a process of its own.
+"""The engine of studies: it does the missing jobs, each in its own process.
 
-Jobs are claimed by locks and known by their records, so a study goes on after a kill at any
-moment, and two engines on one study do nothing twice.
+A lock claims a job and a record completes it, so a study can be resumed after a kill at any moment,
+and several engines can share one study.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ NICENESS = 10
 LOOK_AGAIN_SECONDS = 15.0
 SAY_SECONDS = 60.0
 
-_USUAL_RATE = 10_000.0  # env steps a second, where nothing is known of an agent
+_USUAL_RATE = 10_000.0  # env steps per second of agents without a record
 _USUAL_JUDGING_SECONDS = 60.0
 
 
 class Handle(Protocol):
-    """What is to be done with a job under way, wherever it is; see :class:`subprocess.Popen`."""
+    """The interface of a running job, here or on a cluster; see :class:`subprocess.Popen`."""
 
     returncode: Any
 
@@ -65,7 +65,7 @@ class Handle(Protocol):
 
 @dataclass
 class Process:
-    """A job under way."""
+    """A running job."""
 
     job: Job
     process: Handle
@@ -74,12 +74,12 @@ class Process:
 
 @dataclass
 class Engine:
-    """Runs what is missing of a study.
+    """Runs the missing jobs of a study.
 
     Attributes:
-        study: The study, as ``find_study`` returns it: a process of its own finds it again.
+        study: The study, as ``find_study`` returns it: its processes find it by name.
         places: Where it reads and writes.
-        processes: How many jobs are done at once.
+        processes: How many jobs run in parallel.
         start: Starts a job, whose output goes to a file; None starts a process of this machine.
     """
 
@@ -98,11 +98,11 @@ class Engine:
                 job.check()
 
     def missing(self) -> list[Job]:
-        """Return the jobs whose record is not there."""
+        """Return the jobs without a record."""
         return [job for job in self.jobs if not job.done]
 
     def run(self) -> None:
-        """Do what is missing.
+        """Do the missing jobs.
 
         Raises:
             Interrupted: If the user stops it.
@@ -123,12 +123,12 @@ class Engine:
         if self._failed:
             logs = ", ".join(f"{key} ({path})" for key, path in self._failed.items())
             raise InvalidValueError(
-                f"{len(self._failed)} jobs failed, and those that need them wait: {logs}; once "
-                f"that is mended, continue with: {command}"
+                f"{len(self._failed)} jobs failed, and the jobs that need them wait: {logs}; fix "
+                f"the errors, then continue with: {command}"
             )
 
     def _step(self) -> bool:
-        """Take note of what has ended, start what can start; return whether there is more to do."""
+        """Record finished jobs and start new ones; return whether there is more to do."""
         for running in [each for each in self._running if each.process.poll() is not None]:
             self._running.remove(running)
             status, key = running.process.returncode, running.job.key
@@ -176,7 +176,7 @@ class Engine:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is the engine's to pass on
+                start_new_session=True,  # the engine passes Ctrl-C on
             )
 
     def _stop(self) -> None:
@@ -189,7 +189,7 @@ class Engine:
             except subprocess.TimeoutExpired:
                 running.process.kill()
 
-    # What is left to do.
+    # Missing jobs.
 
     def _say_progress(self) -> None:
         missing = self.missing()
@@ -207,7 +207,7 @@ class Engine:
         )
 
     def seconds_left(self, jobs: Iterable[Job]) -> list[float]:
-        """Estimate how long jobs will take: by records of the like, where there are any."""
+        """Estimate how long jobs will take, from records of similar jobs if there are any."""
         rates = _rates(self.places)
         judgings = [
             seconds
@@ -229,7 +229,7 @@ class Engine:
         return seconds
 
     def plan(self) -> str:
-        """Return what is missing as a table, with what it is likely to take."""
+        """Return a table of the missing jobs, with their estimated time."""
         missing = self.missing()
         seconds = self.seconds_left(missing)
         rows = [
@@ -251,7 +251,7 @@ class Engine:
 
 
 def _rates(places: Places) -> dict[str, dict[str, float]]:
-    """Return the env steps a second of published trainings, by agent and family."""
+    """Return the env steps per second of published trainings, by agent and family."""
     rates: dict[str, dict[str, float]] = {}
     for path in sorted(places.trained.glob("*.json")):
         with contextlib.suppress(OSError, ValueError):  # they may be of other studies
@@ -283,14 +283,14 @@ def run_study(
     results: Path | None = None,
     ray: str | None = None,
 ) -> None:
-    """Run what is missing of a study, then write its tables, figures and page.
+    """Run the missing jobs of a study, then write its tables, figures and page.
 
     Args:
         name: The study's name, or ``module:attribute`` of your own.
-        processes: How many jobs at once; None takes one for each core.
-        budget: A factor on the env steps of all trainings. Results of a part of the budget go to
-            a folder of their own.
-        dry_run: Whether to say only what is missing and what it would cost.
+        processes: How many jobs run in parallel; None takes one per core.
+        budget: A factor on the env steps of all trainings. Results with a reduced budget go to a
+            separate folder.
+        dry_run: Whether to print only the missing jobs and their estimated time.
         results: The folder of results; None takes ``experiments/results``, or with a part of the
             budget ``runs/studies/budget-B``.
         ray: The address of a Ray cluster to run the jobs on, or ``local``; None runs them here.
@@ -300,7 +300,7 @@ def run_study(
         Interrupted: If the user stops it.
         ValueError: If there is no such study, a number is out of its range, or jobs have failed.
     """
-    from metarl.experiments.studies.results import write_results  # matplotlib takes its time
+    from metarl.experiments.studies.results import write_results  # matplotlib is slow to import
 
     if processes is not None:
         check_at_least(1, processes=processes)
@@ -321,7 +321,7 @@ def run_study(
 
 @contextlib.contextmanager
 def _cluster(engine: Engine, address: str | None, processes: int | None) -> Iterator[None]:
-    """Let an engine start its jobs on a Ray cluster, as many at once as it has cores."""
+    """Let an engine start its jobs on a Ray cluster, one per core in parallel."""
     if address is None or not engine.missing():
         yield
         return
@@ -340,7 +340,7 @@ def _work(
     results: Path,
     work: Path,
 ) -> int:
-    """Do one job of a study: what the engine starts in processes of its own."""
+    """Do one job of a study: the entry point of the engine's processes."""
     os.nice(NICENESS)
     for job in jobs_of(find_study(name).scaled(budget), Places(results, work, pages=results)):
         if job.key == key:

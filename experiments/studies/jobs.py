@@ -1,6 +1,6 @@
-"""The jobs of a study: trainings, and judgings of what was trained. Each leaves one record.
+"""The jobs of a study: trainings, and evaluations of trained agents. Each writes one record.
 
-A job is done when its record is there, whoever wrote it: this engine or another, now or long ago.
+A job is done when its record exists, whichever engine wrote it.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from metarl.views import label
 ELSEWHERE = 75
 """The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
 DECIMALS = 3
-"""Of the returns in records: their files are kept in the repository."""
+"""The precision of returns in records, whose files are kept in the repository."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Places:
 
     Attributes:
         results: Records and trained agents.
-        work: Run directories of trainings under way, locks and logs.
-        pages: What is written for readers: pages and figures.
+        work: Run directories of running trainings, locks and logs.
+        pages: Pages and figures.
     """
 
     results: Path
@@ -56,7 +56,7 @@ class Places:
         return self.results / "runs"
 
     def agent(self, training: Training) -> Path:
-        """Return where the agent of a training is."""
+        """Return the path of a training's agent."""
         return self.trained / f"{training.name}.safetensors"
 
 
@@ -71,7 +71,7 @@ def places_for(budget: float, results: Path | None) -> Places:
 
 
 def command_to_continue(study: Study, places: Places) -> str:
-    """Return what to type to go on with a study in its places."""
+    """Return the command that continues a study in its places."""
     options = []
     if study.budget < 1.0:
         options += ["--budget", f"{study.budget:g}"]
@@ -81,17 +81,17 @@ def command_to_continue(study: Study, places: Places) -> str:
 
 
 class _Job(ABC):
-    """What both kinds of jobs have."""
+    """The interface of both kinds of jobs."""
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """What the job is called."""
+        """The name of the job."""
 
     @property
     @abstractmethod
     def record(self) -> Path:
-        """What it leaves."""
+        """Its record."""
 
     @property
     def done(self) -> bool:
@@ -143,14 +143,14 @@ class TrainingJob(_Job):
         return self.training.total_timesteps
 
     def env_steps_done(self) -> int:
-        """Return how far the training is, as its log says."""
+        """Return the env steps done so far, from the log."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             rows = Run(self.run_directory, {}).progress()
             return int(float(rows[-1]["time/total_timesteps"])) if rows else 0
         return 0
 
     def check(self) -> None:
-        """Raise if the record that is there is of another training.
+        """Raise if the existing record is of another training.
 
         Raises:
             ValueError: If it is.
@@ -167,11 +167,11 @@ class TrainingJob(_Job):
         if found != expected:
             raise InvalidValueError(
                 f"{str(self.record)!r} is of another training: expected (agent, tasks, seed, "
-                f"total_timesteps) = {expected}, got {found}; move it away to train anew"
+                f"total_timesteps) = {expected}, got {found}; move it away to train again"
             )
 
     def run(self) -> None:
-        """Train, or go on training, and publish."""
+        """Train or continue training, and publish."""
         training, directory = self.training, self.run_directory
         start = training.start
         if not (directory / "config.json").is_file():
@@ -193,7 +193,7 @@ class TrainingJob(_Job):
 
 
 def overrides_of(training: Training) -> list[str]:
-    """Return the hyperparameters that are not the preset's, as the command line takes them."""
+    """Return the hyperparameters that differ from the preset, as command-line arguments."""
     return [f"{name}={json.dumps(value)}" for name, value in training.hyperparameters.items()]
 
 
@@ -210,7 +210,7 @@ def command_of(training: Training) -> str:
 
 @dataclass(frozen=True)
 class JudgingJob(_Job):
-    """Judges one learner on the tasks that all learners meet, and writes the raw returns."""
+    """Evaluates one learner on the tasks that all learners share, and writes the raw returns."""
 
     study: Study
     judging: Judging
@@ -248,7 +248,7 @@ class JudgingJob(_Job):
         return self.learner.episodes or self.judging.num_episodes
 
     def check(self) -> None:
-        """Raise if the record that is there is of other tasks, or damaged.
+        """Raise if the existing record is of other tasks, or damaged.
 
         Raises:
             ValueError: If it is.
@@ -256,7 +256,7 @@ class JudgingJob(_Job):
         self.report()
 
     def report(self) -> Report:
-        """Return the report that the record holds.
+        """Return the report in the record.
 
         Raises:
             ValueError: If it is of other tasks, or damaged.
@@ -267,8 +267,8 @@ class JudgingJob(_Job):
         found = (report.num_tasks, report.num_episodes, report.seed)
         if found != expected:
             raise InvalidValueError(
-                f"{str(self.record)!r} is of another judging: expected (tasks, episodes, seed) = "
-                f"{expected}, got {found}; move it away to judge anew"
+                f"{str(self.record)!r} is of another evaluation: expected (tasks, episodes, seed) "
+                f"= {expected}, got {found}; move it away to evaluate again"
             )
         for parameter, values in judging.values.items():
             column = columns.get(parameter, np.array([]))
@@ -290,7 +290,7 @@ class JudgingJob(_Job):
         return report
 
     def run(self) -> None:
-        """Judge, and write the record."""
+        """Evaluate, and write the record."""
         started = time.perf_counter()
         agent, family = self.agent()
         report = evaluate(
@@ -347,7 +347,7 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
         jobs.setdefault(job.key, job)
 
     for judging in study.judgings:
-        for seed in study.seeds:  # a whole comparison first, then its repetition
+        for seed in study.seeds:  # a whole comparison first, then the next seed
             for learner in study.learners[judging.name]:
                 if seed in seeds_of(learner, study):
                     add(JudgingJob(study, judging, learner, seed, places))
@@ -355,7 +355,7 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
 
 
 def seeds_of(learner: Learner, study: Study) -> Sequence[int]:
-    """Return the seeds a learner is judged with; random actions are not worth a repetition."""
+    """Return the seeds of a learner; random actions need only one."""
     return study.seeds[:1] if learner.agent == "random" else study.seeds
 
 
@@ -373,7 +373,7 @@ def perform(job: Job) -> bool:
 def load_reports(
     study: Study, judging: Judging, places: Places
 ) -> dict[Learner, list[tuple[int, Report]]]:
-    """Return what is known of a judging: for each learner its seeds and reports.
+    """Return the existing results of an evaluation: for each learner its seeds and reports.
 
     Raises:
         ValueError: If a record is damaged, or does not fit the others.

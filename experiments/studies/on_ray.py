@@ -1,8 +1,8 @@
 """A study's jobs on a Ray cluster: each is a task, which Ray places, and repeats if it is killed.
 
-A machine that sees the study's folders, as on a shared file system, works in them: what is repeated
-goes on from its checkpoint. Any other gets the agents that a job needs and gives back what it
-leaves; there a job that is killed begins anew, unless it comes to the same machine again.
+A machine with access to the study's folders, for example on a shared file system, works in them, so
+a repeated job continues from its checkpoint. Other machines receive the agents that a job needs and
+return its files; there a killed job restarts, unless it comes to the same machine again.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ class Errand:
     """What a worker is given.
 
     Attributes:
-        study: What leads to the study, as on the command line.
+        study: The study's name, as on the command line.
         budget: The study's budget.
         job: The key of the job.
         folder: The engine's working directory.
         places: Where the engine reads and writes.
-        token: A file of the engine's, by which a worker knows that it sees the same folders.
+        token: A file of the engine; a worker that finds it shares the engine's folders.
         log: Where the job's output goes.
-        files: What the job needs.
+        files: The files that the job needs.
     """
 
     study: str
@@ -61,7 +61,7 @@ class Cluster:
 
     Args:
         address: Of the cluster's head, as ``ray.init`` takes it; ``local`` starts one here.
-        study: What leads to the study, as on the command line.
+        study: The study's name, as on the command line.
         budget: The study's budget.
         places: Where the engine reads and writes.
 
@@ -70,7 +70,7 @@ class Cluster:
 
     Raises:
         ImportError: If Ray is not installed.
-        ValueError: If nobody answers at the address.
+        ValueError: If no cluster answers at the address.
     """
 
     def __init__(self, address: str, study: str, budget: float, places: Places):
@@ -95,7 +95,7 @@ class Cluster:
                 "--head, or give --ray local"
             ) from None
         self.num_cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-        # A worker's death is Ray's to mend; what a job raises comes back as its status.
+        # Ray repeats jobs of dead workers; a job's exceptions come back as its status.
         self._do = ray.remote(num_cpus=1, max_retries=RETRIES)(do)
         self._study, self._budget, self._places = study, budget, places
         self._token = places.work.resolve() / f"ray-{uuid.uuid4().hex}"
@@ -124,7 +124,7 @@ class Cluster:
 
 
 class Task:
-    """A job under way on a cluster, with the methods of a process that an engine calls."""
+    """A running job on a cluster, with the methods of a process that an engine calls."""
 
     def __init__(self, ray: Any, reference: Any, errand: Errand):
         self._ray, self._reference, self._errand = ray, reference, errand
@@ -169,13 +169,13 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
         The exit status; and, if the engine does not see this machine's folders, the files that the
         job leaves, and its output.
     """
-    with contextlib.suppress(OSError, AttributeError):  # a machine's owner comes first
+    with contextlib.suppress(OSError, AttributeError):  # give way to the machine's owner
         os.setpriority(os.PRIO_PROCESS, 0, 10)
     if errand.token.exists():
         os.chdir(errand.folder)
         with open_to_write(errand.log, "a") as log:
             return _perform(errand, errand.places, log), {}, b""
-    # The same folder whenever a job of this engine comes here: it may have been here before.
+    # The same folder for all jobs of this engine: a repeated job may find its checkpoint.
     root = Path(tempfile.gettempdir()) / f"metarl-{errand.token.name}"
     root.mkdir(exist_ok=True)
     os.chdir(root)

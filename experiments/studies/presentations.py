@@ -2,11 +2,11 @@
 
 Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", section 4.1: of the
 pictures that were the first, the second, ... of their class in a trial, how many were named right.
-At the first, an agent can but guess among the classes that it has not seen.
+At the first, an agent can only guess among the classes that it has not seen.
 
-The other table is by how many labelled pictures, of any class, came before. Beside 5 classes of
-Omniglot: the memory-augmented network of that paper names 82.8% right at the second presentation
-and 94.9% at the fifth (table 1).
+The other table counts the labelled pictures, of any class, before the answer. For comparison: on 5
+classes of Omniglot the memory-augmented network of that paper names 82.8% right at the second
+presentation and 94.9% at the fifth (table 1).
 
 Run: ``python -m metarl.experiments.studies.presentations runs/rl2-glyphs-5way-seed0``.
 """
@@ -47,8 +47,8 @@ class Recognition:
         """Return each task's accuracy at the first, second, ... presentation of a class.
 
         Returns:
-            An array of shape (num_tasks, k), where k is how often one of its classes, at the
-            least, was presented in every task: of 50 pictures of 5 classes, 10 are of one.
+            An array of shape (num_tasks, k): in every task at least one class was presented k
+            times. Of 50 pictures of 5 classes, at least 10 are of one class.
         """
         counts = (self.labels[:, :, None] == np.arange(self.ways)).cumsum(axis=1)
         presentation = np.take_along_axis(counts, self.labels[:, :, None], axis=2)
@@ -92,7 +92,7 @@ def recognize(
     """Let an agent name the pictures of new tasks; all tasks and pictures count.
 
     Args:
-        agent: An agent that learns from one picture after the other.
+        agent: An agent that learns from one picture at a time.
         tasks: A family of few-shot recognition.
         split: The split to draw tasks from.
         num_tasks: How many tasks.
@@ -110,8 +110,8 @@ def recognize(
     check_at_least(1, num_tasks=num_tasks, num_pictures=num_pictures)
     if agent.episodes_per_adaptation > 1:
         raise InvalidValueError(
-            f"{agent.name} learns from {agent.episodes_per_adaptation} pictures side by side; "
-            "expected an agent that learns from one after the other"
+            f"{agent.name} learns from {agent.episodes_per_adaptation} pictures at a time; "
+            "expected an agent that learns from one at a time"
         )
     if "classes" not in tasks.parameters:
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""What a study has shown: a page with tables and figures, made from the records alone."""
+"""The results of a study: a page with tables and figures, made from the records alone."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +35,10 @@ Mask = NDArray[np.bool_]
 
 
 def write_results(study: Study, places: Places) -> list[Path]:
-    """Write a study's page and its figures, of what is known by now.
+    """Write a study's page and its figures, from the existing records.
 
     Returns:
-        What was written: the page first.
+        The written files, the page first.
     """
     page = places.pages / f"{study.name}.md"
     sections, figures = [], []
@@ -199,7 +199,7 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
             style = dict(styles[learner])
             center, low, high = curve.value, curve.low, curve.high
             per_round = parts[0].episodes_per_adaptation
-            if per_round > 1:  # what it learns from a round shows after the last of its episodes
+            if per_round > 1:  # the gain from a round shows after its last episode
                 style["drawstyle"] = "steps-post"
                 before.append(curve.groups[-1][1])
                 center, low, high = (np.append(part, part[-1]) for part in (center, low, high))
@@ -299,7 +299,7 @@ def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
 
 
 def _faint(reports: Reports) -> float:
-    """Return the opacity of bands, which lie on each other."""
+    """Return the opacity of overlapping bands."""
     return min(0.12, 0.8 / len(reports))
 
 

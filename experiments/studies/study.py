@@ -1,4 +1,4 @@
-"""Studies as data: who is trained on what, on which tasks all are judged, what is asked."""
+"""Studies as data: trainings, the tasks of evaluation, and the question."""
 
 import math
 import shlex
@@ -18,7 +18,7 @@ from metarl.views import View, slug
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what is trained on what, for how long, with which seed.
+    """One training: the agent, the family, the length and the seed.
 
     Attributes:
         agent: The agent's name on the command line.
@@ -50,23 +50,23 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """One line of a study's figures: an agent, and how it comes to be.
+    """One line of a study's figures: an agent and its training.
 
     Attributes:
-        label: What tables and figures call it; what is the same up to a comma shares a colour.
-        agent: The agent that is judged, by its name on the command line; ``random`` takes random
+        label: Its name in tables and figures; labels that are equal up to a comma share a colour.
+        agent: The agent to evaluate, by its name on the command line; ``random`` takes random
             actions.
         family: The family it trains on; None if it does not train.
         view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
         trained_as: The agent that is trained, where that is another: what fine-tuning starts from
             is the multi-task policy.
         total_timesteps: Env steps of training; None takes the study's.
-        hyperparameters: Those of training that are not the preset's.
-        adaptation: Hyperparameters that are set when it is judged.
-        episodes: Adaptation episodes when it is judged; None takes the judging's.
+        hyperparameters: Hyperparameters of training that differ from the preset.
+        adaptation: Hyperparameters that are set for the evaluation.
+        episodes: Adaptation episodes of the evaluation; None takes those of the study's.
         start: A learner whose agent the training starts from.
-        variant: A word for the names of its records, where hyperparameters are not the preset's.
-        note: What the reader must know of it.
+        variant: A word for the names of its records, if hyperparameters differ from the preset.
+        note: A note for the page's limitations.
     """
 
     label: str
@@ -103,29 +103,29 @@ class Learner:
         )
 
     def slug(self, seed: int) -> str:
-        """Return the name of the file that tells how it was judged."""
+        """Return the file name of its evaluation's record."""
         words = "".join(c if c.isalnum() else "-" for c in self.label.replace("²", "2").lower())
         return f"{'-'.join(part for part in words.split('-') if part)}-seed{seed}"
 
 
 @dataclass(frozen=True, eq=False)
 class Judging:
-    """The tasks that all learners of a study are judged on.
+    """An evaluation: the tasks on which all learners of a study are evaluated.
 
     Attributes:
         name: What it is called, and the report's split.
         family: The family; oracles see its tasks.
         values: A grid: for each of these parameters its values, each with ``num_tasks`` tasks.
-        split: The split that tasks, or what the grid leaves open, are drawn from.
+        split: The split that tasks, or the parameters that are not in the grid, are drawn from.
         num_tasks: How many tasks; with ``values``, how many for each of them.
         num_episodes: Adaptation episodes of each task.
         seed: The seed of everything.
-        groups: The parts of the tasks that tables and figures show side by side: a name for each,
-            and which tasks are in it, as a function of their columns. None are all.
-        episodes_per_adaptation: How many episodes an agent sees before each adaptation, where all
-            learners let one choose, as MAML does; None takes each agent's.
+        groups: The groups of tasks that tables and figures show separately: for each name a
+            function from the tasks' columns to a mask. Empty: all tasks together.
+        episodes_per_adaptation: How many episodes an agent sees before each adaptation, if all
+            learners have that option, as MAML does; None takes each agent's.
         statistic: ``"iqm"`` or ``"mean"``, over tasks; None takes the family's.
-        published: Curves of a paper to show beside the learners': for each label the return after
+        published: Curves of a paper to compare with the learners': for each label the return after
             0, 1, 2, ... adaptations.
     """
 
@@ -158,21 +158,21 @@ class Judging:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A claim, and the matrix of trainings and judgings that tests it.
+    """A claim, and the matrix of trainings and evaluations that tests it.
 
     Attributes:
         name: Its name on the command line.
-        question: What is asked, in one sentence.
-        learners: Who is compared, for each judging by its name: learners may differ from one
-            judging to the next, as families do.
-        judgings: On which tasks.
+        question: The question, in one sentence.
+        learners: The learners of each evaluation, by its name: different evaluations may have
+            different learners and families.
+        judgings: The evaluations.
         seeds: The seeds of training.
         total_timesteps: Env steps of each training; None takes each preset's.
-        answer: What the results say, written when they were seen: paragraphs, with names in
-            backquotes. The first stands above the figures, the others below them.
-        caveats: What the results are not, a sentence each.
-        axis: What the learners differ in, where that is a number, which their labels begin with:
-            the axis of one more figure.
+        answer: The answer from the results: paragraphs, with names in backquotes. The first goes
+            above the figures, the others below them.
+        caveats: The limitations of the results, a sentence each.
+        axis: The quantity in which learners differ, if it is a number with which their labels
+            begin; it is the axis of another figure.
         budget: A factor on all env steps of training, for a rehearsal.
         source: What leads to it on the command line, as ``find_study`` takes it: its name, or
             ``module:attribute``.
@@ -192,9 +192,9 @@ class Study:
 
     @property
     def command(self) -> str:
-        """What to type to run it."""
+        """The command that runs it."""
         return f"metarl study {shlex.quote(self.source or self.name)}"
 
     def scaled(self, budget: float) -> "Study":
-        """Return the same study with that share of its training."""
+        """Return the same study with another factor on the env steps of training."""
         return replace(self, budget=budget)
