@@ -222,7 +222,7 @@ def test_wrappers_that_carry_statistics_between_tasks_are_refused(wrapper):
             pass
 
     for factory in (lambda: TimeLimit(Own(Stub()), 5), lambda end, cut: wrapper(Stub(end, cut))):
-        with pytest.raises(ValueError, match=r"so far.*leave the wrapper out .* RL2"):
+        with pytest.raises(ValueError, match=r"running statistics.*remove the wrapper .* RL2"):
             from_gymnasium(factory, ENDS, name="stub", horizon=5)
 
     def frozen(end, cut):

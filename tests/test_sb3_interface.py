@@ -125,9 +125,7 @@ def test_predict_draws_actions_unless_deterministic():
 
 
 def test_predict_refuses_rows_of_something_else():
-    with pytest.raises(
-        ValueError, match=r"rows of length 5, as from a TrialEnv .* got \(1, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"rows of length 5, as from a TrialEnv .* got \(1, 1\)"):
         small().predict(np.zeros(1))
 
 

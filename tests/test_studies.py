@@ -136,7 +136,7 @@ def test_a_run_that_started_from_another_is_told_apart():
     assert "M, started from `rl2-bandit-10x5-seed0` |" in started
     plain, started = published_table._rl2(records)
     assert (plain[2], plain[5]) == ("RL²", "1 seed, 3 tasks")
-    assert (started[2], started[5]) == ("RL², started from another's agent", plain[5])
+    assert (started[2], started[5]) == ("RL², started from another agent", plain[5])
 
 
 def test_an_incomplete_run_is_not_published():

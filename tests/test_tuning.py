@@ -90,7 +90,7 @@ def test_the_preset_is_first_and_what_is_printed_can_be_pasted(capsys):
     printed = capsys.readouterr().out
     first, *others = study().trials
     assert first.user_attrs["hyperparameters"] == SMALL["rl2"]
-    assert "of the law of train" in printed
+    assert "from the distribution of train" in printed
     assert "mean return of the last adaptation episode" in printed
     best = study().best_trial.user_attrs["hyperparameters"]
     code = printed[printed.index("Preset(") : printed.index("as a command")]
