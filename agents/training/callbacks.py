@@ -128,9 +128,7 @@ class HeldOutCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_start(
-        self,
-    ) -> None:  # the collecting agent, in the state that would be saved now
+    def _on_rollout_start(self) -> None:  # the agent as it would be saved now
         agent: Any = self.model
         if agent.iteration % self.every:
             return

@@ -339,4 +339,4 @@ class SavedAgent(ABC):
                     f"{self.tasks.name!r}: {differs}"
                 )
         self._restore_state(repr(str(path)), tensors, state)
-        self._good_state = None  # earlier rows belong to another training
+        self._good_state = None  # the earlier state belongs to another training
