@@ -60,7 +60,7 @@ class RecurrentPolicy:
 
 
 class RL2Adaptation:
-    """A memory for every task, and the last transition in it to show it.
+    """A memory for every task, and the last transition in it to show to it.
 
     Args:
         policy: What acts; only read.
@@ -105,6 +105,7 @@ class RL2Adaptation:
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)
 
+    @torch.no_grad()
     def observe(self, transition: Transition) -> None:
         active, ended = transition.active, transition.episode_end
         # Kept across episode ends: an episode starts with the transition that ended the last one.

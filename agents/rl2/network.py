@@ -224,4 +224,4 @@ class RecurrentActorCritic(nn.Module):
 
     def _starts(self, rows: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Return where an episode starts: after the end of one, and at the start of the trial."""
-        return (rows[..., self._episode_end] > 0) | (time == 0)
+        return torch.logical_or(rows[..., self._episode_end], time == 0)

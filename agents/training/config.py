@@ -99,7 +99,7 @@ class Config:
 
     @classmethod
     def nested(cls) -> dict[str, type["Config"]]:
-        """Return what its dictionaries hold, each kind by what it is called."""
+        """Return the configurations that fields which are dictionaries hold, by their titles."""
         return {}
 
     def to_json(self) -> dict[str, Any]:
