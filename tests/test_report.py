@@ -132,6 +132,17 @@ def test_repeated_tasks_are_resampled_as_one():
     assert (alone.high - alone.low) / 2 == pytest.approx(2.02 / np.sqrt(40), rel=0.3)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e99])
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_intervals_of_very_small_and_very_large_returns(statistic, scale):
+    returns = np.random.default_rng(0).normal(size=(40, 1))
+    expected = made_up(returns, statistic=statistic).ends().first
+    found = made_up(scale * returns, statistic=statistic).ends().first
+    if scale > 1.0:  # the variance of the others is no number
+        assert found.low == pytest.approx(scale * expected.low)
+    assert found.low <= found.value <= found.high
+
+
 def test_tasks_that_a_record_leaves_out_are_all_different():
     report = made_up(np.random.default_rng(0).normal(size=(40, 2)))
     left_out = replace(report, tasks=Tasks("strolls", {}))

@@ -151,8 +151,10 @@ class TaskBootstrap:
         """Return the interquartile mean of rows, of shape (num_rows,), in each resample."""
         order = np.argsort(values, kind="stable")
         ordered, ids = values[order], self.ids[order]
+        # Numbers from -1 to 1: single precision is enough for them, and fast.
         middle = ordered[len(ordered) // 2]
-        ordered = ordered - middle  # small numbers: single precision is enough, and fast
+        spread = max(ordered[-1] - middle, middle - ordered[0]) or 1.0
+        ordered = (ordered - middle) / spread
         steps = np.append(ordered[:-1] - ordered[1:], ordered[-1]).astype(np.float32)
         chunk = max(1, _MAX_ENTRIES // len(values))
         means = []
@@ -165,8 +167,8 @@ class TaskBootstrap:
             np.clip(below, cut, total - cut, out=below)
             # The sum of rows times how often they are kept, summed by parts.
             kept = steps @ below - cut * ordered[0]
-            means.append(middle + kept / (total - 2 * cut))
-        return np.concatenate(means).astype(np.float64)
+            means.append(kept / (total - 2 * cut))
+        return middle + spread * np.concatenate(means).astype(np.float64)
 
     def estimate(self, *samples: Sample, confidence: float = 0.95) -> Estimates:
         """Return the mean over seeds of a statistic, or a sum of such means, with its interval.
@@ -199,12 +201,12 @@ class TaskBootstrap:
                 own = sample.resampled - sample.resampled.mean(axis=1, keepdims=True)
                 noise += own.var(axis=0).sum(axis=0) / (num_seeds - 1) / num_seeds * unbiased
         parts = np.stack([by_tasks.var(axis=0) * unbiased, *by_seeds])
-        variance = np.maximum(parts.sum(axis=0) - noise, parts.max(axis=0))
+        largest = parts.max(axis=0)
+        variance = np.maximum(parts.sum(axis=0) - noise, largest)
         # Satterthwaite's approximation; of no variance at all the degrees of freedom are any.
-        weighted = (parts**2 / np.array(freedom)[:, None]).sum(axis=0)
-        degrees = np.divide(
-            parts.sum(axis=0) ** 2, weighted, out=np.ones_like(value), where=weighted > 0
-        )
+        ratios = np.divide(parts, largest, out=np.ones_like(parts), where=largest > 0)
+        weighted = (ratios**2 / np.array(freedom)[:, None]).sum(axis=0)
+        degrees = ratios.sum(axis=0) ** 2 / weighted
         reach = scipy.special.stdtrit(degrees, 0.5 + confidence / 2) * np.sqrt(variance)
         low, high = np.quantile(both, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
         below, above = np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)
