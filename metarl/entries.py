@@ -14,11 +14,19 @@ from metarl.errors import InvalidValueError
 Rule: TypeAlias = tuple[Callable[[Any], bool], str]
 """The requirement of an entry, as code and in words."""
 
+_MISSING = object()
+
 
 def integer(minimum: int, maximum: float = math.inf) -> Rule:
     """Return the rule of integers from a minimum on, or up to a maximum."""
     words = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum:g}"
     return lambda v: type(v) is int and minimum <= v <= maximum, f"an integer {words}"
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule of an entry that may be null or missing."""
+    fits, words = rule
+    return lambda v: v is None or v is _MISSING or fits(v), f"{words} or null"
 
 
 COUNT = integer(1)
@@ -31,7 +39,6 @@ NUMBER: Rule = (
     "a finite number",
 )
 OBJECT: Rule = (lambda v: isinstance(v, dict), "an object")
-_MISSING = object()
 
 
 def parse_json(text: bytes | str) -> Any:

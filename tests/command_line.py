@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metarl.agents.presets import find_preset
+from metarl.evaluation.archive import read_archive, write_archive
 from metarl.experiments.cli import commands
 from metarl.experiments.cli.main import main
 
@@ -41,6 +43,24 @@ def edit(run, change):
     config = json.loads((run / "config.json").read_text())
     change(config)
     (run / "config.json").write_text(json.dumps(config))
+
+
+def edit_archive(path, changes, header=lambda header: header):
+    """Change entries of an archive's header, or its arrays, by name; ``...`` removes one.
+
+    Args:
+        path: The archive.
+        changes: The new values by name.
+        header: Returns the part of the header that entries are changed in.
+    """
+    head, arrays = read_archive(path)
+    for name, value in changes.items():
+        place = arrays if name in arrays or isinstance(value, np.ndarray) else header(head)
+        if value is ...:
+            del place[name]
+        else:
+            place[name] = np.asarray(value) if place is arrays else value
+    write_archive(path, head, arrays)
 
 
 def contents(directory):

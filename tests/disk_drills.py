@@ -89,7 +89,7 @@ def read_only():
         remount("ro")
         last, shown = metarl("evaluate", "disk/run", code=2)
         assert "held_out: 1000 tasks" in shown
-        assert "cannot write 'disk/run/evaluation/held_out.json': Read-only file system" in last
+        assert "cannot write 'disk/run/evaluation/held_out.npz': Read-only file system" in last
         last, _ = metarl("resume", "disk/run", code=2)
         assert "Read-only file system" in last
         last, _ = metarl(*[w.replace("disk/run", "disk/other") for w in TRAIN], code=2)

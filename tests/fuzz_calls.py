@@ -1,5 +1,6 @@
 """Cases of fuzz.py: command lines, and calls of the Python interface with arguments of any kind."""
 
+import contextlib
 import itertools
 import json
 
@@ -240,10 +241,14 @@ class Calls:
         metarl.check_tasks(mad(self.bandits), num_steps=mad(5, share=0.3), seed=mad(0, share=0.3))
 
     def call_report(self, mad, rng):
-        Report.load(mad("good.json", "agent.safetensors"))
+        Report.load(mad("good.npz", "agent.safetensors"))
 
     def call_report_again(self, mad, rng):
-        Report.from_json({**self.report.to_json(), rng.choice(["seed", "returns", "tasks"]): mad()})
+        header, arrays = self.report.to_archive()
+        header[rng.choice(["seed", "notes", "split"])] = mad(share=0.5)
+        with contextlib.suppress(TypeError, ValueError):  # no array can be made of it
+            arrays[rng.choice([*arrays])] = np.array(mad([[1.0]], share=0.5))
+        Report.from_archive(header, arrays)
 
     def call_curve(self, mad, rng):
         self.report.curve(mad(3), confidence=mad(0.9))

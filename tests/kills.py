@@ -141,7 +141,7 @@ def differences(whole, killed):
         return ["it is not complete"]
     found = [
         f"{name} differs"
-        for name in ("agent.safetensors", "evaluation/held_out.json")
+        for name in ("agent.safetensors", "evaluation/held_out.npz")
         if (whole / name).read_bytes() != (killed / name).read_bytes()
     ]
     if rows_of(whole / "progress.csv") != rows_of(killed / "progress.csv"):

@@ -151,7 +151,7 @@ def test_train_leaves_all_that_is_needed(trained, capsys):
     assert not (run / "checkpoint.safetensors").exists()
     agent = RL2.load(run / "agent", envs.make("bandit-10x5"))
     assert agent.num_timesteps == 160
-    report = Report.load(run / "evaluation" / "held_out.json")
+    report = Report.load(run / "evaluation" / "held_out.npz")
     assert report.returns.shape == (8, 10)
     assert (run / "evaluation" / "held_out.png").read_bytes().startswith(b"\x89PNG")
 
@@ -196,7 +196,7 @@ def test_train_on_a_family_of_ones_own(capsys):
     assert main(["train", "rl2", "poles:tasks", *SMALL]) == 0
     run = Path("runs/rl2-poles-tasks-seed0")
     assert main(["evaluate", str(run), "--num-tasks", "3"]) == 0
-    returns = Report.load(run / "evaluation" / "held_out-3x2-seed1.json").returns
+    returns = Report.load(run / "evaluation" / "held_out-3x2-seed1.npz").returns
     assert returns.tolist() == [[5.0, 5.0]] * 3
 
 
@@ -207,7 +207,7 @@ def test_maml_trains_and_adapts_by_whole_rounds_of_episodes(capsys):
     assert "MAML on bandit-10x2, held_out: 8 tasks" in capsys.readouterr().out
     # The preset's 80 episodes are no whole number of rounds.
     assert json.loads(Path("here/config.json").read_text())["evaluation"]["num_episodes"] == 81
-    assert Report.load("here/evaluation/held_out.json").returns.shape == (8, 81)
+    assert Report.load("here/evaluation/held_out.npz").returns.shape == (8, 81)
 
 
 def test_a_familys_name_says_nothing_about_its_rewards(capsys):
@@ -228,8 +228,9 @@ def test_evaluate_repeats_the_runs_own_evaluation(run, capsys):
     assert main(["evaluate", str(run)]) == 0
     assert "held_out: 8 tasks" in capsys.readouterr().out
     after = contents(run)
-    assert {path: data for path, data in after.items() if path.suffix == ".json"} == {
-        path: data for path, data in before.items() if path.suffix == ".json"
+    kept = (".json", ".npz")
+    assert {path: data for path, data in after.items() if path.suffix in kept} == {
+        path: data for path, data in before.items() if path.suffix in kept
     }
 
 
@@ -263,10 +264,10 @@ def test_a_run_keeps_its_number_of_threads(run, command, monkeypatch):
     ],
 )
 def test_another_evaluation_stands_beside_the_runs_own(run, options, name, shape):
-    own = (run / "evaluation" / "held_out.json").read_bytes()
+    own = (run / "evaluation" / "held_out.npz").read_bytes()
     assert main(["evaluate", str(run), *options]) == 0
-    assert (run / "evaluation" / "held_out.json").read_bytes() == own
-    assert Report.load(run / "evaluation" / f"{name}.json").returns.shape == shape
+    assert (run / "evaluation" / "held_out.npz").read_bytes() == own
+    assert Report.load(run / "evaluation" / f"{name}.npz").returns.shape == shape
     assert (run / "evaluation" / f"{name}.png").exists()
 
 
@@ -279,13 +280,13 @@ def test_a_hyperparameter_of_acting_may_be_another(run, capsys, monkeypatch):
         return judge(learner, **settings)
 
     monkeypatch.setattr(commands, "evaluate_with_references", watched)
-    own = (run / "evaluation" / "held_out.json").read_bytes()
+    own = (run / "evaluation" / "held_out.npz").read_bytes()
     assert main(["evaluate", str(run), "--set", "forget_after=1"]) == 0
     shown = capsys.readouterr()
     assert "note: evaluated with forget_after=1" in shown.out
     assert shown.err == ""
-    assert (run / "evaluation" / "held_out.json").read_bytes() == own
-    assert (run / "evaluation" / "held_out-8x10-seed1-forget_after=1.json").exists()
+    assert (run / "evaluation" / "held_out.npz").read_bytes() == own
+    assert (run / "evaluation" / "held_out-8x10-seed1-forget_after=1.npz").exists()
     (learner,) = judged
     assert learner.forget_after == 1
     assert learner.num_timesteps > 0  # trained, as it was
@@ -304,7 +305,7 @@ def test_a_run_is_complete_even_if_it_cannot_be_shown(fails, monkeypatch):
     with contextlib.suppress(UnicodeEncodeError):
         main(["train", "rl2", "bandit-10x2", *SMALL, "--run-dir", "here"])
     assert Path("here/agent.safetensors").exists()
-    assert Path("here/evaluation/held_out.json").exists()
+    assert Path("here/evaluation/held_out.npz").exists()
 
 
 def test_output_that_is_ascii_has_question_marks(run, monkeypatch):
@@ -351,7 +352,7 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     evaluated = {"num_tasks": 7, "num_episodes": 40, "seed": 1}
     config = json.loads(Path("other/config.json").read_text())
     Path("other/config.json").write_text(json.dumps({**config, "evaluation": evaluated}))
-    Path("other/evaluation/held_out.json").unlink()
+    Path("other/evaluation/held_out.npz").unlink()
     capsys.readouterr()
     runs = [str(trained[0]), "other"]
     assert main(["compare", *runs]) == 0
@@ -362,7 +363,7 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     assert re.search(r" ep\. 1 .* 11-20 .* first 10$", shown, re.M)
     assert "rl2 minus maml" in shown
     assert re.search(r"unequal budgets, episodes before an agent adapts: rl2 1, maml \d+", shown)
-    files = [sorted(Path(run, "evaluation").glob("*-7x*.json")) for run in runs]
+    files = [sorted(Path(run, "evaluation").glob("*-7x*.npz")) for run in runs]
     assert [Report.load(*paths).num_episodes for paths in files] == [10, 40]
     # What was made is not made again.
     monkeypatch.setattr(comparing, "evaluate", None)

@@ -1,17 +1,18 @@
 """The command line refuses in one sentence, before any compute, and touches nothing."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import (
     SMALL,
     contents,
     edit,
+    edit_archive,
     refusal,
     small_evaluations,
     train_two,
@@ -237,37 +238,42 @@ def test_compare_refuses_what_was_not_evaluated_alike(run, trained, capsys):
     assert "different families and have no tasks in common: bandit-10x3, bandit-10x5" in message
     message = refusal(["compare", str(run), str(run), "--split", "trian"], capsys)
     assert "unknown split of 'bandit-10x5': 'trian'; did you mean 'train'?" in message
-    (run / "evaluation" / "held_out.json").write_text("{")
-    assert "held_out.json' is not a report" in refusal(["compare", str(run)], capsys)
+    (run / "evaluation" / "held_out.npz").write_text("{")
+    assert "held_out.npz' is not an archive of metarl" in refusal(["compare", str(run)], capsys)
     assert not Path("comparison.png").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"returns": ...}, "'returns' must be a list of rows, it is missing"),
-        ({"returns": [[1, 2], [3]]}, "'returns' must be rows of equally many numbers"),
-        ({"returns": [["1"] * 10] * 8}, "'returns' must be rows of equally many numbers"),
-        ({"returns": [[float("nan")] * 10] * 8}, "'returns' must be finite numbers"),
-        ({"returns": [[1.0] * 10] * 7}, "one value for each row of returns"),
-        ({"lengths": [[1] * 9] * 8}, "'lengths' must be integers of at least 1, as 'returns'"),
-        ({"lengths": 0}, "'lengths' must be a list of rows, or an integer of at least 1, got 0"),
+        ({"returns": ...}, "'returns' must be finite numbers, one for each task and episode, got"),
+        ({"returns": np.ones(80)}, "one for each task and episode, got float64 of shape (80,)"),
+        ({"returns": np.ones((8, 0))}, "'returns' must be finite numbers, one for each task and"),
+        ({"returns": np.full((8, 10), "1")}, "one for each task and episode, got <U1 of shape"),
+        ({"returns": np.full((8, 10), 1j)}, "'returns' must be finite numbers, one for each task"),
+        ({"returns": np.full((8, 10), np.nan)}, "'returns' must be finite numbers, below 1e+100"),
+        ({"lengths": ...}, "'lengths' must be integers of at least 1, as many as 'returns', got"),
+        ({"lengths": np.ones((8, 9), int)}, "'lengths' must be integers of at least 1, as many"),
+        ({"lengths": np.ones((8, 10))}, "as many as 'returns', got float64 of shape (8, 10)"),
+        ({"lengths": np.zeros((8, 10), int)}, "'lengths' must be integers of at least 1"),
+        ({"successes": np.ones((8, 10))}, "'successes' must be booleans, as many as 'returns'"),
         ({"statistic": "median"}, "'statistic' must be 'iqm' or 'mean', got 'median'"),
         ({"agent": 7}, "'agent' must be a printable string, got 7"),
         ({"seed": None}, "'seed' must be an integer of at least 0, got None"),
         ({"notes": "a note"}, "'notes' must be a list of strings, got 'a note'"),
         ({"episodes_per_adaptation": 3}, "'episodes_per_adaptation' must divide the number"),
-        ({"tasks": {"family": "x"}}, "'tasks.parameters' must be an object of lists"),
-        ({"tasks": {"family": "x", "parameters": {"a": 1}}}, "must be an object of lists, got"),
-        ({"tasks": {"family": "x", "parameters": {"a": [{}] * 8}}}, "one value for each row"),
+        ({"task_family": ...}, "'task_family' must be a printable string, it is missing"),
+        ({"tasks/p": np.ones((7, 5))}, "'tasks/p' must have one value for each row of returns"),
+        ({"tasks/a": np.array(1.0)}, "'tasks/a' must have one value for each row of returns"),
+        ({"tasks/a": np.full(8, 1j)}, "'tasks/a' must have one value for each row of returns"),
+        ({"tasks/\n": np.ones(8)}, "must have one value for each row of returns"),
     ],
 )
 def test_a_damaged_report(run, change, message, capsys):
-    path = run / "evaluation" / "held_out.json"
-    data = {**json.loads(path.read_text()), **change}
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not ...}))
+    path = run / "evaluation" / "held_out.npz"
+    edit_archive(path, change)
     shown = refusal(["compare", str(run)], capsys)
-    assert "held_out.json' is not a report: " in shown
+    assert "held_out.npz' is not a report: " in shown
     assert message in shown
 
 

@@ -1,8 +1,10 @@
 """Every kind of file that is read, damaged: it is read right, or refused in one sentence."""
 
+import io
 import json
 import random
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from command_line import SMALL
+from command_line import SMALL, edit_archive
 from safetensors.torch import load, save
 
 from metarl import MetarlError, Report, Tasks
 from metarl.agents.presets import find_preset
 from metarl.agents.training.checkpoint import _checksum, load_checkpoint
 from metarl.agents.training.preset import Preset
+from metarl.evaluation.archive import _digest, write_archive
 from metarl.experiments.cli import commands, comparing
 from metarl.experiments.cli.main import main
 from metarl.experiments.publish import published_table
@@ -36,6 +39,8 @@ FEW, MANY = 12, 60  # of each kind
 NAME = "rl2-bandit-10x5-seed0"
 PRESET = {"trials_per_iteration": 8, "trials_per_minibatch": 8}
 VALUES = {"slope": (0.0, 1.0)}
+SLOPES = np.array([0.0, 0.0, 1.0, 1.0])
+TASKS_FILE = f"{_digest({'tasks/slope': SLOPES})}.npz"
 STUDY = Study(
     "toy",
     "Who?",
@@ -85,19 +90,20 @@ def read_log():
     logger.record("time/total_timesteps", 50)
     logger.record("time/seconds", 0.1)
     logger.dump(50)
-    publish.publish(Run.open("run"), Path("copy/record.json"))
+    publish.publish(Run.open("run"), Path("copy/record.npz"))
 
 
 READERS = {
     "run/config.json": lambda: Run.open("run"),
     "run/agent.safetensors": lambda: load_agent(Run.open("run")),
-    "run/evaluation/held_out.json": lambda: comparing.common_reports([Run.open("run")], "held_out"),
+    "run/evaluation/held_out.npz": lambda: comparing.common_reports([Run.open("run")], "held_out"),
     "run/progress.csv": read_log,
     "run/events.out.tfevents.0000000001": read_log,
-    f"experiments/results/runs/{NAME}.json": read_published,
+    f"experiments/results/runs/{NAME}.npz": read_published,
     f"experiments/results/runs/{NAME}.safetensors": read_published,
     str(TRAINING.record): read_study,
     str(JOBS[0].record): read_study,
+    str(JOBS[0].record.parent / "tasks" / TASKS_FILE): read_study,
     "runs/tune/rl2-bandit-10x5/journal.log": read_journal,
 }
 
@@ -113,21 +119,18 @@ def whole(tmp_path_factory):
         publish.publish(Run.open("run"))
         for job in JOBS:
             publish.publish(Run.open("run"), job.needs[0].record)
-            record = json.loads(job.needs[0].record.read_text())
-            record["config"]["seed"] = job.seed
-            job.needs[0].record.write_text(json.dumps(record))
-            slopes = np.array([0.0, 0.0, 1.0, 1.0])
+            edit_archive(job.needs[0].record, {"seed": job.seed}, lambda header: header["config"])
             report = Report(
                 agent="RL²",
                 family="half-cheetah-slope",
                 split="slopes",
                 returns=np.arange(8.0).reshape(4, 2),  # (tasks, episodes)
                 lengths=np.full((4, 2), 5),
-                tasks=Tasks("half-cheetah-slope", {"slope": slopes}),
+                tasks=Tasks("half-cheetah-slope", {"slope": SLOPES}),
                 seed=2,
             )
-            job.record.parent.mkdir(parents=True, exist_ok=True)
-            job.record.write_text(json.dumps({"seconds": 1.0, "report": report.to_json()}))
+            header, arrays = report.to_archive()
+            write_archive(job.record, {"seconds": 1.0, "report": header}, arrays, compact=True)
         found = Search(Settings("rl2", "bandit-10x5"), 3, None).study
         for number in range(3):
             trial = found.ask({} if number else None)
@@ -202,6 +205,34 @@ def damage_bytes(data, rng):
     return None
 
 
+def damage_archive(path, rng):
+    """Damage the header, or put another array in the place of one, or remove it."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(["header.json", rng.choice([*parts])])
+    if parts[name] == b"{}":
+        parts[name] = rng.choice([b"", b"[]", b"{", b"1", b'{"a": "b"}'])
+    elif name == "header.json":
+        parts[name] = damage_json(json.loads(parts[name]), rng)
+    elif rng.random() < 0.2:
+        del parts[name]
+    elif rng.random() < 0.2:
+        parts[name] = damage_bytes(parts[name], rng) or b""
+    else:
+        array = np.load(io.BytesIO(parts[name]))
+        kind = rng.choice(["f8", "f2", "i1", "u8", "?", "U3", "c16", "O", "M8[s]"])
+        others = [array[:-1], array.T, array[None], np.zeros((0, 2)), array.astype("U9")]
+        changed = rng.choice([*others, np.full(array.shape, rng.choice([0, 1]), kind)])
+        stream = io.BytesIO()
+        np.save(stream, changed)
+        parts[name] = stream.getvalue()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
 def damage_file(path, rng):
     """What a damaged file holds: by the structure of its kind, or by bytes."""
     data = path.read_bytes()
@@ -209,6 +240,8 @@ def damage_file(path, rng):
         return damage_bytes(data, rng)
     if path.suffix == ".json":
         return damage_json(json.loads(data), rng)
+    if path.suffix == ".npz":
+        return damage_archive(path, rng)
     if path.suffix == ".safetensors":  # sealed: its checksum is right
         tensors = load(data)
         text = damage_json(load_checkpoint(path)[1], rng).decode()

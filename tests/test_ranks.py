@@ -227,7 +227,7 @@ def undisturbed(tmp_path_factory):
 
 
 def check_same(run, whole):
-    for name in ("agent.safetensors", "evaluation/held_out.json"):
+    for name in ("agent.safetensors", "evaluation/held_out.npz"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     assert rows_of(run / "progress.csv") == rows_of(whole / "progress.csv")
 

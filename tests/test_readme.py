@@ -31,7 +31,7 @@ def test_from_python(tmp_path):
     shown = runpy.run_path("example.py")
     assert shown["report"].returns.shape == (40, 10)
     assert (tmp_path / "curve.png").stat().st_size > 0
-    assert (tmp_path / "evaluation" / "held_out.json").is_file()
+    assert (tmp_path / "evaluation" / "held_out.npz").is_file()
     assert list((tmp_path / "runs").glob("*/events.out.tfevents.*"))
 
 

@@ -11,6 +11,7 @@ import scipy.stats
 from toys import Fixed, Toy, risk, strolls
 
 from metarl import Report, Tasks, evaluate
+from metarl.evaluation.archive import write_archive
 from metarl.evaluation.comparison import (
     check_comparable,
     comparison_table,
@@ -277,7 +278,7 @@ def test_groups_hold_every_episode_once(num_episodes, at_most, parallel):
 def test_a_report_comes_back_whole(tmp_path, returns):
     report = made_up(returns, seed=3, notes=("mind this",), episodes_per_adaptation=1)
     path = report.save(tmp_path / "evaluation")
-    assert path == tmp_path / "evaluation" / "held_out.json"
+    assert path == tmp_path / "evaluation" / "held_out.npz"
     loaded = Report.load(path)
     assert loaded.returns.dtype == np.float64
     np.testing.assert_array_equal(loaded.returns, report.returns)
@@ -287,16 +288,23 @@ def test_a_report_comes_back_whole(tmp_path, returns):
         assert getattr(loaded, name) == getattr(report, name)
     assert str(loaded) == str(report)
     # Whoever reads the file without us finds the raw array.
-    assert json.loads(path.read_text())["returns"] == returns
+    archive = np.load(path)
+    assert archive["returns"].tolist() == returns
+    assert json.loads(archive["header.json"])["statistic"] == report.statistic
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"returns": "x"}'])
-def test_a_file_that_is_no_report(tmp_path, text):
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=r"x.json' is not a report"):
-        Report.load(tmp_path / "x.json")
+def test_a_file_that_is_no_report(tmp_path):
+    (tmp_path / "x.npz").write_text("{}")
+    with pytest.raises(ValueError, match=r"x.npz' is not an archive of metarl"):
+        Report.load(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", returns=np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"There is no item named 'header.json' in the archive"):
+        Report.load(tmp_path / "x.npz")
+    write_archive(tmp_path / "x.npz", {}, {"returns": np.ones((2, 3))})
+    with pytest.raises(ValueError, match=r"x.npz' is not a report: 'agent' must be a printable"):
+        Report.load(tmp_path / "x.npz")
     with pytest.raises(FileNotFoundError, match="there is no report"):
-        Report.load(tmp_path / "y.json")
+        Report.load(tmp_path / "y.npz")
 
 
 @pytest.mark.parametrize("num_episodes", [1, 3, 500])

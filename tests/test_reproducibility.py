@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import risk, strolls
 
-from metarl import evaluate
+from metarl import Report, evaluate
 from metarl.agents import AGENTS, RL2
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs.run import Run
@@ -221,7 +221,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(whole, killed, moment):
     *kills, (code, errors) = steps
     assert [code for code, _ in kills] == [-9 if moment not in INTERRUPTS else 130] * len(kills)
     assert code == 0, errors
-    for name in ("agent.safetensors", "evaluation/held_out.json"):
+    for name in ("agent.safetensors", "evaluation/held_out.npz"):
         assert (directory / name).read_bytes() == (whole / name).read_bytes(), name
     assert rows_of(directory / "progress.csv") == rows_of(whole / "progress.csv")
     assert scalars(directory) == scalars(whole)
@@ -236,7 +236,7 @@ def test_tensorboard_shows_every_step_once_and_the_adaptation_curve(whole):
     assert [step for step, _ in shown["rollout/return_last_episode"]] == total
     assert [step for step, _ in shown["held_out/return_last_episode"]] == total[::2]
     assert [step for step, _ in shown["held_out/return_by_episode"]] == list(range(1, 11))
-    returns = json.loads((whole / "evaluation" / "held_out.json").read_text())["returns"]
+    returns = Report.load(whole / "evaluation" / "held_out.npz").returns
     np.testing.assert_allclose(
         [value for _, value in shown["held_out/return_by_episode"]], np.mean(returns, axis=0)
     )

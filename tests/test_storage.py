@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import stat
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_an_evaluation_that_cannot_be_kept_is_shown(command, finished, capsys):
     out, err = capsys.readouterr()
     assert "RL2 on bandit-10x5, held_out: 4 tasks" in out
     assert "Thompson sampling" in out
-    assert "cannot write 'run/evaluation/held_out.json': No space left on device; " in err
+    assert "cannot write 'run/evaluation/held_out.npz': No space left on device; " in err
     if command == "train":
         assert err.strip().endswith("fix it, then continue with: metarl resume run")
         assert main(["resume", "run"]) == 0
@@ -160,11 +161,11 @@ def test_a_read_only_folder_is_evaluated_all_the_same(run, monkeypatch, capsys):
     assert main(["evaluate", "run"]) == 2
     out, err = capsys.readouterr()
     assert "RL2 on bandit-10x5, held_out: 4 tasks" in out
-    assert "cannot write 'run/evaluation/held_out.json': Read-only file system; " in err
+    assert "cannot write 'run/evaluation/held_out.npz': Read-only file system; " in err
 
 
 def test_what_kills_left_behind_is_removed(run, capsys):
-    parts = [run / ".progress.csv.x.part", run / "evaluation" / ".held_out.json.x.part"]
+    parts = [run / ".progress.csv.x.part", run / "evaluation" / ".held_out.npz.x.part"]
     before = sorted(run.rglob("*"))
     for part in parts:
         part.touch()
@@ -246,7 +247,7 @@ def test_a_folder_of_evaluations_that_is_a_link_is_refused(command, run, outside
 def test_links_in_place_of_what_is_written_are_replaced(run, outside):
     (run / "agent.safetensors").rename(run / "checkpoint.safetensors")
     edit(run, lambda config: config.update(total_timesteps=480))
-    names = ["progress.csv", "evaluation/held_out.json", "evaluation/held_out.png"]
+    names = ["progress.csv", "evaluation/held_out.npz", "evaluation/held_out.png"]
     for name in [*names, "agent.safetensors"]:
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(outside.with_name("made"))
@@ -392,8 +393,14 @@ def test_edits_of_the_configuration(run, capsys):
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "1" * 400, '{"seed": ' + "9" * 400 + "}", "\xff"])
 def test_json_beyond_reason(run, text, capsys):
-    report = run / "evaluation" / "held_out.json"
+    report = run / "evaluation" / "held_out.npz"
+    shutil.copy(report, "whole.npz")
     report.write_bytes(text.encode("latin1"))
-    assert "held_out.json' is not a report: " in refusal(["compare", "run"], capsys)
+    assert "held_out.npz' is not an archive of metarl" in refusal(["compare", "run"], capsys)
+    with zipfile.ZipFile("whole.npz") as whole, zipfile.ZipFile(report, "w") as damaged:
+        for name in whole.namelist():
+            content = text.encode("latin1") if name == "header.json" else whole.read(name)
+            damaged.writestr(name, content)
+    assert "held_out.npz' is not an archive of metarl" in refusal(["compare", "run"], capsys)
     (run / "config.json").write_bytes(text.encode("latin1"))
     assert "'run/config.json' is damaged: " in refusal(["evaluate", "run"], capsys)

@@ -1,17 +1,18 @@
 """Studies and publishing, at toy size: what they write, and that they never do a thing twice."""
 
-import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from metarl import envs, evaluate
+from metarl import Tasks, envs, evaluate
 from metarl.agents import AGENTS, RL2
 from metarl.agents.classical.mdps import PSRL
 from metarl.agents.presets import find_preset
 from metarl.envs import navigation_2d
+from metarl.evaluation.archive import archive_files, read_archive, write_archive
 from metarl.experiments.cli import commands
 from metarl.experiments.cli import main as cli
 from metarl.experiments.publish import papers as published
@@ -19,6 +20,7 @@ from metarl.experiments.publish import published_table
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.reports.figures import draw_adaptation
 from metarl.experiments.runs.loading import family_of
+from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import classical as study_classical
 from metarl.experiments.studies import classical_mdps as study_classical_mdps
@@ -47,22 +49,26 @@ def test_publish(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page)
     publish.main((tmp_path / "run",))
-    path, agent_file = sorted(publish.RESULTS.iterdir())
-    assert path.name == "rl2-bandit-10x5-seed0.json"
-    result = json.loads(path.read_text())
+    path, agent_file, tasks = sorted(publish.RESULTS.iterdir())
+    assert path.name == "rl2-bandit-10x5-seed0.npz"
+    assert len(list(tasks.iterdir())) == 1
+    header, arrays = read_archive(path)
+    result = load_training(path)
     run = Run.open("run")
-    returns = result["report"]["returns"]
+    returns = result["report"].returns
     agent = RL2.load(agent_file, envs.make("bandit-10x5"))
     again = evaluate(agent, agent.tasks, **run.config["evaluation"])
     np.testing.assert_array_equal(again.returns, returns)  # whoever has the file can verify it
     assert result["config"] == run.config
-    assert result["report"] == json.loads((run.evaluation / "held_out.json").read_text())
+    own_header, own_arrays = read_archive(run.evaluation / "held_out.npz")
+    assert header["report"] == own_header
+    assert arrays.keys() == own_arrays.keys()
+    assert all(np.array_equal(arrays[name], own_arrays[name]) for name in arrays)
     text = publish.PAGES[1].read_text()
     assert text.startswith("Before\n<!-- results: begin -->\n| family |")
     assert text.endswith("|\n<!-- results: end -->\nafter\n")
     cells = [cell.strip() for cell in text.splitlines()[4].split("|")]
     assert cells[1:4] == ["bandit-10x5", "RL2", "0"]
-    returns = np.array(result["report"]["returns"])
     assert cells[9].split()[0] == f"{returns.sum(axis=1).mean():.2f}"
     assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
 
@@ -72,9 +78,9 @@ def test_a_published_run_is_evaluated_by_its_name(capsys):
     publish.publish(Run.open("run"))
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed0"]) == 0
     unpacked = Path("runs/published/rl2-bandit-10x5-seed0")
-    again = json.loads((unpacked / "evaluation/held_out.json").read_text())
-    assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
-    assert cli.main(["evaluate", "rl2-bandit-10x5-seed1"]) == 2
+    again = (unpacked / "evaluation/held_out.npz").read_bytes()
+    assert again == Path("run/evaluation/held_out.npz").read_bytes()
+    assert cli.main(["evaluate", "rl2-bandit-10x5-seed99"]) == 2
     assert "is not a run directory" in capsys.readouterr().err
 
 
@@ -100,6 +106,54 @@ def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
     assert publish.open_run(name).directory == Path(name)  # it exists as given
 
 
+def test_an_agent_that_was_not_kept_can_be_had(capsys):
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    record = publish.publish(Run.open("run"))
+    record.with_suffix(".safetensors").unlink()
+    assert cli.main(["evaluate", record.stem]) == 2
+    command = load_training(record)["config"]["command"]
+    kept = f"the agent of the published run {record.stem!r} is not kept here: "
+    assert f"{kept}train it again with: {command}" in capsys.readouterr().err
+    header, arrays = read_archive(record)
+    where = "0123abc:experiments/results/runs/x.safetensors"
+    write_archive(record, {**header, "agent_in_history": where}, arrays)
+    assert cli.main(["evaluate", record.stem]) == 2
+    assert f"{kept}git show {where} has it" in capsys.readouterr().err
+    assert record.stem not in publish.RESULTS.glob("*.safetensors")
+
+
+def test_agents_that_come_with_metarl_are_found_from_any_folder(monkeypatch, tmp_path, capsys):
+    train("rl2", "bandit-10x5", "--run-dir", "run")
+    record = publish.publish(Run.open("run"), Path("installed/mine-seed0.npz"))
+    monkeypatch.setattr(publish, "INSTALLED", record.parent.resolve())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["list"]) == 0
+    assert "mine-seed0" in capsys.readouterr().out
+    assert cli.main(["evaluate", "mine-seed0", "--num-tasks", "2"]) == 0
+    assert Path("runs/published/mine-seed0/agent.safetensors").is_file()
+
+
+WHEEL = re.findall(r'"results/runs/([\w.-]+)\.\*"', (ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("name", WHEEL)
+def test_agents_of_the_wheel_are_whole(name):
+    folder = ROOT / "experiments" / "results" / "runs"
+    own, shared = archive_files(folder / f"{name}.npz")[::-1]
+    assert own.with_suffix(".safetensors").is_file()
+    assert shared.parent == folder / "tasks"
+
+
+@pytest.mark.usefixtures("results")
+def test_the_wheel_has_the_agents_that_pages_name():
+    names = "|".join(re.escape(path.stem) for path in publish.INSTALLED.glob("*.npz"))
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(rf"(?<!/)({names})", page.read_text())}
+    assert "rl2-gridnavi-seed0" in named
+    assert named <= set(WHEEL)
+
+
 def test_an_unpacked_agent_that_is_not_the_published_one_is_refused():
     train("rl2", "bandit-10x5", "--run-dir", "run")
     publish.publish(Run.open("run"))
@@ -112,15 +166,15 @@ def test_an_unpacked_agent_that_is_not_the_published_one_is_refused():
 
 def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
     train("rl2", "tabular-mdp-2", "--run-dir", "run")
-    record = json.loads(publish.publish(Run.open("run")).read_text())
-    assert record["report"]["tasks"] == {"family": "tabular-mdp-2", "parameters": {}}
-    assert np.shape(record["report"]["returns"]) == (3, 2)
+    report = load_training(publish.publish(Run.open("run")))["report"]
+    assert report.tasks == Tasks("tabular-mdp-2", {})
+    assert report.returns.shape == (3, 2)
     assert cli.main(["report", "rl2-tabular-mdp-2-seed0", "--output", "page.html"]) == 0
     assert "tabular-mdp-2" in Path("page.html").read_text()
     assert cli.main(["evaluate", "rl2-tabular-mdp-2-seed0"]) == 0
     unpacked = publish.UNPACKED / "rl2-tabular-mdp-2-seed0"
-    again = json.loads((unpacked / "evaluation/held_out.json").read_text())
-    assert again == json.loads(Path("run/evaluation/held_out.json").read_text())
+    again = (unpacked / "evaluation/held_out.npz").read_bytes()
+    assert again == Path("run/evaluation/held_out.npz").read_bytes()
 
 
 def test_a_run_that_started_from_another_is_told_apart():
@@ -129,8 +183,8 @@ def test_a_run_that_started_from_another_is_told_apart():
     agent = str(first.with_suffix(".safetensors"))
     train("rl2", "bandit-10x5", "--run-dir", "on", "--start", agent)
     path = publish.publish(Run.open("on"))
-    assert path.name == "rl2-bandit-10x5-started-seed0.json"
-    records = [json.loads(each.read_text()) for each in (first, path)]
+    assert path.name == "rl2-bandit-10x5-started-seed0.npz"
+    records = [load_training(each) for each in (first, path)]
     plain, started = publish.table(records).splitlines()[2:]
     assert "started" not in plain
     assert "M, started from `rl2-bandit-10x5-seed0` |" in started
@@ -149,10 +203,10 @@ def test_an_incomplete_run_is_not_published():
 
 
 def test_study_classical(tmp_path, capsys):
-    options = study_classical.Options(num_tasks=5, pulls=(10,), out=tmp_path / "new" / "out.json")
+    options = study_classical.Options(num_tasks=5, pulls=(10,), out=tmp_path / "new" / "out.npz")
     study_classical.main(options)
     written = options.out.read_bytes()
-    record = json.loads(written)
+    record, arrays = read_archive(options.out)
     assert record["versions"]["metarl"]
     assert record["options"]["num_tasks"] == 5
     settings = {(result["num_pulls"], result["num_arms"]) for result in record["results"]}
@@ -160,9 +214,9 @@ def test_study_classical(tmp_path, capsys):
     learners = [r["learner"] for r in record["results"] if r["num_arms"] == 5]
     assert set(published.CLASSICAL_BANDITS[10, 5]) < set(learners)
     shown = capsys.readouterr().out
+    assert arrays["returns"].shape == (len(record["results"]), 5)
+    assert ((arrays["returns"] >= 0) & (arrays["returns"] <= 10)).all()
     for result in record["results"]:
-        assert len(result["returns"]) == 5
-        assert all(0 <= value <= 10 for value in result["returns"])
         assert result["learner"] in shown
     with pytest.raises(FileExistsError, match="choose another place with --out"):
         study_classical.main(options)
@@ -170,18 +224,16 @@ def test_study_classical(tmp_path, capsys):
 
 
 def test_study_classical_mdps(tmp_path, capsys):
-    options = study_classical_mdps.Options(
-        num_tasks=4, episodes=(10, 25), out=tmp_path / "out.json"
-    )
+    options = study_classical_mdps.Options(num_tasks=4, episodes=(10, 25), out=tmp_path / "out.npz")
     study_classical_mdps.main(options)
-    record = json.loads(options.out.read_bytes())
+    record, arrays = read_archive(options.out)
     assert record["command"].endswith("study_classical_mdps")
     shown = capsys.readouterr().out
     by_learner = {}
-    for result in record["results"]:
+    assert arrays["returns"].shape == (len(record["results"]), 4)
+    for result, returns in zip(record["results"], arrays["returns"]):
         assert result["learner"] in shown
-        assert len(result["returns"]) == 4
-        by_learner.setdefault(result["learner"], {})[result["num_episodes"]] = result["returns"]
+        by_learner.setdefault(result["learner"], {})[result["num_episodes"]] = returns
     assert set(published.CLASSICAL_MDPS[10]) < set(by_learner)
     for returns in by_learner.values():
         assert returns.keys() == {10, 25}
@@ -253,7 +305,7 @@ AGENT_FILES = sorted((ROOT / "experiments" / "results" / "runs").glob("*.safeten
 @pytest.mark.filterwarnings("ignore:.*was trained on mujoco")  # Python 3.10 has MuJoCo 3.17
 @pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.stem)
 def test_published_agents_play(path):
-    config = json.loads(path.with_suffix(".json").read_text())["config"]
+    config = load_training(path.with_suffix(".npz"))["config"]
     family = family_of(config)
     agent = AGENTS[config["agent"]].load(path, family, device="cpu")
     assert agent.seed == config["seed"]

@@ -1,7 +1,6 @@
 """The engine of studies, at toy size: what it runs, that it runs it once, and what kills leave."""
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -12,12 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import edit_archive
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, MultiTask
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.sb3.fine_tune import FineTune
+from metarl.evaluation.archive import read_archive
 from metarl.experiments.cli import main as cli
+from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine
 from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform, places_for
@@ -67,8 +69,9 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def records(places):
     """Return all records by name, without what differs from one run to the next: times."""
     found = {}
-    for path in sorted(places.results.rglob("*.json")):
-        record = json.loads(path.read_text())
+    for path in sorted({*places.results.rglob("*.npz")} - {*places.results.rglob("tasks/*.npz")}):
+        record, arrays = read_archive(path)
+        record |= {name: array.tolist() for name, array in arrays.items()}
         for name in ("seconds", "training_seconds"):
             record.pop(name, None)
         found[path.relative_to(places.results).as_posix()] = record
@@ -167,11 +170,11 @@ def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
         (FINE_TUNE, FineTune, FINE_TUNE.adaptation),
     ):
         job = JudgingJob(study, study.judgings[0], learner, 0, places)
-        record = json.loads(job.record.read_text())
+        record = load_evaluation(job.record)
         assert record["training"] == training
         agent = agent_class.load(places.trained / training, tasks, **settings)
         own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, seed=2)
-        assert record["report"]["returns"] == own.returns.tolist()
+        assert np.array_equal(record["report"].returns, own.returns)
 
 
 def test_inner_steps_are_judged_beside_a_papers():
@@ -186,14 +189,14 @@ def test_inner_steps_are_judged_beside_a_papers():
     judged = [job for job in jobs_of(study, places) if isinstance(job, JudgingJob)]
     expected = [("MAML", 0), ("untrained", 0), ("MAML", 1), ("untrained", 1)]
     assert [(job.learner.label, job.seed) for job in judged] == expected
-    reports = [json.loads(job.record.read_text())["report"] for job in judged]
+    reports = [load_evaluation(job.record)["report"] for job in judged]
     tasks = envs.make("bandit-10x5")
     agent = MAML.load(places.agent(judged[0].needs[0].training), tasks)
     assert agent.episodes_per_adaptation > 1
     own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, episodes_per_adaptation=1, seed=2)
-    assert reports[0]["returns"] == own.returns.tolist()
-    assert reports[0]["statistic"] == "iqm" != own.statistic
-    assert reports[1]["returns"] != reports[3]["returns"]
+    assert np.array_equal(reports[0].returns, own.returns)
+    assert reports[0].statistic == "iqm" != own.statistic
+    assert not np.array_equal(reports[1].returns, reports[3].returns)
     page = write_results(study, places)[0].read_text()
     assert "| MAML, published |  | 2.5 | 3.5 | 3.5 |  |  |" in page
     assert "interquartile mean over tasks" in page
@@ -204,7 +207,7 @@ def test_a_training_can_start_from_anothers_agent():
     places = run_in_this_process(study)
     jobs = jobs_of(study, places)
     assert [job.key.partition(" ")[0] for job in jobs] == ["train", "train", "judge"]
-    config = json.loads(jobs[1].record.read_text())["config"]
+    config = load_training(jobs[1].record)["config"]
     assert config["start"] == str(places.agent(jobs[0].training))
     first = MultiTask.load(places.agent(jobs[0].training), envs.make("bandit-10x5"))
     fresh = MultiTask(envs.make("bandit-10x5"), seed=0, **SMALL_PPO)
@@ -214,12 +217,36 @@ def test_a_training_can_start_from_anothers_agent():
         assert (fresh.policy.state_dict()[name] == weights).all()
 
 
+def test_agents_that_were_not_kept_are_missing_only_where_they_are_needed():
+    study = toy(FURTHER)
+    places = run_in_this_process(study)
+    first, further, judged = jobs_of(study, places)
+    page = write_results(study, places)[0].read_text()
+    for job in (first, further):
+        places.agent(job.training).unlink()
+    assert Engine(study, places, 1).missing() == []
+    assert write_results(study, places)[0].read_text() == page
+    judged.record.unlink()
+    assert Engine(study, places, 1).missing() == [first, further, judged]
+
+
+def test_records_of_the_same_tasks_share_them():
+    places = run_in_this_process(toy(RANDOM, MULTI_TASK))
+    folder = places.results / "toy" / "pulls"
+    assert len(list(folder.glob("*.npz"))) == 2
+    (shared,) = (folder / "tasks").iterdir()
+    tasks = np.load(shared)["tasks/p"]
+    for job in jobs_of(toy(RANDOM, MULTI_TASK), places):
+        if isinstance(job, JudgingJob):
+            assert job.leaves == [shared, job.record]
+            assert np.array_equal(job.report().tasks.columns["p"], tasks)
+            assert "tasks/p" not in np.load(job.record)
+
+
 def test_a_record_of_another_training_is_not_taken_for_this_one():
     places = run_in_this_process(toy(RL2))
     record = next(job.record for job in jobs_of(toy(RL2), places) if type(job) is TrainingJob)
-    other = json.loads(record.read_text())
-    other["config"]["total_timesteps"] = 1
-    record.write_text(json.dumps(other))
+    edit_archive(record, {"total_timesteps": 1}, lambda header: header["config"])
     with pytest.raises(ValueError, match="is of another training"):
         Engine(toy(RL2), places, 1)
 

@@ -63,10 +63,10 @@ def test_reports_keep_successes(tmp_path):
     silent = evaluate(RandomActions(strolls()), strolls(), num_tasks=5)
     assert silent.successes is None
     assert "success" not in str(silent)
-    data = report.to_json()
-    for wrong in (3, [[2, 0]] * 5, [[1]] * 5, "yes"):
+    header, arrays = report.to_archive()
+    for wrong in (np.ones(5, bool), np.ones((5, 1), bool), report.successes.astype(int)):
         with pytest.raises(ValueError, match="'successes' must be"):
-            Report.from_json({**data, "successes": wrong})
+            Report.from_archive(header, {**arrays, "successes": wrong})
 
 
 def test_episodes_side_by_side_keep_their_order():

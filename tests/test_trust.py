@@ -1,6 +1,5 @@
 """A stranger's run: its code does not run before its user says so, and its names steer nothing."""
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import SMALL, edit, refusal
+from command_line import SMALL, edit, edit_archive, refusal
 
 from metarl import Report
 from metarl.agents.presets import find_preset
@@ -120,12 +119,11 @@ def test_without_a_home_the_word_is_needed_each_time(run, tmp_path, capsys):
 
 
 def test_names_do_not_steer_the_terminal(run, capsys):
-    path = run / "evaluation" / "held_out.json"
-    data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "agent": "\x1b[31mRL2"}))
+    path = run / "evaluation" / "held_out.npz"
+    edit_archive(path, {"agent": "\x1b[31mRL2"})
     message = refusal(["compare", "run"], capsys)
     assert "'agent' must be a printable string, got '\\x1b[31mRL2'" in message
-    path.write_text(json.dumps({**data, "agent": "RL2 [/x] [red]"}))
+    edit_archive(path, {"agent": "RL2 [/x] [red]"})
     run.rename("mark\x1bup[old]")
     assert main(["compare", "mark\x1bup[old]"]) == 0
     assert re.search(r"^ RL2 \[/x\] \[red\] \(mark\\x1bup\[old\]\) ", capsys.readouterr().out, re.M)
@@ -134,8 +132,8 @@ def test_names_do_not_steer_the_terminal(run, capsys):
 
 @pytest.mark.parametrize("split", ["../../escaped", "/tmp/escaped", "a/b"])
 def test_a_report_is_saved_where_the_user_says(run, split):
-    path = run / "evaluation" / "held_out.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "split": split}))
+    path = run / "evaluation" / "held_out.npz"
+    edit_archive(path, {"split": split})
     with pytest.raises(ValueError, match="'split' must be a name without slashes"):
         Report.load(path)
 

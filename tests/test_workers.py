@@ -268,7 +268,7 @@ def test_the_command_line_has_workers_and_resumes_with_them(tmp_path, monkeypatc
     assert cli.main([*command, "--run-dir", "workers", "--num-workers", "2"]) == 0
     agents = [(tmp_path / run / "agent.safetensors").read_bytes() for run in ("plain", "workers")]
     assert agents[0] == agents[1]
-    paths = [tmp_path / run / "evaluation/held_out.json" for run in ("plain", "workers")]
+    paths = [tmp_path / run / "evaluation/held_out.npz" for run in ("plain", "workers")]
     reports = [path.read_text() for path in paths]
     assert reports[0] == reports[1]
     env = load_agent(Run.open("workers")).tasks.make_vec(2)

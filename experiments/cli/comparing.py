@@ -11,6 +11,7 @@ import metarl
 from metarl import Report, evaluate
 from metarl.agents.training.config import Config, describe
 from metarl.errors import InvalidValueError
+from metarl.evaluation.archive import SUFFIX
 from metarl.evaluation.comparison import comparable, comparison_table, on_common_tasks, plot_agents
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.publish.runs import open_run
@@ -118,7 +119,7 @@ def common_reports(runs: Sequence[Run], split: str, trust: str | None = None) ->
             f"the runs are of different families and have no tasks in common: "
             f"{', '.join(sorted(families))}"
         )
-    reports = [Report.load(path) for path in _evaluations(runs, f"{glob.escape(split)}.json")]
+    reports = [Report.load(path) for path in _evaluations(runs, f"{glob.escape(split)}{SUFFIX}")]
     if len(reports) == len(runs) and comparable(cut := on_common_tasks(reports)):
         reports = cut
     else:
@@ -136,7 +137,7 @@ def _evaluations(runs: Sequence[Run], pattern: str) -> list[Path]:
 
 def _evaluated(run: Run, split: str, num_tasks: int, seed: int, trust: str | None) -> Report:
     """Return an existing evaluation of the run, or make it."""
-    for path in _evaluations([run], f"{glob.escape(split)}-{num_tasks}x*-seed{seed}.json"):
+    for path in _evaluations([run], f"{glob.escape(split)}-{num_tasks}x*-seed{seed}{SUFFIX}"):
         return Report.load(path)
     say(f"evaluating {run.directory} on {num_tasks} tasks of {split}")
     learner = load_agent(run, trust)

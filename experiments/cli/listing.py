@@ -15,6 +15,7 @@ from metarl.agents.training.config import Config, describe
 from metarl.envs.custom.loading import locate
 from metarl.envs.suites import SUITES
 from metarl.errors import check_names
+from metarl.experiments.publish.runs import published_agents
 from metarl.experiments.runs.learners import find_learner, find_preset
 
 
@@ -68,6 +69,8 @@ def _show_names(
     for name, agent_class in AGENTS.items():
         console.print(f"\n[bold]agent {name}[/bold]: details with metarl list {name}")
         console.print(", ".join(agent_class.hyperparameter_names()))
+    console.print("\n[bold]published agents[/bold]: metarl evaluate NAME, watch, compare")
+    console.print(", ".join(published_agents()))
 
 
 def _show_agent(console: Console, name: str, tasks: str | None) -> None:

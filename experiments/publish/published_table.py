@@ -1,6 +1,5 @@
 """A table of all published figures for the families here, next to our results."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from metarl import Report
+from metarl.evaluation.archive import SUFFIX, read_archive
 from metarl.experiments.publish import papers as published
+from metarl.experiments.runs.records import load_evaluation
 from metarl.views import View
 
 Row = tuple[str, str, str, str, str, str, str]
@@ -26,8 +27,8 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
         *_rl2(runs),
         *_gridnavi(runs),
         *_robots(runs),
-        *_classical(results / "classical" / "returns.json", _bandit, published.CLASSICAL_BANDITS),
-        *_classical(results / "classical" / "mdp-returns.json", _mdp, published.CLASSICAL_MDPS),
+        *_classical(results / "classical" / "returns.npz", _bandit, published.CLASSICAL_BANDITS),
+        *_classical(results / "classical" / "mdp-returns.npz", _mdp, published.CLASSICAL_MDPS),
         *_maml(results),
     ]
     heading = ("source", "family", "agent", "published", "here", "seeds, tasks", "command")
@@ -45,7 +46,7 @@ def is_of(
 
 
 def _of(runs: Sequence[Mapping[str, Any]], agent: str, family: str) -> list[Report]:
-    return [Report.from_json(run["report"]) for run in runs if is_of(run["config"], agent, family)]
+    return [run["report"] for run in runs if is_of(run["config"], agent, family)]
 
 
 def _counts(num_seeds: int, num_tasks: int) -> str:
@@ -105,13 +106,12 @@ def _classical(
     path: Path, key_of: Any, figures: Mapping[Any, Mapping[str, float]]
 ) -> Iterator[Row]:
     """Yield the classical strategies of a study's record."""
-    record = json.loads(path.read_text())
-    for result in record["results"]:
+    record, arrays = read_archive(path)
+    for result, returns in zip(record["results"], arrays["returns"]):
         key, family = key_of(result)
         learner = result["learner"]
         figure = figures.get(key, {}).get(learner.removesuffix(published.PRIOR_MEAN_0))
         if figure is not None and not learner.startswith("known"):  # not in the paper
-            returns = np.array(result["returns"])
             error = returns.std(ddof=1) / np.sqrt(len(returns))
             here = f"{returns.mean():.2f} ± {error:.2f}"
             counts = f"{len(returns)} tasks"
@@ -129,11 +129,11 @@ def _classical(
 def _maml(results: Path) -> Iterator[Row]:
     for family, learners in published.MAML.items():
         for learner, figures in learners.items():
-            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-seed*.json"))
+            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-seed*{SUFFIX}"))
             if not paths:
                 continue
             steps = min(1, len(figures) - 1)
-            reports = [Report.from_json(json.loads(path.read_text())["report"]) for path in paths]
+            reports = [load_evaluation(path)["report"] for path in paths]
             here = [f"{report.rounds[:, steps].mean():.1f}" for report in reports]
             yield (
                 "Finn et al. 2017",

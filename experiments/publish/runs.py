@@ -6,6 +6,7 @@ a few runs in the README, all of them in ``docs/results/runs.md``, and all figur
 """
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from metarl import Report
 from metarl.agents.training.checkpoint import load_checkpoint
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import InvalidValueError, found_in
+from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
@@ -29,6 +31,8 @@ from metarl.files import atomic_write, check_no_link
 from metarl.views import View, slug
 
 RESULTS = Path("experiments/results/runs")
+INSTALLED = Path(__file__).parents[1] / "results" / "runs"
+"""What comes with metarl: all runs in a checkout; in the wheel those that README and docs name."""
 UNPACKED = Path("runs/published")
 """Where published runs are unpacked: beside the runs that are trained, never among them."""
 PAGES = (
@@ -71,12 +75,14 @@ def publish(run: Run, path: Path | None = None) -> Path:
     Raises:
         ValueError: If the run is not complete, or damaged.
     """
-    evaluation = run.evaluation / "held_out.json"
+    evaluation = run.evaluation / f"held_out{SUFFIX}"
     if not run.agent.exists() or not evaluation.exists():
         raise InvalidValueError(
             f"{str(run.directory)!r} is not complete: finish it with metarl resume"
         )
-    Report.load(evaluation)  # damaged evaluations are not published
+    header, arrays = read_archive(evaluation)
+    with found_in(f"{str(evaluation)!r} is not a report"):  # damaged evaluations are not published
+        report = Report.from_archive(header, arrays)
     rows = run.progress()
     try:
         env_steps = int(rows[-1]["time/total_timesteps"])
@@ -86,22 +92,28 @@ def publish(run: Run, path: Path | None = None) -> Path:
         raise InvalidValueError(
             f"{log!r} does not say how long the training took ({error}); restore an undamaged one"
         ) from None
-    result = {
+    record = {
         "config": run.config,
         "env_steps": env_steps,
         "training_seconds": round(seconds, 1),
-        "report": json.loads(evaluation.read_text()),
+        "report": header,
     }
-    parameters = result["report"]["tasks"]["parameters"]
-    if sum(np.size(column[0]) for column in parameters.values()) > _LARGEST_TASK:
-        parameters.clear()
+    if sum(column[0].size for column in report.tasks.columns.values()) > _LARGEST_TASK:
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(TASKS)}
     if path is None:
         started = "-started" if run.config.get("start") else ""
         family = slug(run.config["tasks"], run.config.get("view", {}))
-        path = RESULTS / f"{run.config['agent']}-{family}{started}-seed{run.config['seed']}.json"
+        name = f"{run.config['agent']}-{family}{started}-seed{run.config['seed']}"
+        path = RESULTS / f"{name.replace(':', '-')}{SUFFIX}"
     load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
-    atomic_write(path, json.dumps(result, separators=(",", ":")) + "\n")
+    write_archive(path, record, arrays, compact=True)
     return path
+
+
+def published_agents() -> list[str]:
+    """Return the names of the published runs whose agents are here."""
+    agents = (path for folder in (RESULTS, INSTALLED) for path in folder.glob("*.safetensors"))
+    return sorted({path.stem for path in agents if path.with_suffix(SUFFIX).is_file()})
 
 
 def open_run(name: str | Path) -> Run:
@@ -114,23 +126,30 @@ def open_run(name: str | Path) -> Run:
         name: A run directory; or a published run, as ``rl2-gridnavi-seed0``.
 
     Raises:
-        FileNotFoundError: If it is neither.
+        FileNotFoundError: If it is neither, or the agent of the published run was not kept.
         ValueError: If the run's configuration or the published record is damaged.
     """
-    record = RESULTS / f"{Path(name).name}.json"
-    agent = record.with_suffix(".safetensors")
-    if Path(name).exists() or not (record.is_file() and agent.is_file()):
+    records = (folder / f"{Path(name).name}{SUFFIX}" for folder in (RESULTS, INSTALLED))
+    record = next((path for path in records if path.is_file()), None)
+    if Path(name).exists() or record is None:
         return Run.open(name)
     if Path(name).name != str(name):
         raise FileNotFoundError(
             f"there is no run directory {str(name)!r}; the published run is {record.stem!r}"
         )
+    published = load_training(record)
+    config, agent = published["config"], record.with_suffix(".safetensors")
+    if not agent.is_file():
+        there = published.get("agent_in_history")
+        way = f"git show {shlex.quote(there)} has it, for the code of then; or " if there else ""
+        raise FileNotFoundError(
+            f"the agent of the published run {record.stem!r} is not kept here: {way}train it "
+            f"again with: {config['command']}"
+        )
     directory = UNPACKED / record.stem
     data = agent.read_bytes()
     unpacked = directory / "agent.safetensors"
     if not unpacked.is_file():
-        published = load_training(record)
-        config = published["config"]
         state = load_checkpoint(agent)[1]
         with found_in(f"{str(agent)!r} is damaged"):
             check_entries(state, {"hyperparameters": OBJECT})
@@ -140,7 +159,8 @@ def open_run(name: str | Path) -> Run:
         check_no_link(directory)
         check_no_link(run.evaluation)
         atomic_write(directory / "config.json", json.dumps(config, indent=2) + "\n")
-        Report.from_json(published["report"]).save(run.evaluation)
+        header, arrays = read_archive(record)
+        write_archive(run.evaluation / f"held_out{SUFFIX}", header["report"], arrays)
         atomic_write(unpacked, data)
     elif unpacked.read_bytes() != data:
         raise InvalidValueError(
@@ -156,7 +176,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     columns += ("last minus first", "all episodes", "published")
     rows: list[tuple[Cell, ...]] = []
     for result in results:
-        config, report = result["config"], Report.from_json(result["report"])
+        config, report = result["config"], result["report"]
         threads = config["threads"]
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
@@ -206,7 +226,7 @@ def _reports(
 ) -> list[Report]:
     """Return the reports of the trainings from random parameters."""
     return [
-        Report.from_json(result["report"])
+        result["report"]
         for result in results
         if is_of(result["config"], agent, family, view) and not result["config"].get("start")
     ]
@@ -235,7 +255,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
 
 def load_results() -> list[dict[str, Any]]:
     """Return the records of all published runs."""
-    return [load_training(path) for path in sorted(RESULTS.glob("*.json"))]
+    return [load_training(path) for path in sorted(RESULTS.glob(f"*{SUFFIX}"))]
 
 
 def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from metarl import Agent, TaskDistribution, envs
 from metarl.errors import InvalidValueError, RenderingError
+from metarl.evaluation.archive import SUFFIX
 from metarl.experiments.cli.comparing import common_reports, labels_of
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted
@@ -129,7 +130,7 @@ def _config(study: Study, learner: Any, seed: int, places: Places) -> dict[str, 
     training = learner.training(seed, study)
     if training is None:
         return {}
-    record = places.trained / f"{training.name}.json"
+    record = places.trained / f"{training.name}{SUFFIX}"
     config: dict[str, Any] = load_training(record)["config"] if record.is_file() else {}
     return config
 

@@ -1,16 +1,19 @@
 """Stored records of trainings, and of evaluations in studies; every entry is checked when read.
 
-A training's record has the run's configuration, the env steps and duration of the training, and the
-report of its evaluation. A record of a study has the report of one learner.
+A record is an archive (:mod:`metarl.evaluation.archive`) with a report. A training's header also
+has the run's configuration, the env steps and the duration of the training; that of a study says
+what was evaluated.
 """
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl import Report
-from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, check_entries, read_entries
+from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, check_entries, optional
 from metarl.errors import found_in
+from metarl.evaluation.archive import read_archive
 from metarl.experiments.runs.run import CONFIG
 from metarl.views import VIEW
 
@@ -26,39 +29,39 @@ _TRAINING: dict[str, Rule] = {
     "config": OBJECT,
     **{f"config.{entry}": rule for entry, rule in CONFIG.items()},
     "config.command": (_is_command, "a command line"),
-    "config.git_commit": (lambda v: v is None or STRING[0](v), f"{STRING[1]} or null"),
+    "config.git_commit": optional(STRING),
+    "config.start": optional(STRING),
+    "config.view": optional(VIEW),
     "env_steps": COUNT,
     "training_seconds": (lambda v: NUMBER[0](v) and v >= 0, "a number of at least 0"),
+    "agent_in_history": optional(STRING),
     "report": OBJECT,
 }
+_EVALUATION: dict[str, Rule] = {"report": OBJECT, "seconds": optional(NUMBER)}
 
 
 def load_training(path: Path) -> dict[str, Any]:
-    """Read the record of a training.
+    """Read the record of a training: its header, with the report in it as a :class:`Report`.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is damaged; the message names the file and the entry.
     """
-    record = read_entries(path, _TRAINING)
-    with found_in(f"{str(path)!r} is damaged"):
-        if record["config"].get("start") is not None:
-            check_entries(record, {"config.start": STRING})
-        if "view" in record["config"]:
-            check_entries(record, {"config.view": VIEW})
-        Report.from_json(record["report"])
-    return record
+    return _load(path, _TRAINING)
 
 
-def load_evaluation(path: Path) -> tuple[Report, dict[str, Any]]:
-    """Read the record of an evaluation in a study: the report, and all of it.
+def load_evaluation(path: Path) -> dict[str, Any]:
+    """Read the record of an evaluation in a study, as :func:`load_training` does.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is damaged; the message names the file and the entry.
     """
-    record = read_entries(path, {"report": OBJECT})
+    return _load(path, _EVALUATION)
+
+
+def _load(path: Path, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    header, arrays = read_archive(path)
     with found_in(f"{str(path)!r} is damaged"):
-        if record.get("seconds") is not None:  # early ones lack it
-            check_entries(record, {"seconds": NUMBER})
-        return Report.from_json(record["report"]), record
+        check_entries(header, rules)
+        return {**header, "report": Report.from_archive(header["report"], arrays)}

@@ -7,7 +7,7 @@
     events.out.tfevents.* the same for TensorBoard, and the adaptation curve
     checkpoint.safetensors   the newest checkpoint, until the run is complete
     agent.safetensors     the trained agent, once it is evaluated: the run is complete
-    evaluation/           <split>.json with raw returns, <split>.png with the adaptation curve
+    evaluation/           <split>.npz with raw returns, <split>.png with the adaptation curve
 
 A run directory may come from an untrusted source: nothing is written through symbolic links in it.
 """

@@ -4,7 +4,6 @@
 table 1, prints the scores next to the published ones and writes the return of every trial.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,10 +19,10 @@ from metarl import Agent, TaskDistribution, envs, evaluate
 from metarl.agents.classical import bandits as bandit_learners
 from metarl.agents.classical import random_actions as baselines
 from metarl.errors import check_at_least
+from metarl.evaluation.archive import smallest, write_archive
 from metarl.evaluation.report import versions
 from metarl.experiments.publish.papers import CLASSICAL_BANDITS, FIRST_TIES
 from metarl.experiments.runs.run import git_commit
-from metarl.files import atomic_write
 
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
@@ -39,7 +38,7 @@ class Options:
     """Seed of tasks, rewards and learners."""
     pulls: tuple[int, ...] = (10, 100, 500)
     """Which n of the table to play."""
-    out: Path = Path("experiments/results/classical/returns.json")
+    out: Path = Path("experiments/results/classical/returns.npz")
     """Where the returns go. An existing file is not overwritten."""
 
 
@@ -212,6 +211,7 @@ def print_and_write(
         f"published means vary as much as ours."
     )
     results: list[dict[str, Any]] = []
+    returns: list[NDArray[Any]] = []
     off_by: list[float] = []
     for setting in settings:
         print(f"\n  {setting.title:32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
@@ -225,11 +225,11 @@ def print_and_write(
                     **setting.key,
                     "learner": score.learner,
                     "tuned": score.tuned,
-                    "returns": score.returns.tolist(),
                 }
             )
+            returns.append(score.returns)
     wall_time = time.perf_counter() - start
-    write(name, options, results, wall_time)
+    write(name, options, results, np.stack(returns), wall_time)
     within = [sum(off < 2 * unit for off in off_by) for unit in (1, math.sqrt(2))]
     print(
         f"\nOf {len(off_by)} published scores {within[0]} are within 2 se, {within[1]} within 2 sd "
@@ -239,19 +239,22 @@ def print_and_write(
 
 
 def write(
-    name: str, options: StudyOptions, results: list[dict[str, Any]], wall_time: float
+    name: str,
+    options: StudyOptions,
+    results: list[dict[str, Any]],
+    returns: NDArray[Any],
+    wall_time: float,
 ) -> None:
-    """Write the results as JSON, one line for each learner and setting."""
+    """Write the results, one for each learner and setting, and their returns, in a row for each."""
     head = {
         "command": f"python -m metarl.experiments.{name}",
         "options": {**asdict(options), "out": options.out.as_posix()},  # type: ignore[call-overload]
         "git_commit": git_commit(),
         "versions": versions(),
         "wall_time_seconds": round(wall_time, 1),
+        "results": results,
     }
-    lines = [json.dumps(result, separators=(",", ":")) for result in results]
-    text = json.dumps(head)[:-1] + ',\n"results": [\n' + ",\n".join(lines) + "\n]}\n"
-    atomic_write(options.out, text)
+    write_archive(options.out, head, {"returns": smallest(returns)}, compact=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Options:
     """Seed of tasks, rewards and learners."""
     episodes: tuple[Literal[10, 25, 50, 75, 100], ...] = (10, 25, 50, 75, 100)
     """Which n of the table to play."""
-    out: Path = Path("experiments/results/classical/mdp-returns.json")
+    out: Path = Path("experiments/results/classical/mdp-returns.npz")
     """Where the returns go. An existing file is not overwritten."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
+from metarl.evaluation.archive import SUFFIX
 from metarl.evaluation.tables import plain_table
 from metarl.experiments.cli.terminal import handling, say
 from metarl.experiments.runs.records import load_evaluation, load_training
@@ -26,6 +27,7 @@ from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
     ELSEWHERE,
     Job,
+    JudgingJob,
     Places,
     TrainingJob,
     command_to_continue,
@@ -94,12 +96,16 @@ class Engine:
     def __post_init__(self) -> None:
         self.jobs = jobs_of(self.study, self.places)
         for job in self.jobs:
-            if job.done:
+            if job.record.is_file():
                 job.check()
 
     def missing(self) -> list[Job]:
-        """Return the jobs without a record."""
-        return [job for job in self.jobs if not job.done]
+        """Return the evaluations whose record is not there, after the trainings that they need."""
+        needed: set[str] = set()
+        for job in reversed(self.jobs):  # jobs come after those they need
+            if not job.done and (isinstance(job, JudgingJob) or job.key in needed):
+                needed |= {job.key, *(other.key for other in job.needs)}
+        return [job for job in self.jobs if not job.done and job.key in needed]
 
     def run(self) -> None:
         """Do the missing jobs.
@@ -213,7 +219,7 @@ class Engine:
             seconds
             for job in self.jobs
             if not isinstance(job, TrainingJob) and job.done
-            if (seconds := load_evaluation(job.record)[1].get("seconds"))  # early ones lack it
+            if (seconds := load_evaluation(job.record).get("seconds"))  # early ones lack it
         ]
         judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
         seconds = []
@@ -253,7 +259,7 @@ class Engine:
 def _rates(places: Places) -> dict[str, dict[str, float]]:
     """Return the env steps per second of published trainings, by agent and family."""
     rates: dict[str, dict[str, float]] = {}
-    for path in sorted(places.trained.glob("*.json")):
+    for path in sorted(places.trained.glob(f"*{SUFFIX}")):
         with contextlib.suppress(OSError, ValueError):  # they may be of other studies
             record = load_training(path)
             config = record["config"]

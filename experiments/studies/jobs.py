@@ -9,7 +9,7 @@ import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from metarl import Agent, Report, TaskDistribution, envs, evaluate
 from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.errors import InvalidValueError
+from metarl.evaluation.archive import SUFFIX, archive_files, write_archive
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands
 from metarl.experiments.cli.overrides import view_arguments
@@ -27,7 +28,7 @@ from metarl.experiments.publish import runs as publish
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.run import Run, git_commit
 from metarl.experiments.studies.study import Judging, Learner, Study, Training
-from metarl.files import atomic_write, locked
+from metarl.files import locked
 from metarl.views import label
 
 ELSEWHERE = 75
@@ -99,6 +100,11 @@ class _Job(ABC):
         return self.record.is_file()
 
     @property
+    def leaves(self) -> list[Path]:
+        """The files that are kept of it, once it is done."""
+        return archive_files(self.record)
+
+    @property
     def file_name(self) -> str:
         """The key as a file name."""
         return self.key.replace("/", "-").replace(" ", "-")
@@ -117,16 +123,15 @@ class TrainingJob(_Job):
 
     @property
     def record(self) -> Path:
-        return self.places.trained / f"{self.training.name}.json"
+        return self.places.trained / f"{self.training.name}{SUFFIX}"
 
     @property
-    def done(self) -> bool:  # early records have no agent beside them
+    def done(self) -> bool:  # not all agents are kept
         return self.record.is_file() and self.places.agent(self.training).is_file()
 
     @property
     def leaves(self) -> list[Path]:
-        """The files that are kept of it."""
-        return [self.record, self.places.agent(self.training)]
+        return [*super().leaves, self.places.agent(self.training)]
 
     @property
     def run_directory(self) -> Path:
@@ -225,12 +230,7 @@ class JudgingJob(_Job):
     @property
     def record(self) -> Path:
         folder = self.places.results / self.study.name / self.judging.name
-        return folder / f"{self.learner.slug(self.seed)}.json"
-
-    @property
-    def leaves(self) -> list[Path]:
-        """The files that are kept of it."""
-        return [self.record]
+        return folder / f"{self.learner.slug(self.seed)}{SUFFIX}"
 
     @property
     def needs(self) -> list[TrainingJob]:
@@ -261,7 +261,7 @@ class JudgingJob(_Job):
         Raises:
             ValueError: If it is of other tasks, or damaged.
         """
-        report = load_evaluation(self.record)[0]
+        report: Report = load_evaluation(self.record)["report"]
         judging, columns = self.judging, report.tasks.columns
         expected = (judging.total_tasks, self.num_episodes, judging.seed)
         found = (report.num_tasks, report.num_episodes, report.seed)
@@ -303,6 +303,12 @@ class JudgingJob(_Job):
             seed=self.judging.seed,
         )
         training = self.learner.training(self.seed, self.study)
+        header, arrays = replace(
+            report,
+            agent=self.learner.label,
+            statistic=self.judging.statistic or report.statistic,
+            returns=report.returns.round(DECIMALS),
+        ).to_archive()
         record = {
             "command": self.study.command,
             "learner": self.learner.label,
@@ -311,14 +317,9 @@ class JudgingJob(_Job):
             "seconds": round(time.perf_counter() - started, 1),
             "versions": versions(),
             "git_commit": git_commit(),
-            "report": {
-                **report.to_json(),
-                "agent": self.learner.label,
-                "statistic": self.judging.statistic or report.statistic,
-                "returns": report.returns.round(DECIMALS).tolist(),
-            },
+            "report": header,
         }
-        atomic_write(self.record, json.dumps(record, separators=(",", ":")) + "\n")
+        write_archive(self.record, record, arrays, compact=True)
 
     def agent(self) -> tuple[Agent, TaskDistribution]:
         """Return the agent, and the view of the judging's family that it sees."""

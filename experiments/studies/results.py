@@ -72,7 +72,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     for job in jobs:
         if isinstance(job, JudgingJob):
             continue
-        if job.done:
+        if job.record.is_file():
             record = load_training(job.record)
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"

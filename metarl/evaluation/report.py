@@ -1,7 +1,6 @@
 """Reports: raw returns, their metadata, and their summary over tasks."""
 
 import importlib.metadata
-import json
 import numbers
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl._version import __version__
-from metarl.entries import COUNT, OBJECT, STRING, check_entries, integer, parse_json
-from metarl.errors import InvalidValueError, check_at_least, check_types
+from metarl.entries import COUNT, STRING, check_entries, integer
+from metarl.errors import InvalidValueError, check_at_least, check_types, found_in
+from metarl.evaluation.archive import (
+    SUFFIX,
+    TASKS,
+    Arrays,
+    Header,
+    read_archive,
+    smallest,
+    write_archive,
+)
 from metarl.evaluation.curves import Curve, Groups, curve_of, episode_groups, grouped
 from metarl.evaluation.statistics import (
     FEW_TASKS,
@@ -33,7 +41,7 @@ from metarl.evaluation.tables import (
     range_of_episodes,
     shown,
 )
-from metarl.files import as_path, atomic_write
+from metarl.files import as_path
 from metarl.tasks import Tasks
 from metarl.views import VIEW, View, label
 
@@ -348,22 +356,22 @@ class Report:
         return 30 if self.num_episodes >= 50 else 50
 
     def save(self, directory: str | Path, name: str | None = None) -> Path:
-        """Write the raw returns as JSON.
+        """Write the raw returns, and all else, as an archive (:mod:`metarl.evaluation.archive`).
 
         Args:
             directory: The folder.
-            name: The file's name without ``.json``; None takes the split's.
+            name: The file's name without ``.npz``; None takes the split's.
 
         Returns:
             The file's path.
         """
-        path = as_path(directory) / f"{name or self.split}.json"
-        atomic_write(path, json.dumps(self.to_json(), separators=(",", ":")) + "\n")
+        path = as_path(directory) / f"{name or self.split}{SUFFIX}"
+        write_archive(path, *self.to_archive())
         return path
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a dictionary for ``json.dump``."""
-        return {
+    def to_archive(self) -> tuple[Header, Arrays]:
+        """Return the report as the header and the arrays of an archive."""
+        header = {
             "agent": self.agent,
             "family": self.family,
             **({"view": dict(self.view)} if self.view else {}),
@@ -372,59 +380,60 @@ class Report:
             "episodes_per_adaptation": self.episodes_per_adaptation,
             "statistic": self.statistic,
             "notes": list(self.notes),
+            "task_family": self.tasks.family,
             "versions": versions(),
-            "tasks": self.tasks.to_json(),
-            "returns": _whole(self.returns).tolist(),
-            # If all episodes have the same length, one number is enough.
-            "lengths": self.lengths.tolist() if np.ptp(self.lengths) else int(self.lengths[0, 0]),
-            **(
-                {}
-                if self.successes is None
-                else {"successes": self.successes.astype(np.int64).tolist()}
-            ),
         }
+        arrays = {"returns": smallest(self.returns), "lengths": smallest(self.lengths)}
+        if self.successes is not None:
+            arrays["successes"] = self.successes
+        columns = self.tasks.columns.items()
+        return header, arrays | {f"{TASKS}{name}": column for name, column in columns}
 
     @classmethod
-    def from_json(cls, data: Any) -> "Report":
-        """Rebuild a report from what :meth:`to_json` gave.
+    def from_archive(cls, header: Any, arrays: Mapping[str, NDArray[Any]]) -> "Report":
+        """Rebuild a report from what :meth:`to_archive` gave.
 
         Raises:
             ValueError: If it is something else; the message names what does not fit.
         """
-        check_entries(data, _ENTRIES)
-        check_entries({"view": {}, **data}, {"view": VIEW})
-        returns = _matrix("returns", data["returns"]).astype(np.float64)
-        lengths = data["lengths"]
-        if isinstance(lengths, list):
-            lengths = _matrix("lengths", lengths)
-            if lengths.dtype.kind != "i" or lengths.min() < 1 or lengths.shape != returns.shape:
-                raise InvalidValueError("'lengths' must be integers of at least 1, as 'returns'")
-        successes = None
-        if "successes" in data:
-            successes = _matrix("successes", data["successes"])
-            if successes.shape != returns.shape or not np.isin(successes, (0, 1)).all():
-                raise InvalidValueError("'successes' must be 0 or 1, as many as 'returns'")
-        for column in data["tasks"]["parameters"].values():
-            if len(column) != len(returns) or _array(column).dtype.kind not in "bifU":
-                raise InvalidValueError(
-                    "'tasks.parameters' must have one value for each row of returns"
-                )
-        tasks = Tasks.from_json(data["tasks"])
-        if returns.shape[1] % data["episodes_per_adaptation"]:
+        check_entries(header, _ENTRIES)
+        check_entries({"view": {}, **header}, {"view": VIEW})
+        returns = _matrix(arrays, "returns", "iuf", "finite numbers").astype(np.float64)
+        if not (np.abs(returns) < _LARGE).all():
+            raise InvalidValueError(f"'returns' must be finite numbers, below {_LARGE:g}")
+        if returns.shape[1] % header["episodes_per_adaptation"]:
             raise InvalidValueError("'episodes_per_adaptation' must divide the number of episodes")
+        lengths = _matrix(arrays, "lengths", "iu", "integers of at least 1", returns.shape)
+        lengths = lengths.astype(np.int64)
+        if lengths.min() < 1:
+            raise InvalidValueError("'lengths' must be integers of at least 1")
+        successes = None
+        if "successes" in arrays:
+            successes = _matrix(arrays, "successes", "b", "booleans", returns.shape)
+        columns = {
+            name.removeprefix(TASKS): column
+            for name, column in arrays.items()
+            if name.startswith(TASKS)
+        }
+        for name, column in columns.items():
+            fits = column.ndim > 0 and len(column) == len(returns) and column.dtype.kind in "bifuU"
+            if not fits or not STRING[0](name):
+                raise InvalidValueError(
+                    f"{TASKS + name!r} must have one value for each row of returns"
+                )
         return cls(
-            agent=data["agent"],
-            family=data["family"],
-            split=data["split"],
+            agent=header["agent"],
+            family=header["family"],
+            split=header["split"],
             returns=returns,
-            lengths=np.broadcast_to(lengths, returns.shape),
-            tasks=tasks,
-            episodes_per_adaptation=data["episodes_per_adaptation"],
-            statistic=data["statistic"],
-            seed=data["seed"],
-            notes=tuple(data["notes"]),
-            successes=None if successes is None else successes.astype(np.bool_),
-            view=data.get("view", {}),
+            lengths=lengths,
+            tasks=Tasks(header["task_family"], columns),
+            episodes_per_adaptation=header["episodes_per_adaptation"],
+            statistic=header["statistic"],
+            seed=header["seed"],
+            notes=tuple(header["notes"]),
+            successes=successes,
+            view=header.get("view", {}),
         )
 
     @classmethod
@@ -438,10 +447,9 @@ class Report:
         path = as_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no report {str(path)!r}")
-        try:
-            return cls.from_json(parse_json(path.read_bytes()))
-        except ValueError as error:
-            raise InvalidValueError(f"{str(path)!r} is not a report: {error}") from None
+        header, arrays = read_archive(path)
+        with found_in(f"{str(path)!r} is not a report"):
+            return cls.from_archive(header, arrays)
 
 
 _ENTRIES = {
@@ -452,35 +460,32 @@ _ENTRIES = {
     "episodes_per_adaptation": COUNT,
     "statistic": (lambda v: v in ("iqm", "mean"), "'iqm' or 'mean'"),
     "notes": (lambda v: isinstance(v, list) and all(map(STRING[0], v)), "a list of strings"),
-    "tasks": OBJECT,
-    "tasks.family": STRING,
-    "tasks.parameters": (
-        lambda v: (
-            isinstance(v, dict) and all(STRING[0](name) and isinstance(v[name], list) for name in v)
-        ),
-        "an object of lists",
-    ),
-    "returns": (lambda v: isinstance(v, list), "a list of rows"),
-    "lengths": (lambda v: isinstance(v, list) or COUNT[0](v), f"a list of rows, or {COUNT[1]}"),
+    "task_family": STRING,
 }
 
 _LARGE = 1e100  # its square is still finite
 
 
-def _matrix(name: str, rows: list[Any]) -> NDArray[Any]:
-    matrix = _array(rows)
-    if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "if":
-        raise InvalidValueError(f"{name!r} must be rows of equally many numbers, one for each task")
-    if not (np.abs(matrix.astype(np.float64)) < _LARGE).all():
-        raise InvalidValueError(f"{name!r} must be finite numbers, below {_LARGE:g}")
-    return matrix
+def _matrix(
+    arrays: Mapping[str, NDArray[Any]],
+    name: str,
+    kinds: str,
+    words: str,
+    shape: tuple[int, ...] | None = None,
+) -> NDArray[Any]:
+    """Return an array with a row for each task and a column for each episode.
 
-
-def _array(rows: list[Any]) -> NDArray[Any]:
-    try:
-        return np.array(rows)
-    except ValueError:  # rows of unequal length
-        return np.empty(0, dtype=object)
+    Raises:
+        ValueError: If there is none, or it is of another kind or shape.
+    """
+    array = arrays.get(name, np.empty(0))
+    fits = array.ndim == 2 and array.size > 0 if shape is None else array.shape == shape
+    if not fits or array.dtype.kind not in kinds:
+        where = "one for each task and episode" if shape is None else "as many as 'returns'"
+        raise InvalidValueError(
+            f"{name!r} must be {words}, {where}, got {array.dtype} of shape {array.shape}"
+        )
+    return array
 
 
 def versions() -> dict[str, str]:
@@ -491,9 +496,3 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in others},
     }
-
-
-def _whole(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Return integers where all values are whole: a third of the file."""
-    exact = (values == np.rint(values)) & (np.abs(values) < 2**53)
-    return values.astype(np.int64) if exact.all() else values
