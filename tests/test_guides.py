@@ -42,6 +42,9 @@ def test_the_training_script(tmp_path):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {
         *("tensorboard", "best.safetensors", "final.safetensors", "report")
     }
+    (tmp_path / "read.py").write_text(example("read.py", DOCS / "training.md"))
+    read = runpy.run_path("read.py")["archive"]
+    assert (read["returns"] == shown["report"].returns).all()
 
 
 def test_evaluation_by_the_guide(tmp_path):

@@ -105,7 +105,7 @@ def smallest(numbers: NDArray[Any]) -> NDArray[Any]:
             return single if (single == numbers).all() else numbers
         numbers = numbers.astype(np.int64)
     low, high = int(numbers.min()), int(numbers.max())
-    return numbers.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
+    return numbers.astype(np.min_scalar_type(high if low >= 0 else min(low, -high - 1)))
 
 
 @functools.lru_cache(maxsize=8)  # the records of a folder are read one after the other
