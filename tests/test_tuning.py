@@ -262,7 +262,7 @@ def test_judged_tasks_are_not_the_reported_ones(name):
     assert sentence in judge.description
     if family.num_tasks("train") is None:
         agent = RL2(family, **SMALL["rl2"], seed=EVALUATION_SEED)
-        assert set(judge.judged).isdisjoint(family.sample("train", 8, agent._seed("tasks")))
+        assert set(judge.judged).isdisjoint(family.sample("train", 8, agent.seed_for("tasks")))
 
 
 def test_of_common_tasks_those_that_are_reported_are_left_out():
