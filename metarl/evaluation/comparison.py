@@ -1,6 +1,7 @@
 """Several agents on the same tasks: one table, one picture."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from metarl.evaluation.curves import Curve, Groups, curve_of
 from metarl.evaluation.report import SHORT_NAMES, Report
 from metarl.evaluation.statistics import STATISTIC_NAMES
 from metarl.evaluation.tables import Cell, Table, as_text, range_of_episodes
+from metarl.tasks import Tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +81,12 @@ def curve_over_seeds(
     Raises:
         ValueError: If the reports are not of the same tasks.
     """
-    check_comparable(reports)
-    first = reports[0]
+    # Early records of oracles name the view in their tasks: values are what counts here.
+    first, *others = reports
+    renamed = [
+        replace(each, tasks=Tasks(first.tasks.family, each.tasks.columns)) for each in others
+    ]
+    check_comparable([first, *renamed])
     return curve_of(
         [report.returns for report in reports],
         first.groups(12) if groups is None else groups,
