@@ -231,16 +231,16 @@ def test_agents_that_were_not_kept_are_missing_only_where_they_are_needed():
 
 
 def test_records_of_the_same_tasks_share_them():
-    places = run_in_this_process(toy(RANDOM, MULTI_TASK))
+    study = toy(RANDOM, Learner("at random", "random"))
+    places = run_in_this_process(study)
     folder = places.results / "toy" / "pulls"
     assert len(list(folder.glob("*.npz"))) == 2
     (shared,) = (folder / "tasks").iterdir()
     tasks = np.load(shared)["tasks/p"]
-    for job in jobs_of(toy(RANDOM, MULTI_TASK), places):
-        if isinstance(job, JudgingJob):
-            assert job.leaves == [shared, job.record]
-            assert np.array_equal(job.report().tasks.columns["p"], tasks)
-            assert "tasks/p" not in np.load(job.record)
+    for job in jobs_of(study, places):
+        assert job.leaves == [shared, job.record]
+        assert np.array_equal(job.report().tasks.columns["p"], tasks)
+        assert "tasks/p" not in np.load(job.record)
 
 
 def test_a_record_of_another_training_is_not_taken_for_this_one():
