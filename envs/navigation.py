@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,7 +288,7 @@ def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
     )
 
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     "navigation-2d": navigation_2d,
     "navigation-2d-squared": functools.partial(navigation_2d, squared=True),
     "navigation-sparse": navigation_sparse,

@@ -185,6 +185,26 @@ def test_training_says_what_is_wrong_with_a_family_of_ones_own(capsys):
     assert "fails a check" not in capsys.readouterr().err
 
 
+def test_a_view_of_a_family_is_kept_as_data(capsys):
+    options = ["--num-train-tasks", "4", "--oracle"]
+    assert main(["train", "rl2", "bandit-10x2", *SMALL, *options]) == 0
+    run = Path("runs/rl2-bandit-10x2-4tasks-oracle-seed0")
+    assert "RL2 on bandit-10x2 (4 training tasks, oracle), held_out" in capsys.readouterr().out
+    config = json.loads((run / "config.json").read_text())
+    assert (config["tasks"], config["view"]) == (
+        "bandit-10x2",
+        {"num_train_tasks": 4, "oracle": True},
+    )
+    report = Report.load(run / "evaluation" / "held_out.json")
+    assert (report.family, report.view) == ("bandit-10x2", config["view"])
+    assert main(["train", "rl2", "bandit-10x2", *SMALL]) == 0
+    assert main(["compare", str(run), "runs/rl2-bandit-10x2-seed0"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ RL2, oracle ", shown, re.M)
+    assert main(["train", "rl2", "bandit-10x2", *SMALL, "--train-split", "steep"]) == 2
+    assert "unknown split of 'bandit-10x2': 'steep'" in capsys.readouterr().err
+
+
 def test_train_on_a_family_of_ones_own(capsys):
     Path("poles.py").write_text(
         "from metarl import Uniform\n"

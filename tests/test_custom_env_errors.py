@@ -93,15 +93,15 @@ class Broken(Stub):
     ],
 )
 def test_an_environment_that_fails_says_where(fault, error, match):
-    env = from_gymnasium(
-        lambda end, cut: Broken(fault, 99, 99), ENDS, name="stub", horizon=5
-    ).make_vec(1)
-    env.reset(seed=0)
-    env.step(np.zeros((1, 1)))
-    with pytest.raises(error, match=match) as caught:
+    tasks = from_gymnasium(lambda end, cut: Broken(fault, 99, 99), ENDS, name="stub", horizon=5)
+    for view in (tasks, tasks.oracle()):
+        env = view.make_vec(1)
+        env.reset(seed=0)
         env.step(np.zeros((1, 1)))
-    if fault == "raise" and hasattr(caught.value, "__notes__"):
-        assert caught.value.__notes__[0].startswith("in step 2 of an episode of Task(stub")
+        with pytest.raises(error, match=match) as caught:
+            env.step(np.zeros((1, 1)))
+        if fault == "raise" and hasattr(caught.value, "__notes__"):
+            assert caught.value.__notes__[0].startswith("in step 2 of an episode of Task(stub")
 
 
 def test_an_environment_that_cannot_be_built_is_not_taken_for_the_one_before():

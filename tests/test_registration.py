@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from toys import RiskVectorEnv
 
 from metarl import envs
 from metarl.envs.registry import gymnasium_id
@@ -145,3 +146,15 @@ def test_views_in_names_of_files():
     view = {"train_split": "any", "num_train_tasks": 1, "oracle": True}
     assert slug("my.module:tasks", view) == "my.module-tasks-on-any-1task-oracle"
     assert slug("image-folder:a/b", {}) == "image-folder-a-b"
+
+
+def test_a_step_without_a_result_is_refused():
+    class Old(RiskVectorEnv):
+        def step_lanes(self, ids, actions):
+            result = super().step_lanes(ids, actions)
+            return result.observations, result.rewards, result.terminated
+
+    env = Old(2)
+    env.reset(seed=0)
+    with pytest.raises(TypeError, match=r"step_lanes of Old must return metarl.StepResult\("):
+        env.step(np.zeros(2, dtype=int))

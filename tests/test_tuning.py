@@ -28,6 +28,7 @@ from metarl.experiments.cli.main import main
 from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import settings, space
 from metarl.experiments.tuning.judge import Judge
+from metarl.experiments.tuning.results import train_command
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import SPACES, shown, space_of, values_at, with_values
 from metarl.experiments.tuning.storage import open_journal
@@ -74,6 +75,17 @@ def study(agent="rl2", family=FAMILY):
     settings = Settings(agent, family)
     storage = open_journal(settings.journal, settings.locks)
     return optuna.load_study(study_name=f"{agent} {family}", storage=storage)
+
+
+def test_a_view_is_searched_by_itself(tmp_path):
+    settings = Settings("rl2", "bandit-10x5", seed=2, view={"num_train_tasks": 4, "oracle": True})
+    assert settings.journal == Path("runs/tune/rl2-bandit-10x5-4tasks-oracle/journal.log")
+    assert settings.tasks().label == "bandit-10x5 (4 training tasks, oracle)"
+    options = ["--num-train-tasks", "4", "--oracle"]
+    assert settings.arguments() == ["rl2", "bandit-10x5", *options, "--seed", "2"]
+    assert f"metarl train rl2 bandit-10x5 {' '.join(options)} --total" in train_command(
+        settings, {}
+    )
 
 
 def finished(found):

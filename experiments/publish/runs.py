@@ -181,7 +181,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
         earlier = ", earlier preset" if has_earlier_preset(config) else ""
-        published = ""
+        published: float | str = ""
         if report.agent == "RL2" and not report.view:
             published = (RL2_BANDITS | RL2_MDPS).get(report.family, "")
         rows.append(

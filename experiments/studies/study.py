@@ -25,20 +25,20 @@ class Training:
         family: The family's name.
         seed: The seed.
         total_timesteps: Env steps.
-        view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
         variant: What tells it from the preset's training, for its name.
         hyperparameters: Those other than the preset's.
         start: A training whose agent it starts from, instead of random parameters.
+        view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
     """
 
     agent: str
     family: str
     seed: int
     total_timesteps: int
-    view: View = field(default_factory=dict)
     variant: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     start: "Training | None" = None
+    view: View = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -57,7 +57,6 @@ class Learner:
         agent: The agent to evaluate, by its name on the command line; ``random`` takes random
             actions.
         family: The family it trains on; None if it does not train.
-        view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
         trained_as: The agent that is trained, where that is another: what fine-tuning starts from
             is the multi-task policy.
         total_timesteps: Env steps of training; None takes the study's.
@@ -67,12 +66,12 @@ class Learner:
         start: A learner whose agent the training starts from.
         variant: A word for the names of its records, if hyperparameters differ from the preset.
         note: A note for the page's limitations.
+        view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
     """
 
     label: str
     agent: str
     family: str | None = None
-    view: View = field(default_factory=dict)
     trained_as: str | None = None
     total_timesteps: int | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +80,7 @@ class Learner:
     start: "Learner | None" = None
     variant: str = ""
     note: str = ""
+    view: View = field(default_factory=dict)
 
     def training(self, seed: int, study: "Study") -> Training | None:
         """Return its training with a seed, or None if there is none."""
@@ -96,10 +96,10 @@ class Learner:
             self.family,
             seed,
             max(1, round(steps * study.budget)),
-            self.view,
             "-".join(part for part in (self.variant, length) if part),
             self.hyperparameters,
             None if self.start is None else self.start.training(seed, study),
+            self.view,
         )
 
     def slug(self, seed: int) -> str:
