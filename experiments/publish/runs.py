@@ -172,8 +172,10 @@ def open_run(name: str | Path) -> Run:
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return results as a Markdown table, a row for each run, every seed."""
-    columns = ("family", "agent", "seed", "env steps", "training", "first episode", "last episode")
-    columns += ("last minus first", "all episodes", "published")
+    columns = (
+        *("family", "agent", "seed", "env steps", "training"),
+        *("first episode", "last episode", "last minus first", "all episodes", "published"),
+    )
     rows: list[tuple[Cell, ...]] = []
     for result in results:
         config, report = result["config"], result["report"]
@@ -202,8 +204,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def highlights(results: Sequence[dict[str, Any]]) -> str:
     """Return a short Markdown table: the gain from adaptation, mean over seeds."""
-    columns = ("family", "what an agent must find out", "agent", "seeds")
-    columns += ("first episode", "last episode", "reference")
+    columns = (
+        *("family", "what an agent must find out", "agent", "seeds"),
+        *("first episode", "last episode", "reference"),
+    )
     rows: list[tuple[Cell, ...]] = []
     for agent, family, what, beside in HIGHLIGHTS:
         reports = _reports(results, agent, family)

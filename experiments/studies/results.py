@@ -219,9 +219,9 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
         axes.set_xticks([0.5, *ticks], ["0", *map(str, ticks)], minor=False)
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
-        low, high = shown_range(curves)
+        lowest, highest = shown_range(curves)
         levels = [level for figures in judging.published.values() for level in figures]
-        axes.set_ylim(min([low, *levels]), max([high, *levels]))
+        axes.set_ylim(min([lowest, *levels]), max([highest, *levels]))
         title = judging.family if name == "all" else f"{judging.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")

@@ -141,10 +141,11 @@ class TaskBootstrap:
             columns = values.swapaxes(1, 2).reshape(-1, num_rows)
             resampled = np.stack([self._iqms(column) for column in columns], axis=1)
         distinct = self.num_units == num_rows and num_seeds == 1 and statistic == "mean"
+        shares: NDArray[np.bool_] = np.isin(values, (0.0, 1.0)).all(axis=(0, 1))
         return Sample(
             statistic_of(values, statistic, axis=1),
             resampled.reshape(NUM_RESAMPLES, num_seeds, num_columns),
-            np.isin(values, (0.0, 1.0)).all(axis=(0, 1)) & distinct,
+            shares & distinct,
         )
 
     def _iqms(self, values: Array) -> Array:
@@ -168,7 +169,8 @@ class TaskBootstrap:
             # The sum of rows times how often they are kept, summed by parts.
             kept = steps @ below - cut * ordered[0]
             means.append(kept / (total - 2 * cut))
-        return middle + spread * np.concatenate(means).astype(np.float64)
+        resampled: Array = middle + spread * np.concatenate(means).astype(np.float64)
+        return resampled
 
     def estimate(self, *samples: Sample, confidence: float = 0.95) -> Estimates:
         """Return the mean over seeds of a statistic, or a sum of such means, with its interval.
