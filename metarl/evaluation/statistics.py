@@ -141,11 +141,10 @@ class TaskBootstrap:
             columns = values.swapaxes(1, 2).reshape(-1, num_rows)
             resampled = np.stack([self._iqms(column) for column in columns], axis=1)
         distinct = self.num_units == num_rows and num_seeds == 1 and statistic == "mean"
-        shares: NDArray[np.bool_] = np.isin(values, (0.0, 1.0)).all(axis=(0, 1))
         return Sample(
             statistic_of(values, statistic, axis=1),
             resampled.reshape(NUM_RESAMPLES, num_seeds, num_columns),
-            shares & distinct,
+            np.asarray(np.isin(values, (0.0, 1.0)).all(axis=(0, 1)) & distinct, dtype=np.bool_),
         )
 
     def _iqms(self, values: Array) -> Array:
