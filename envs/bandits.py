@@ -104,7 +104,7 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
         statistic="mean",
         references=tuple(references),
         description=f"{num_arms} Bernoulli arms, {num_pulls} pulls",
-        varies="arms",
+        varying_factor="arms",
         built_in=True,
     )
 

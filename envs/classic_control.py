@@ -87,7 +87,7 @@ def acrobot() -> TaskDistribution:
 
 
 def _listed(tasks: TaskDistribution, description: str) -> TaskDistribution:
-    return replace(tasks, description=description, varies="dynamics", built_in=True)
+    return replace(tasks, description=description, varying_factor="dynamics", built_in=True)
 
 
 FAMILIES = {"cart-pole-200": cart_pole, "pendulum": pendulum, "acrobot": acrobot}

@@ -152,7 +152,7 @@ def gridnavi() -> TaskDistribution:
         statistic="mean",
         references=("random", "bayes-optimal", "known-goal"),
         description="a 5x5 grid: search it for the hidden goal, then go straight there",
-        varies="goal",
+        varying_factor="goal",
         built_in=True,
     )
 
@@ -173,7 +173,7 @@ def gridnavi_unseen() -> TaskDistribution:
         statistic="mean",
         references=("random", "known-goal"),
         description="gridnavi, with 5 cells in which training never has the goal",
-        varies="goal",
+        varying_factor="goal",
         built_in=True,
     )
 

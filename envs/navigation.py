@@ -258,7 +258,7 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         env_factory=functools.partial(NavigationVectorEnv, squared=squared, horizon=horizon),
         episodes_per_trial=3,
         description="a point in the plane: find the hidden goal",
-        varies="goal",
+        varying_factor="goal",
         built_in=True,
     )
 
@@ -283,7 +283,7 @@ def navigation_sparse(horizon: int = SPARSE_HORIZON) -> TaskDistribution:
         episodes_per_trial=5,
         references=("random", "known-goal"),
         description="a point in the plane: a goal on a semicircle, rewarded from close by",
-        varies="goal",
+        varying_factor="goal",
         built_in=True,
     )
 

@@ -126,7 +126,7 @@ def tabular_mdp(
             f"random MDPs of {num_states} states and {num_actions} actions, "
             f"{num_episodes} episodes of {horizon} steps"
         ),
-        varies="dynamics",
+        varying_factor="dynamics",
         built_in=True,
     )
 

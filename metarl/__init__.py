@@ -13,7 +13,7 @@ from metarl.evaluation.differences import Comparison, Difference, compare
 from metarl.evaluation.play import evaluate, play
 from metarl.evaluation.report import Report
 from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Uniform
-from metarl.splits import Independent, TaskLaw, TaskSet
+from metarl.splits import Independent, TaskSampler, TaskSet
 from metarl.tasks import Task, Tasks
 from metarl.trial import TrialEnv
 from metarl.vector.env import StepResult, TaskEnv, TaskVectorEnv
@@ -41,7 +41,7 @@ __all__ = [
     "TaskCheck",
     "TaskDistribution",
     "TaskEnv",
-    "TaskLaw",
+    "TaskSampler",
     "TaskSet",
     "TaskVectorEnv",
     "Tasks",

@@ -18,7 +18,7 @@ from metarl.errors import (
 )
 from metarl.parameters import DISTRIBUTION, Parameter
 from metarl.seeding import Seed, check_seed, stream
-from metarl.splits import Independent, TaskLaw, TaskSet, num_shared
+from metarl.splits import Independent, TaskSampler, TaskSet, num_shared
 from metarl.tasks import Tasks
 from metarl.vector.env import TaskVectorEnv
 from metarl.vector.oracle import OracleVectorEnv
@@ -50,8 +50,8 @@ class TaskDistribution:
         name: The family's name.
         parameters: The distribution of each parameter.
         env_factory: Builds the batched environment: ``env_factory(num_envs, **options)``.
-        splits: For each split a :class:`~metarl.splits.TaskLaw`, or the parameters whose law
-            differs from ``parameters``. You may omit ``train`` and ``held_out``.
+        splits: For each split a :class:`~metarl.splits.TaskSampler`, or the parameters whose
+            distribution differs from ``parameters``. You may omit ``train`` and ``held_out``.
         shares_tasks: Declares that training and evaluation use the same tasks on purpose, as in
             the literature on families of very few tasks. Every report notes it.
         episodes_per_trial: How many episodes of one task a learner gets by default.
@@ -60,7 +60,7 @@ class TaskDistribution:
         references: The names of the family's baselines, as :func:`metarl.agents.reference`
             accepts them.
         description: One line for ``metarl list``.
-        varies: What differs between tasks, in a word: ``metarl list`` groups families by it.
+        varying_factor: What differs between tasks, in a word; ``metarl list`` groups by it.
         visible: The parameters that observations may show, as a map does. All others are hidden:
             :func:`metarl.check_tasks` looks for leaks.
         simulator: The package that simulates, if results depend on its version.
@@ -76,13 +76,13 @@ class TaskDistribution:
     name: str
     parameters: Mapping[str, Parameter]
     env_factory: Callable[..., TaskVectorEnv]
-    splits: Mapping[str, TaskLaw | Mapping[str, Parameter]] = field(default_factory=dict)
+    splits: Mapping[str, TaskSampler | Mapping[str, Parameter]] = field(default_factory=dict)
     shares_tasks: bool = False
     episodes_per_trial: int = 1
     statistic: str = "iqm"
     references: tuple[str, ...] = ()
     description: str = ""
-    varies: str = "parameters"
+    varying_factor: str = "parameters"
     visible: tuple[str, ...] = ()
     simulator: str = ""
     view: View = field(default_factory=dict)
@@ -103,45 +103,53 @@ class TaskDistribution:
                 f"splits must map each name to its distribution, got {self.splits!r}; for example "
                 "{'train': ..., 'held_out': ...}"
             )
-        given: dict[str, TaskLaw | Mapping[str, Parameter]] = {"train": {}, "held_out": {}}
-        laws = {split: self._law(split, law) for split, law in {**given, **self.splits}.items()}
-        object.__setattr__(self, "splits", laws)  # frozen after this
+        given: dict[str, TaskSampler | Mapping[str, Parameter]] = {"train": {}, "held_out": {}}
+        distributions = {
+            split: self._sampler(split, distribution)
+            for split, distribution in {**given, **self.splits}.items()
+        }
+        object.__setattr__(self, "splits", distributions)  # frozen after this
 
-    def _law(self, split: str, law: TaskLaw | Mapping[str, Parameter]) -> TaskLaw:
-        if isinstance(law, TaskLaw):
-            columns = getattr(law, "columns", getattr(law, "parameters", self.parameters))
+    def _sampler(
+        self, split: str, distribution: TaskSampler | Mapping[str, Parameter]
+    ) -> TaskSampler:
+        if isinstance(distribution, TaskSampler):
+            columns = getattr(
+                distribution, "columns", getattr(distribution, "parameters", self.parameters)
+            )
             if columns.keys() != self.parameters.keys():
                 raise InvalidValueError(
                     f"split {split!r} has the parameters {sorted(columns)}, "
                     f"{self.name!r} has {sorted(self.parameters)}"
                 )
-            return law
-        if not isinstance(law, Mapping):
+            return distribution
+        if not isinstance(distribution, Mapping):
             raise InvalidTypeError(
-                f"split {split!r} must be a TaskLaw or a mapping of parameters, got {law!r}"
+                f"split {split!r} must be a TaskSampler or a mapping of parameters, "
+                f"got {distribution!r}"
             )
-        check_names(law, self.parameters, f"parameter in split {split!r}:")
-        return Independent({**self.parameters, **law})
+        check_names(distribution, self.parameters, f"parameter in split {split!r}:")
+        return Independent({**self.parameters, **distribution})
 
     @property
     def label(self) -> str:
         """What tables call it: the name, with the view in brackets."""
         return label(self.name, self.view)
 
-    def law(self, split: str) -> TaskLaw:
+    def sampler(self, split: str) -> TaskSampler:
         """Return the distribution of a split.
 
         Raises:
             ValueError: If there is no such split.
         """
         check_names([split], self.splits, f"split of {self.name!r}:")
-        law = self.splits[split]
-        assert isinstance(law, TaskLaw)
-        return law
+        distribution = self.splits[split]
+        assert isinstance(distribution, TaskSampler)
+        return distribution
 
     def num_tasks(self, split: str) -> int | None:
         """Return how many different tasks a split has, or None if they form a continuum."""
-        return self.law(split).num_tasks
+        return self.sampler(split).num_tasks
 
     def overlap(self, split: str) -> str | None:
         """Describe how the tasks of a split relate to those of ``train``, unless they are unseen.
@@ -151,7 +159,10 @@ class TaskDistribution:
         """
         if split == "train":
             return "these are training tasks"
-        count, shared = self.num_tasks(split), num_shared(self.law(split), self.law("train"))
+        count, shared = (
+            self.num_tasks(split),
+            num_shared(self.sampler(split), self.sampler("train")),
+        )
         if not shared or count is None:
             return None
         if count == 1:
@@ -176,18 +187,20 @@ class TaskDistribution:
             ValueError: If there is no such split, or ``num_tasks`` is below 1 or above
                 ``MAX_TASKS``.
         """
-        law = self.law(split)
+        distribution = self.sampler(split)
         check_at_least(1, num_tasks=num_tasks)
         check_at_most(MAX_TASKS, num_tasks=num_tasks)
         check_seed(seed)
         # The split names the stream, so in a continuum no two splits ever draw the same task.
         rng = np.random.default_rng(stream(seed, "tasks", split))
-        return Tasks(self.name, law.sample(rng, num_tasks))
+        return Tasks(self.name, distribution.sample(rng, num_tasks))
 
     def encode(self, tasks: Tasks) -> NDArray[np.float32]:
         """Return tasks as features of shape (num_tasks, num_features), in [-1, 1] on ``train``."""
-        laws = self.parameters
-        return np.concatenate([laws[name].encode(tasks.columns[name]) for name in laws], axis=1)
+        distributions = self.parameters
+        return np.concatenate(
+            [distributions[name].encode(tasks.columns[name]) for name in distributions], axis=1
+        )
 
     def make_vec(self, num_envs: int, **options: Any) -> TaskVectorEnv:
         """Build a batch of environments. Every sub-environment starts with the default task.
@@ -218,23 +231,23 @@ class TaskDistribution:
         """
         check_at_least(1, num_train_tasks=num_train_tasks)
         check_at_most(MAX_TASKS, num_train_tasks=num_train_tasks)
-        law, count = self.law("train"), self.num_tasks("train")
+        distribution, count = self.sampler("train"), self.num_tasks("train")
         if count is not None:
             check_at_most(count, num_train_tasks=num_train_tasks)
         # A TaskSet repeats no task, nor does a continuum. Of other finite families so many draws
         # give nearly all tasks, and the same few whatever num_train_tasks is.
         draws = num_train_tasks
-        if count is not None and not isinstance(law, TaskSet) and 20 * count <= MAX_TASKS:
+        if count is not None and not isinstance(distribution, TaskSet) and 20 * count <= MAX_TASKS:
             draws = 20 * count
         rng = np.random.default_rng(stream(0, "tasks", "train"))
-        columns = law.sample(rng, draws)
+        columns = distribution.sample(rng, draws)
         for _ in range(_MAX_ROUNDS):
             drawn = Tasks(self.name, columns)
             _, first = np.unique(drawn.group_ids(), return_index=True)
             chosen = drawn[np.sort(first)[:num_train_tasks]]
             if len(chosen) == num_train_tasks:
                 break
-            more = law.sample(rng, draws)
+            more = distribution.sample(rng, draws)
             columns = {n: np.concatenate([col, more[n]]) for n, col in chosen.columns.items()}
         else:
             raise InvalidValueError(
@@ -258,13 +271,13 @@ class TaskDistribution:
         Raises:
             ValueError: If there is no such split.
         """
-        law = self.law(split)
+        distribution = self.sampler(split)
         if split == "train":
             return self
         kept = {name: option for name, option in self.view.items() if name != "num_train_tasks"}
         return replace(
             self,
-            splits={**self.splits, "train": law},
+            splits={**self.splits, "train": distribution},
             view={**kept, "train_split": split},
         )
 

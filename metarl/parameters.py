@@ -302,37 +302,37 @@ class Choice(Parameter):
         return np.asarray(matches, dtype=np.float32)
 
 
-def hull(laws: Sequence[Parameter]) -> Parameter:
+def hull(distributions: Sequence[Parameter]) -> Parameter:
     """Return one distribution that allows the values of all given ones: those of an environment.
 
     Ranges are joined to the smallest range around them, choices to the union of their values. The
     nominal value is that of the first distribution.
 
     Args:
-        laws: The distributions of one parameter in all splits.
+        distributions: The distributions of one parameter in all splits.
 
     Raises:
         ValueError: If shapes differ, or the distributions cannot be joined.
     """
-    first = laws[0]
-    if len({law.shape for law in laws}) > 1:
+    first = distributions[0]
+    if len({each.shape for each in distributions}) > 1:
         raise InvalidValueError(
-            f"distributions of one parameter must have the same shape, got {list(laws)}"
+            f"distributions of one parameter must have the same shape, got {list(distributions)}"
         )
-    if all(law == first for law in laws):
+    if all(each == first for each in distributions):
         return first
-    choices = [value for law in laws if isinstance(law, Choice) for value in law.values]
-    if all(isinstance(law, Choice) for law in laws):
+    choices = [value for each in distributions if isinstance(each, Choice) for value in each.values]
+    if all(isinstance(each, Choice) for each in distributions):
         return Choice(tuple(dict.fromkeys(choices)), first.default)
     bounds: list[float] = []
-    for law in laws:
-        if isinstance(law, Uniform):
-            bounds += [law.low, law.high]
-        elif isinstance(law, Choice) and not any(isinstance(v, str) for v in law.values):
-            bounds += [float(value) for value in law.values]
+    for each in distributions:
+        if isinstance(each, Uniform):
+            bounds += [each.low, each.high]
+        elif isinstance(each, Choice) and not any(isinstance(v, str) for v in each.values):
+            bounds += [float(value) for value in each.values]
         else:
             raise InvalidValueError(
-                f"distributions of one parameter must be all ranges or all choices, got {law}"
+                f"distributions of one parameter must be all ranges or all choices, got {each}"
             )
     nominal = float(np.ravel(first.default)[0])
     return Uniform(min(bounds), max(bounds), first.shape, nominal)

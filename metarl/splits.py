@@ -18,7 +18,7 @@ Columns = Mapping[str, NDArray[Any]]
 """Parameters of many tasks: for each name an array of shape (num_tasks, *shape)."""
 
 
-class TaskLaw(ABC):
+class TaskSampler(ABC):
     """A distribution of whole tasks, from which a split draws.
 
     Your own needs only :meth:`sample`; it is assumed to have a continuum of tasks, in which no task
@@ -35,7 +35,7 @@ class TaskLaw(ABC):
         """Draw tasks, as columns of ``num_tasks`` rows."""
 
 
-class Independent(TaskLaw):
+class Independent(TaskSampler):
     """Parameters that are drawn independently of each other.
 
     Attributes:
@@ -52,15 +52,18 @@ class Independent(TaskLaw):
 
     @property
     def num_tasks(self) -> int | None:
-        counts = [law.num_values for law in self.parameters.values()]
+        counts = [distribution.num_values for distribution in self.parameters.values()]
         finite = [count for count in counts if count is not None]
         return math.prod(finite) if len(finite) == len(counts) else None
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
-        return {name: law.sample(rng, num_tasks) for name, law in self.parameters.items()}
+        return {
+            name: distribution.sample(rng, num_tasks)
+            for name, distribution in self.parameters.items()
+        }
 
 
-class TaskSet(TaskLaw):
+class TaskSet(TaskSampler):
     """Finitely many tasks, all different, equally likely.
 
     Tasks are drawn without repetition until all have been drawn, then again in another order.
@@ -109,13 +112,13 @@ class TaskSet(TaskLaw):
             ValueError: If a parameter has a continuum of values.
         """
         values = {}
-        for name, law in parameters.items():
-            if law.finite_values is None:
+        for name, distribution in parameters.items():
+            if distribution.finite_values is None:
                 raise InvalidValueError(
-                    f"parameter {name!r} has a continuum of values ({law}); a TaskSet needs "
-                    "finitely many, as a Choice has"
+                    f"parameter {name!r} has a continuum of values ({distribution}); a TaskSet "
+                    "needs finitely many, as a Choice has"
                 )
-            values[name] = np.asarray(law.finite_values)
+            values[name] = np.asarray(distribution.finite_values)
         grid = np.indices([len(column) for column in values.values()]).reshape(len(values), -1)
         return cls._of({name: column[rows] for (name, column), rows in zip(values.items(), grid)})
 
@@ -196,37 +199,40 @@ class TaskSet(TaskLaw):
         return {name: _allowing(name, column) for name, column in self.columns.items()}
 
 
-def num_shared(law: TaskLaw, other: TaskLaw) -> int:
+def num_shared(distribution: TaskSampler, other: TaskSampler) -> int:
     """Return how many tasks two distributions share; exact if both are finite.
 
     If one is a continuum they share none, because they draw from separate random streams.
     """
-    if isinstance(law, Independent) and isinstance(other, Independent):
-        if law.num_tasks is None or other.num_tasks is None:
+    if isinstance(distribution, Independent) and isinstance(other, Independent):
+        if distribution.num_tasks is None or other.num_tasks is None:
             return 0
         return math.prod(
             int(other.parameters[name].contains(np.asarray(own.finite_values)).sum())
-            for name, own in law.parameters.items()
+            for name, own in distribution.parameters.items()
         )
-    if isinstance(law, TaskSet) and isinstance(other, TaskSet):
-        check_names(law.columns, other.columns, "task parameter")
+    if isinstance(distribution, TaskSet) and isinstance(other, TaskSet):
+        check_names(distribution.columns, other.columns, "task parameter")
         # Rows with different hashes are different; only the others need to be compared.
-        mine, theirs = _hashes(law.columns), _hashes(other.columns)
+        mine, theirs = _hashes(distribution.columns), _hashes(other.columns)
         merged = np.sort(np.concatenate([mine, theirs]))
         common = merged[1:][merged[1:] == merged[:-1]]
         both = {
             name: np.concatenate(
                 [column[np.isin(mine, common)], other.columns[name][np.isin(theirs, common)]]
             )
-            for name, column in law.columns.items()
+            for name, column in distribution.columns.items()
             if len(common)
         }
         return len(next(iter(both.values()))) - len(_exact_rows(both)) if both else 0
-    for tasks, against in ((law, other), (other, law)):
+    for tasks, against in ((distribution, other), (other, distribution)):
         if isinstance(tasks, TaskSet) and isinstance(against, Independent):
             if against.num_tasks is None:
                 return 0
-            inside = [law.contains(tasks.columns[n]) for n, law in against.parameters.items()]
+            inside = [
+                distribution.contains(tasks.columns[n])
+                for n, distribution in against.parameters.items()
+            ]
             return int(np.logical_and.reduce(inside).sum())
     return 0
 

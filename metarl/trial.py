@@ -113,7 +113,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
         episodes_per_trial: int | None = None,
         seed: Seed = 0,
     ):
-        tasks.law(split)  # raises if there is no such split
+        tasks.sampler(split)  # raises if there is no such split
         self._tasks = tasks
         self._split = split
         self._seed = seed

@@ -67,7 +67,7 @@ def shorten(run, steps):
     config.write_text(config.read_text().replace(str(FOREVER), str(steps)))
 
 
-def full_and_mended():
+def full_and_fixed():
     """A run that is resumed on a greater disk ends as one that always had it."""
     with disk("160k"):
         metarl(*TRAIN, code=2)
@@ -76,10 +76,10 @@ def full_and_mended():
         steps = (rows + 5) * 80
         shorten(Path("disk/run"), steps)
         metarl("resume", "disk/run", code=0)
-        mended = Path("disk/run/agent.safetensors").read_bytes()
+        fixed = Path("disk/run/agent.safetensors").read_bytes()
     with disk("50m"):
         metarl(*lasting(steps), code=0)
-        assert Path("disk/run/agent.safetensors").read_bytes() == mended
+        assert Path("disk/run/agent.safetensors").read_bytes() == fixed
 
 
 def read_only():
@@ -115,6 +115,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="metarl-disks-") as folder:
         os.chdir(folder)
         os.environ["XDG_CONFIG_HOME"] = folder
-        for drill in (full_at_a_checkpoint, full_and_mended, read_only, removed):
+        for drill in (full_at_a_checkpoint, full_and_fixed, read_only, removed):
             print(f"{drill.__name__}: {drill.__doc__}", flush=True)
             drill()

@@ -47,9 +47,9 @@ SMALL = {
 
 def family(num_workers, timeout, moods=("calm",)):
     """Environments of which some have a mood; the others are calm."""
-    laws = {"mood": Choice(MOODS), "drift": Uniform(0.0, 1.0)}
+    distributions = {"mood": Choice(MOODS), "drift": Uniform(0.0, 1.0)}
     splits = {name: {"mood": Choice(tuple(moods))} for name in ("train", "held_out")}
-    tasks = from_gymnasium(Moody, laws, splits=splits, name="moody", horizon=6)
+    tasks = from_gymnasium(Moody, distributions, splits=splits, name="moody", horizon=6)
     return with_workers(tasks, num_workers, timeout=timeout)
 
 

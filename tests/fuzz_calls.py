@@ -133,8 +133,8 @@ class Calls:
     def call_sample(self, mad, rng):
         self.plane.sample(mad("train", "held_out"), mad(3), seed=mad(0))
 
-    def call_law(self, mad, rng):
-        self.plane.law(mad("train"))
+    def call_sampler(self, mad, rng):
+        self.plane.sampler(mad("train"))
 
     def call_oracle(self, mad, rng):
         self.plane.oracle().make_vec(mad(2)).set_tasks(mad())

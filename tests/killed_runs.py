@@ -110,18 +110,18 @@ MOMENTS = {
     "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
     "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "last iteration": [(9, RL2, "_update", kill)],
-    "before the evaluation": [(1, commands, "evaluate_with_references", kill)],
+    "before the evaluation": [(1, commands, "evaluate_with_baselines", kill)],
     "evaluation written": [(1, commands, "_keep", kill, True)],
     "curve written": [(1, commands, "_log_curve", kill, True)],
     "ctrl-c": [(33, OnlineLearner, "_on_step", interrupt)],
     "ctrl-c twice": [(n, OnlineLearner, "_on_step", interrupt) for n in (33, 34)],
-    "ctrl-c in the evaluation": [(1, commands, "evaluate_with_references", interrupt)],
+    "ctrl-c in the evaluation": [(1, commands, "evaluate_with_baselines", interrupt)],
     # An iteration of MAML is two rounds of 100 steps.
     "maml, first step": [(1, OnlineLearner, "_on_step", kill)],
     "maml, after the inner step of a later iteration": [(750, OnlineLearner, "_on_step", kill)],
     "maml, checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "maml, last iteration": [(6, MAML, "_update", kill)],
-    "maml, before the evaluation": [(1, commands, "evaluate_with_references", kill)],
+    "maml, before the evaluation": [(1, commands, "evaluate_with_baselines", kill)],
     "maml, ctrl-c": [(750, OnlineLearner, "_on_step", interrupt)],
 }
 

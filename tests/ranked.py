@@ -94,7 +94,7 @@ def watch(agent, found):
 
     agent.collect = watched
     report = evaluate(agent, agent.tasks, num_tasks=8, ranks=agent.ranks)
-    found["judged"], found["judged lengths"] = report.returns, report.lengths
+    found["evaluated"], found["evaluated lengths"] = report.returns, report.lengths
     agent.learn(1)
     found["returns"] = agent.last_rollout.returns
     found["steps"] = agent.num_timesteps

@@ -17,11 +17,11 @@ def test_growth_is_measured_and_drawn(tmp_path, capsys):
         figure=tmp_path / "growth.png",
     )
     points = json.loads((tmp_path / "growth.json").read_text())["points"]
-    (trained,), (judged,) = points.values()
+    (trained,), (evaluated,) = points.values()
     assert trained["lanes"] == 60  # whole tasks, of 20 environments each
     parts = [trained[part] for part in benchmark_growth.PARTS]
     assert 0 < sum(parts) <= trained["seconds"]
-    assert judged["env_steps"] == 64 * 100
+    assert evaluated["env_steps"] == 64 * 100
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     assert "evaluate rl2 bandit-100x5" in capsys.readouterr().out
 

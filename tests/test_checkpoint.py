@@ -117,16 +117,16 @@ def test_an_agent_with_a_buffer_continues_as_if_it_had_never_been_saved(tmp_path
     agent = rehearsing()
     agent.save(tmp_path / "agent")
     loaded = Rehearsing.load(tmp_path / "agent", strolls())
-    forgetful = Forgetful.load(tmp_path / "agent", strolls())
+    with_resets = Forgetful.load(tmp_path / "agent", strolls())
     assert torch.equal(loaded.buffer, agent.buffer)
-    assert_same(everything(agent), everything(forgetful))
-    for each in (agent, loaded, forgetful):
+    assert_same(everything(agent), everything(with_resets))
+    for each in (agent, loaded, with_resets):
         each.learn(60, reset_num_timesteps=False)
     assert_same(everything(agent), everything(loaded))
     assert torch.equal(loaded.buffer, agent.buffer)
     assert loaded.num_seen == agent.num_seen
     # The buffer matters: an agent that starts with an empty one learns something else.
-    assert not torch.equal(agent.network.policy.bias, forgetful.network.policy.bias)
+    assert not torch.equal(agent.network.policy.bias, with_resets.network.policy.bias)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -40,8 +40,8 @@ class Walk(gymnasium.Env):
         return self.np_random.normal(0.0, 0.01)
 
 
-def family(env, laws=LAWS, **options):
-    return from_gymnasium(env, laws, name="walk", horizon=50, **options)
+def family(env, distributions=LAWS, **options):
+    return from_gymnasium(env, distributions, name="walk", horizon=50, **options)
 
 
 class Leaks(Walk):
@@ -199,7 +199,13 @@ BROKEN = {
         "only from the generator it is given",
     ),
     "shared tasks": (
-        family(Walk, {name: Rounded(law.low, law.high) for name, law in LAWS.items()}),
+        family(
+            Walk,
+            {
+                name: Rounded(distribution.low, distribution.high)
+                for name, distribution in LAWS.items()
+            },
+        ),
         "splits are disjoint",
         "splits must not share tasks",
     ),
@@ -282,11 +288,11 @@ def test_a_set_of_tasks_that_is_divided_shares_none():
 
 
 def test_a_parameter_that_varies_only_in_a_shifted_split_is_checked():
-    laws = {**LAWS, "gain": Uniform(1.0, 1.0)}
+    distributions = {**LAWS, "gain": Uniform(1.0, 1.0)}
     splits = {"strong": {"gain": Uniform(1.5, 2.0)}}
     with pytest.raises(ValueError, match="- gain matters"):
-        check_tasks(family(DeadParameter, laws, splits=splits), num_steps=20)
-    assert check_tasks(family(Walk, laws, splits=splits), num_steps=20).passed
+        check_tasks(family(DeadParameter, distributions, splits=splits), num_steps=20)
+    assert check_tasks(family(Walk, distributions, splits=splits), num_steps=20).passed
 
 
 def test_the_report_is_a_table():

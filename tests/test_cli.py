@@ -84,7 +84,7 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    groups = {envs.make(name).varies for name in envs.names()}
+    groups = {envs.make(name).varying_factor for name in envs.names()}
     hyperparameters = {name for agent in AGENTS.values() for name in agent.hyperparameter_names()}
     for name in {*envs.names(), *groups, *AGENTS, *hyperparameters}:
         assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
@@ -93,7 +93,7 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= int(columns)
         members = {name: envs.make(name) for name in envs.names()}
-        members = {name: tasks for name, tasks in members.items() if tasks.varies == group}
+        members = {name: tasks for name, tasks in members.items() if tasks.varying_factor == group}
         starts = [re.match(r" (\S+)", line) for line in lines[2:]]
         assert [start[1] for start in starts if start] == list(members)
         for tasks in members.values():
@@ -210,8 +210,8 @@ def test_train_on_a_family_of_ones_own(capsys):
         "from metarl import Uniform\n"
         "from metarl.envs import from_gymnasium\n"
         "def tasks():\n"
-        "    laws = {'gravity': Uniform(5.0, 15.0)}\n"
-        "    return from_gymnasium('CartPole-v1', laws, horizon=5, episodes_per_trial=2)\n"
+        "    distributions = {'gravity': Uniform(5.0, 15.0)}\n"
+        "    return from_gymnasium('CartPole-v1', distributions, horizon=5, episodes_per_trial=2)\n"
     )
     assert main(["train", "rl2", "poles:tasks", *SMALL]) == 0
     run = Path("runs/rl2-poles-tasks-seed0")
@@ -257,13 +257,13 @@ def test_evaluate_repeats_the_runs_own_evaluation(run, capsys):
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
 def test_a_run_keeps_its_number_of_threads(run, command, monkeypatch):
     used = []
-    judge = commands.evaluate_with_references
+    evaluate = commands.evaluate_with_baselines
 
     def watched(*args, **settings):
         used.append(torch.get_num_threads())
-        return judge(*args, **settings)
+        return evaluate(*args, **settings)
 
-    monkeypatch.setattr(commands, "evaluate_with_references", watched)
+    monkeypatch.setattr(commands, "evaluate_with_baselines", watched)
     edit(run, lambda config: config.update(threads=2))
     if command == "resume":
         (run / "agent.safetensors").rename(run / "checkpoint.safetensors")
@@ -292,26 +292,26 @@ def test_another_evaluation_stands_beside_the_runs_own(run, options, name, shape
 
 
 def test_a_hyperparameter_of_acting_may_be_another(run, capsys, monkeypatch):
-    judged = []
-    judge = commands.evaluate_with_references
+    evaluated = []
+    evaluate = commands.evaluate_with_baselines
 
     def watched(learner, **settings):
-        judged.append(learner)
-        return judge(learner, **settings)
+        evaluated.append(learner)
+        return evaluate(learner, **settings)
 
-    monkeypatch.setattr(commands, "evaluate_with_references", watched)
+    monkeypatch.setattr(commands, "evaluate_with_baselines", watched)
     own = (run / "evaluation" / "held_out.npz").read_bytes()
-    assert main(["evaluate", str(run), "--set", "forget_after=1"]) == 0
+    assert main(["evaluate", str(run), "--set", "reset_memory_every=1"]) == 0
     shown = capsys.readouterr()
-    assert "note: evaluated with forget_after=1" in shown.out
+    assert "note: evaluated with reset_memory_every=1" in shown.out
     assert shown.err == ""
     assert (run / "evaluation" / "held_out.npz").read_bytes() == own
-    assert (run / "evaluation" / "held_out-8x10-seed1-forget_after=1.npz").exists()
-    (learner,) = judged
-    assert learner.forget_after == 1
+    assert (run / "evaluation" / "held_out-8x10-seed1-reset_memory_every=1.npz").exists()
+    (learner,) = evaluated
+    assert learner.reset_memory_every == 1
     assert learner.num_timesteps > 0  # trained, as it was
     assert main(["evaluate", str(run), "--set", "forget=1"]) == 2
-    assert "forget_after" in capsys.readouterr().err  # what there is
+    assert "reset_memory_every" in capsys.readouterr().err  # what there is
 
 
 @pytest.mark.parametrize("fails", [UnicodeEncodeError("ascii", "±", 0, 1, "no"), BrokenPipeError()])
@@ -352,7 +352,7 @@ def test_a_metric_of_ones_own_is_a_column(run, capsys):
 def test_a_hyperparameter_of_training_alone_is_refused_in_an_evaluation(run, capsys):
     before = sorted((run / "evaluation").iterdir())
     assert main(["evaluate", str(run), "--set", "n_epochs=2"]) == 2
-    expected = "n_epochs does not change how this trained RL2 acts, only forget_after would"
+    expected = "n_epochs does not change how this trained RL2 acts, only reset_memory_every would"
     assert expected in capsys.readouterr().err
     assert sorted((run / "evaluation").iterdir()) == before
 

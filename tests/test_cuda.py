@@ -1,4 +1,4 @@
-"""Training, saving and judging on a GPU. Skipped where there is none."""
+"""Training, saving and evaluation on a GPU. Skipped where there is none."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_agent_trains_and_is_judged_on_a_gpu(case, tmp_path):
+def test_an_agent_trains_and_is_evaluated_on_a_gpu(case, tmp_path):
     agent_class, family, options = CASES[case]
     agent = agent_class(family(), seed=0, device="cuda", **options).learn(1)
     assert agent.iteration == 1

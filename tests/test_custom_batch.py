@@ -82,8 +82,8 @@ family = functools.partial(from_vector_env, parameters=LAWS, horizon=6)
 class Push:
     """Always the same; keeps all that happened."""
 
-    def __init__(self, lockstep):
-        self.lockstep = lockstep
+    def __init__(self, synchronous):
+        self.synchronous = synchronous
         self.steps = []
 
     def act(self, observations):
@@ -94,19 +94,19 @@ class Push:
         self.steps.append((some, step.observations[some], step.next_observations[some]))
 
 
-def play(tasks, lockstep):
+def play(tasks, synchronous):
     """Play ten episodes in five tasks; return what happened."""
     env = tasks.make_vec(5)
     env.set_tasks(from_gymnasium(Hill, LAWS, horizon=6).sample("train", 5, 0))
     observations, _ = env.reset(seed=3)
-    push = Push(lockstep)
+    push = Push(synchronous)
     return rollout(env, observations, push, 10), push.steps
 
 
-@pytest.mark.parametrize("lockstep", [False, True])
-def test_a_batch_does_what_its_environments_do(lockstep):
-    single, single_steps = play(from_gymnasium(Hill, LAWS, horizon=6), lockstep)
-    batch, batch_steps = play(family(PatientHills), lockstep)
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_a_batch_does_what_its_environments_do(synchronous):
+    single, single_steps = play(from_gymnasium(Hill, LAWS, horizon=6), synchronous)
+    batch, batch_steps = play(family(PatientHills), synchronous)
     assert len(set(single.lengths.ravel())) > 2  # some end, some are cut, many wait
     np.testing.assert_array_equal(batch.lengths, single.lengths)
     np.testing.assert_array_equal(batch.successes, single.successes)

@@ -249,7 +249,7 @@ def test_values_of_a_set_that_are_declared_are_not_guessed():
     assert tasks.overlap("held_out") is None
 
 
-def test_training_and_judging_on_the_same_tasks_is_declared():
+def test_training_and_evaluation_on_the_same_tasks_is_declared():
     both = TaskSet.product(ENDS)
     tasks = from_gymnasium(
         Stub, splits={"train": both, "held_out": both}, shares_tasks=True, horizon=5

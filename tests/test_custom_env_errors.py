@@ -36,7 +36,7 @@ class Wide(Stub):
 
 
 @pytest.mark.parametrize(
-    ("env", "laws", "options", "error", "match"),
+    ("env", "distributions", "options", "error", "match"),
     [
         ("CartPol-v1", GRAVITY, {}, ValueError, "Did you mean: `CartPole`"),
         ("CartPole-v1", {"gravty": Uniform(5.0, 15.0)}, {}, ValueError, "mean 'gravity'"),
@@ -57,9 +57,9 @@ class Wide(Stub):
          "pass sets of tasks as splits="),
     ],
 )  # fmt: skip
-def test_mistakes_are_found_before_anything_runs(env, laws, options, error, match):
+def test_mistakes_are_found_before_anything_runs(env, distributions, options, error, match):
     with pytest.raises(error, match=match):
-        from_gymnasium(env, laws, **options)
+        from_gymnasium(env, distributions, **options)
 
 
 class Broken(Stub):
@@ -237,7 +237,7 @@ def test_a_time_limit_that_depends_on_the_task():
     def make_env(end, cut):
         return TimeLimit(Stub(end, 99), cut)
 
-    laws = {"end": Choice((99,)), "cut": Choice((4, 3, 6))}
+    distributions = {"end": Choice((99,)), "cut": Choice((4, 3, 6))}
     drawn = [Task("stub", {"end": 99, "cut": cut}) for cut in (3, 4, 6)]
 
     def lengths(tasks, drawn):
@@ -247,13 +247,17 @@ def test_a_time_limit_that_depends_on_the_task():
         cuts = [env.step(np.zeros((len(drawn), 1)))[3] for _ in range(env.horizon)]
         return (np.argmax(cuts, axis=0) + 1).tolist()
 
-    tasks = from_gymnasium(make_env, laws, name="stub")
+    tasks = from_gymnasium(make_env, distributions, name="stub")
     assert tasks.make_vec(1).horizon == 4
     assert lengths(tasks, drawn[:2]) == [3, 4]
     match = r"cut=6.* limit of 6 steps, beyond that of the default task, 4 steps; pass horizon=4"
     with pytest.raises(ValueError, match=match):
         lengths(tasks, drawn)
-    assert lengths(from_gymnasium(make_env, laws, name="stub", horizon=4), drawn) == [3, 4, 4]
+    assert lengths(from_gymnasium(make_env, distributions, name="stub", horizon=4), drawn) == [
+        3,
+        4,
+        4,
+    ]
 
 
 def test_tasks_of_every_split_are_allowed_and_no_others():

@@ -28,8 +28,8 @@ from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import results as study_results
 from metarl.experiments.studies.engine import Engine
-from metarl.experiments.studies.jobs import JudgingJob, Places, TrainingJob, load_reports
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.jobs import EvaluationJob, Places, TrainingJob, load_reports
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.experiments.tuning import results as tuning_results
 from metarl.experiments.tuning import search, settings
 from metarl.experiments.tuning.search import Search
@@ -46,7 +46,7 @@ STUDY = Study(
     "Who?",
     {"slopes": [Learner("RL²", "rl2", "bandit-10x5", total_timesteps=160)]},
     [
-        Judging(
+        EvalSpec(
             "slopes",
             "half-cheetah-slope",
             VALUES,
@@ -58,7 +58,7 @@ STUDY = Study(
 )
 PLACES = Places(Path("results"), Path("work"), Path("pages"))
 LEARNER = STUDY.learners["slopes"][0]
-JOBS = [JudgingJob(STUDY, STUDY.judgings[0], LEARNER, seed, PLACES) for seed in (0, 1)]
+JOBS = [EvaluationJob(STUDY, STUDY.evaluations[0], LEARNER, seed, PLACES) for seed in (0, 1)]
 TRAINING = TrainingJob(JOBS[0].needs[0].training, PLACES)
 
 
@@ -72,10 +72,10 @@ def read_published():
 
 def read_study():
     Engine(STUDY, PLACES, 1).plan()
-    judging = STUDY.judgings[0]
-    found = {k: v for k, v in load_reports(STUDY, judging, PLACES).items() if v}
-    sections = [study_results._section(judging, found, [])] if found else []
-    study_results.figure_over_learners(judging, "slope", found)
+    evaluation = STUDY.evaluations[0]
+    found = {k: v for k, v in load_reports(STUDY, evaluation, PLACES).items() if v}
+    sections = [study_results._section(evaluation, found, [])] if found else []
+    study_results.figure_over_learners(evaluation, "slope", found)
     study_results._page(STUDY, sections, PLACES)
 
 

@@ -1,4 +1,4 @@
-"""The evaluator, judged with learners whose value is known beforehand."""
+"""The evaluator, evaluated with learners whose value is known beforehand."""
 
 import contextlib
 import itertools
@@ -142,7 +142,7 @@ def test_the_successor_is_the_last_observation_and_the_next_is_the_first():
 
 
 class Lockstep(Counting):
-    lockstep = True
+    synchronous = True
 
 
 def test_whoever_asks_for_lockstep_begins_episodes_together():
@@ -233,7 +233,7 @@ def test_a_trial_longer_than_those_of_training_is_said():
     said = "trained in trials of 3 episodes and is evaluated on 5"
     assert [said in note for note in longer.notes] == [False, True]  # the first: of its tasks
     assert said in str(longer)
-    agent.forget_after = 3
+    agent.reset_memory_every = 3
     assert len(evaluate(agent, risk(3), num_tasks=4, num_episodes=5).notes) == 1
 
 

@@ -26,7 +26,7 @@ CASES = {
     "rl2": (
         RL2,
         {"policy_kwargs": {"hidden_size": 4}},
-        {"forget_after": 1, "gamma": 0.5, "n_epochs": 1, "ent_coef": 1.0},
+        {"reset_memory_every": 1, "gamma": 0.5, "n_epochs": 1, "ent_coef": 1.0},
     ),
     "maml": (
         MAML,

@@ -154,7 +154,7 @@ def test_the_family_is_sound(name):
     assert check_tasks(envs.make(name)).passed
 
 
-def test_the_law_of_tasks():
+def test_the_distribution_of_tasks():
     tasks = glyphs_nway(5)
     columns = {
         split: tasks.sample(split, 3000, seed=0).columns["classes"] for split in tasks.splits

@@ -186,7 +186,7 @@ def test_who_finds_out_the_rules_plays_twice_as_well():
     env.reset(seed=0)
     env.random = Draws(env.random)
     every = [
-        Tasks("", tasks.law(split).columns)[i]
+        Tasks("", tasks.sampler(split).columns)[i]
         for split in ("train", "held_out")
         for i in range(tasks.num_tasks(split))
     ]

@@ -17,8 +17,11 @@ def test_the_checks_pass(name):
 def test_training_never_meets_what_is_held_out():
     tasks = envs.make("games-7x7")
     games_of = {
-        split: {repr(Task("", {n: c[i] for n, c in law.columns.items()})) for i in range(len(law))}
-        for split, law in tasks.splits.items()
+        split: {
+            repr(Task("", {n: c[i] for n, c in distribution.columns.items()}))
+            for i in range(len(distribution))
+        }
+        for split, distribution in tasks.splits.items()
     }
     assert {split: len(games) for split, games in games_of.items()} == {
         "train": 691,
@@ -28,14 +31,14 @@ def test_training_never_meets_what_is_held_out():
     }
     assert len(set.union(*games_of.values())) == 691 + 173 + 9504 + 756
     for split in ("train", "held_out"):
-        columns = tasks.law(split).columns
+        columns = tasks.sampler(split).columns
         assert set(columns["motion"]) == {"step", "slide"}
         assert set(columns["objects"].ravel()) == {"nothing", "treasure", "trap", "key"}
         assert len(np.unique(columns["controls"], axis=0)) == 3
-    unseen = tasks.law("unseen_controls").columns
+    unseen = tasks.sampler("unseen_controls").columns
     usual = (unseen["controls"] == (0, 1, 2, 3)).all(axis=1)
     assert set(unseen["motion"][usual]) == {"turn"}
-    assert (tasks.law("unseen_objects").columns["objects"] == "door").any(axis=1).all()
+    assert (tasks.sampler("unseen_objects").columns["objects"] == "door").any(axis=1).all()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,9 @@ def test_what_the_oracle_is_given():
     # Objects and controls one-hot, place by place; then motion, border, and one sign.
     assert features.shape == (1, 3 * 5 + 4 * 4 + 3 + 3 + 1)
     assert set(np.unique(features)) == {-1.0, 0.0, 1.0}
-    every = np.concatenate([tasks.encode(Tasks("", law.columns)) for law in tasks.splits.values()])
+    every = np.concatenate(
+        [tasks.encode(Tasks("", distribution.columns)) for distribution in tasks.splits.values()]
+    )
     assert len(np.unique(every, axis=0)) == 691 + 173 + 9504 + 756
 
 

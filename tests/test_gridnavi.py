@@ -66,7 +66,7 @@ def test_the_goal_is_one_of_21_cells():
             env.set_tasks([Task("gridnavi", {"goal": wrong})])
 
 
-def test_judged_on_the_tasks_of_training_and_says_so():
+def test_evaluated_on_the_tasks_of_training_and_says_so():
     overlap = "gridnavi is evaluated on its 21 training tasks"
     assert envs.make("gridnavi").overlap("held_out") == overlap
     unseen = envs.make("gridnavi-unseen")

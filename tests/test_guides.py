@@ -12,7 +12,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask
 from metarl.envs import navigation_2d
 from metarl.experiments.studies import find_study
-from metarl.experiments.studies.jobs import JudgingJob, jobs_of, perform, places_for
+from metarl.experiments.studies.jobs import EvaluationJob, jobs_of, perform, places_for
 from metarl.experiments.studies.results import write_results
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -66,13 +66,13 @@ def test_a_study_of_ones_own(tmp_path):
         declared,
         seeds=(0,),
         total_timesteps=1,
-        judgings=[replace(each, num_tasks=1, num_episodes=20) for each in declared.judgings],
+        evaluations=[replace(each, num_tasks=1, num_episodes=20) for each in declared.evaluations],
     )
     places = places_for(1.0, tmp_path / "results")
     jobs = jobs_of(small, places)
     assert all(map(perform, jobs))
-    judged = {job.learner.label for job in jobs if isinstance(job, JudgingJob)}
-    assert judged == {learner.label for learner in declared.learners["new-poles"]}
+    evaluated = {job.learner.label for job in jobs if isinstance(job, EvaluationJob)}
+    assert evaluated == {learner.label for learner in declared.learners["new-poles"]}
     page = write_results(small, places)[0]
     assert page == tmp_path / "results" / "poles.md"
     command = f"metarl study my_study:study --results {tmp_path / 'results'}"

@@ -92,7 +92,7 @@ def test_variants_are_arguments():
         half_cheetah_vel(variant="rlab")
 
 
-def test_two_directions_are_trained_and_judged_on_which_is_declared():
+def test_two_directions_are_trained_and_evaluated_on_which_is_declared():
     for name in ("half-cheetah-dir", "half-cheetah-dir-rllab", "ant-dir", "ant-dir-rllab"):
         family = envs.make(name)
         assert family.num_tasks("held_out") == 2
@@ -172,7 +172,7 @@ def test_bad_tasks_are_refused(family, task, message):
         env.set_tasks([Task(family, task)])
 
 
-def test_tasks_beyond_the_law_but_within_reason_are_accepted():
+def test_tasks_beyond_the_distribution_but_within_reason_are_accepted():
     assert one("half-cheetah-slope", task={"degrees": 35.0}).tasks[0]["degrees"] == 35.0
 
 

@@ -63,7 +63,7 @@ def test_time_limit():
     assert ends == [False, False, True] * 2
 
 
-def test_the_law_of_goals():
+def test_the_distribution_of_goals():
     sampled = navigation_2d().sample("train", 4000, 0).columns["goal"]
     assert sampled.shape == (4000, 2)
     assert np.abs(sampled).max() <= 0.5
@@ -123,7 +123,7 @@ def test_a_sparse_episode_by_hand():
     assert rows[-1][0].tolist() == [[0.0, 0.0]]
 
 
-def test_the_law_of_goals_on_the_semicircle():
+def test_the_distribution_of_goals_on_the_semicircle():
     tasks = navigation_sparse()
     x, y = tasks.sample("train", 4000, 0).columns["goal"].T
     assert np.hypot(x, y) == pytest.approx(1.0)

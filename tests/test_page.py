@@ -129,7 +129,7 @@ def test_lines_of_one_kind_share_a_colour_and_no_two_look_alike():
 
 
 def test_what_training_had_is_shaded_even_in_two_parts():
-    climb = envs.make("half-cheetah-climb").law("train").parameters["degrees"]
+    climb = envs.make("half-cheetah-climb").sampler("train").parameters["degrees"]
     below, above = trained_ranges(climb, -20.0, 20.0)
     assert below == pytest.approx((-10.0, -1.0), abs=0.05)
     assert above == pytest.approx((1.0, 10.0), abs=0.05)
@@ -324,9 +324,9 @@ def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
         page = reporting.runs_page([run_of("a", tasks=tasks)], ["held_out"], pictures=False)
         assert ("tasks that are new" in page.question) == is_new
     maml = find_study("maml")
-    judgings = [each for each in maml.judgings if "dir" in each.name or "vel" in each.name]
+    evaluations = [each for each in maml.evaluations if "dir" in each.name or "vel" in each.name]
     places = places_for(1.0, Path(__file__).parents[1] / "experiments/results")
-    results = reporting.study_page(replace(maml, judgings=judgings), places, False).results
+    results = reporting.study_page(replace(maml, evaluations=evaluations), places, False).results
     seen = {result.report.split for result in results if "it trains on" in str(result.report.notes)}
     assert seen == {"half-cheetah-dir-rllab", "ant-dir-rllab"}
 
@@ -359,8 +359,8 @@ def test_without_its_library_the_page_says_what_to_install(monkeypatch, tmp_path
 
 def test_a_study_shows_an_agent_in_a_usual_task(results):
     study = find_study("more-tasks")
-    judging = next(each for each in study.judgings if each.name == "gridnavi-unseen")
+    evaluation = next(each for each in study.evaluations if each.name == "gridnavi-unseen")
     places = places_for(1.0, results)
-    (picture,) = reporting._study_pictures(replace(study, judgings=[judging]), places)
+    (picture,) = reporting._study_pictures(replace(study, evaluations=[evaluation]), places)
     assert picture.data.startswith(b"\x89PNG")
     assert "(right) in the task of gridnavi-unseen in which its return" in picture.caption

@@ -1,4 +1,4 @@
-"""The laws of unbounded numbers and of probabilities."""
+"""The distributions of unbounded numbers and of probabilities."""
 
 import math
 
@@ -9,27 +9,27 @@ from metarl import Dirichlet, Normal
 
 
 def test_normal():
-    law = Normal(1.0, 2.0, (3, 2))
-    values = law.sample(np.random.default_rng(0), 20_000)
+    distribution = Normal(1.0, 2.0, (3, 2))
+    values = distribution.sample(np.random.default_rng(0), 20_000)
     assert values.shape == (20_000, 3, 2)
     assert np.abs(values.mean(axis=0) - 1.0).max() < 5 * 2 / math.sqrt(20_000)
     assert np.abs(values.std(axis=0) - 2.0).max() < 5 * 2 / math.sqrt(40_000)
-    assert law.contains(values).all()
-    assert law.default == [[1.0, 1.0]] * 3
+    assert distribution.contains(values).all()
+    assert distribution.default == [[1.0, 1.0]] * 3
     assert Normal(-4.0).default == -4.0
-    assert law.num_values is None
+    assert distribution.num_values is None
 
 
 def test_dirichlet():
-    law = Dirichlet((2, 4), concentration=0.5)
-    values = law.sample(np.random.default_rng(0), 20_000)
+    distribution = Dirichlet((2, 4), concentration=0.5)
+    values = distribution.sample(np.random.default_rng(0), 20_000)
     assert values.shape == (20_000, 2, 4)
-    assert law.contains(values).all()
-    # The variance of a symmetric law over k outcomes is (k - 1) / (k^2 (k concentration + 1)).
+    assert distribution.contains(values).all()
+    # The variance over k outcomes is (k - 1) / (k^2 (k concentration + 1)).
     variance = 3 / (16 * 3.0)
     assert np.abs(values.mean(axis=0) - 0.25).max() < 5 * math.sqrt(variance / 20_000)
     assert values.var(axis=0) == pytest.approx(np.full((2, 4), variance), rel=0.05)
-    assert law.default == [[0.25] * 4] * 2
+    assert distribution.default == [[0.25] * 4] * 2
 
 
 def test_what_is_not_allowed():
@@ -44,15 +44,15 @@ def test_what_is_not_allowed():
     assert dirichlet.contains(np.array(rows)).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("law", [Normal(1.0, 3.0, (4, 2)), Dirichlet((5, 3)), Normal()])
-def test_features_say_everything(law):
-    values = law.sample(np.random.default_rng(0), 5000)
-    features = law.encode(values)
+@pytest.mark.parametrize("distribution", [Normal(1.0, 3.0, (4, 2)), Dirichlet((5, 3)), Normal()])
+def test_features_say_everything(distribution):
+    values = distribution.sample(np.random.default_rng(0), 5000)
+    features = distribution.encode(values)
     assert features.dtype == np.float32
-    assert features.shape == (5000, math.prod(law.shape))
+    assert features.shape == (5000, math.prod(distribution.shape))
     assert np.abs(features).max() <= 1.0
     assert np.ptp(features) > 1.5
-    np.testing.assert_allclose(law.decode(features), values, atol=3e-5)
+    np.testing.assert_allclose(distribution.decode(features), values, atol=3e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_features_say_everything(law):
         (lambda: Dirichlet((2,), 0.0), r"concentration > 0, got 0\.0"),
     ],
 )
-def test_bad_laws(make, message):
+def test_bad_distributions(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -103,9 +103,9 @@ def test_presets_of_names_are_for_the_families_of_metarl_alone(agent, tmp_path, 
         assert find_preset(agent, envs.make(name)) == find_preset(agent, name)
     usual = find_preset(agent, "my_module:tasks")
     assert usual.pattern == "*"
-    laws = {"gravity": Uniform(5.0, 15.0)}
+    distributions = {"gravity": Uniform(5.0, 15.0)}
     for name in ("ant-farm", "bandit-ads", "gridnavi", "hopper-x"):  # names that patterns match
-        own = from_gymnasium("CartPole-v1", laws, name=name, horizon=5)
+        own = from_gymnasium("CartPole-v1", distributions, name=name, horizon=5)
         assert find_preset(agent, own) == find_preset(agent, own.oracle()) == usual
     assert find_preset(agent, "gridnavi_mine:tasks") == usual
 
@@ -114,8 +114,8 @@ def test_from_preset_and_train_agree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_like_ants.py").write_text(
         "from metarl import Uniform, envs\n"
-        "laws = {'gravity': Uniform(5.0, 15.0)}\n"
-        "ants = envs.from_gymnasium('CartPole-v1', laws, name='ant-farm', horizon=5)\n"
+        "distributions = {'gravity': Uniform(5.0, 15.0)}\n"
+        "ants = envs.from_gymnasium('CartPole-v1', distributions, name='ant-farm', horizon=5)\n"
         "few = envs.make('gridnavi').limited(3)\n"
     )
 

@@ -147,9 +147,9 @@ def check_cut(alone, together):
             continue
         assert np.array_equal(one["returns"], many["returns"]), case
         assert one["steps"] == many["steps"]
-        assert np.array_equal(one["judged lengths"], many["judged lengths"]), case
+        assert np.array_equal(one["evaluated lengths"], many["evaluated lengths"]), case
         # Steps of the gradient have made more of rounding, where actions are real numbers.
-        np.testing.assert_allclose(many["judged"], one["judged"], rtol=1e-4, err_msg=case)
+        np.testing.assert_allclose(many["evaluated"], one["evaluated"], rtol=1e-4, err_msg=case)
         # Up to rounding. Without the share of the others they are off by a tenth and more.
         for name in {"gradient", "product", "moments"} & {*one}:
             size = max(1.0, np.abs(one[name]).max())

@@ -16,14 +16,14 @@ from metarl.experiments.studies.engine import Engine
 from metarl.experiments.studies.jobs import jobs_of, perform, places_for
 
 STUDY = """
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 RL2 = Learner("RL²", "rl2", "bandit-10x5", hyperparameters={{
     "trials_per_iteration": 8, "trials_per_minibatch": 8, "policy_kwargs": {{"hidden_size": 8}},
 }})
-JUDGING = Judging("pulls", "bandit-10x5", num_tasks=4, num_episodes=4)
+EVALUATION = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4)
 study = Study(
-    "toy", "Who?", {{"pulls": [RL2]}}, [JUDGING], range({seeds}), total_timesteps={steps}
+    "toy", "Who?", {{"pulls": [RL2]}}, [EVALUATION], range({seeds}), total_timesteps={steps}
 )
 """
 

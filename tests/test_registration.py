@@ -117,12 +117,12 @@ def test_options_are_applied_in_one_order():
     view = envs.make("half-cheetah-climb", oracle=True, num_train_tasks=3, train_split="steep")
     assert view.view == {"train_split": "steep", "num_train_tasks": 3, "oracle": True}
     assert view.label == "half-cheetah-climb (trained on steep, 3 training tasks, oracle)"
-    train = view.law("train").columns["degrees"]
+    train = view.sampler("train").columns["degrees"]
     assert len(train) == 3
     assert (np.abs(train) >= 15.0).all()
     by_hand = envs.make("half-cheetah-climb").oracle().trained_on("steep").limited(3)
     assert by_hand.view == view.view
-    np.testing.assert_array_equal(by_hand.law("train").columns["degrees"], train)
+    np.testing.assert_array_equal(by_hand.sampler("train").columns["degrees"], train)
     # Another split to train on has all of its tasks again.
     assert by_hand.trained_on("uphill").view == {"train_split": "uphill", "oracle": True}
     assert by_hand.trained_on("train") is by_hand

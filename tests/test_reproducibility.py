@@ -111,15 +111,15 @@ def test_the_global_generators_do_not_matter():
 
 def test_evaluation_does_not_change_training():
     family = strolls()
-    straight, judged = small(family), small(family)
+    straight, evaluated = small(family), small(family)
     straight.learn(200)
-    judged.learn(100)
-    returns = evaluate(judged, family, num_tasks=5).returns
-    judged.predict(np.zeros(judged.trial_input.size))
-    np.testing.assert_array_equal(evaluate(judged, family, num_tasks=5).returns, returns)
-    judged.learn(straight.num_timesteps - judged.num_timesteps, reset_num_timesteps=False)
-    assert judged.num_timesteps == straight.num_timesteps
-    assert same_bits(bits(straight), bits(judged))
+    evaluated.learn(100)
+    returns = evaluate(evaluated, family, num_tasks=5).returns
+    evaluated.predict(np.zeros(evaluated.trial_input.size))
+    np.testing.assert_array_equal(evaluate(evaluated, family, num_tasks=5).returns, returns)
+    evaluated.learn(straight.num_timesteps - evaluated.num_timesteps, reset_num_timesteps=False)
+    assert evaluated.num_timesteps == straight.num_timesteps
+    assert same_bits(bits(straight), bits(evaluated))
 
 
 def test_streams_are_named_and_independent():

@@ -12,7 +12,7 @@ from witness import NORMAL, SMALL, SPACES, Witness
 from metarl import evaluate, rollout
 from metarl.agents import RL2
 from metarl.agents.common.memory.recurrent import GRU
-from metarl.agents.common.ppo import TrialPPOConfig, clocked_discount, ppo_update, trial_values
+from metarl.agents.common.ppo import TrialPPOConfig, ppo_update, trial_values, wall_clock_discounts
 
 # What the agent sees.
 
@@ -72,8 +72,8 @@ def test_the_encoded_task_is_kept_with_the_trial_but_not_shown_to_the_network():
     ):
         expected = [
             [
-                2 * (task[name] - law.low) / (law.high - law.low) - 1
-                for name, law in parameters.items()
+                2 * (task[name] - distribution.low) / (distribution.high - distribution.low) - 1
+                for name, distribution in parameters.items()
             ]
             for task in tasks
         ]
@@ -171,9 +171,9 @@ def test_the_critic_predicts_the_return_of_each_episode_left():
     assert (left[0] == witness.agent.episodes_per_trial).all()
 
 
-def test_an_endless_critic_leaves_out_what_the_end_of_the_trial_takes_away():
+def test_an_infinite_horizon_critic_leaves_out_what_the_end_of_the_trial_takes_away():
     gamma = 0.9
-    witness = Witness(gamma=gamma, endless_critic=True).learn()
+    witness = Witness(gamma=gamma, infinite_horizon_critic=True).learn()
     (trials,), (batch,) = witness.recorded, witness.batches
     agent, horizon = witness.agent, witness.env.horizon
     ends = trials.rows[..., agent.trial_input.episode_end].squeeze(-1)
@@ -189,9 +189,9 @@ def test_an_endless_critic_leaves_out_what_the_end_of_the_trial_takes_away():
     assert batch.value_scale[0].min() > batch.value_scale[batch.mask.bool()].min()
 
 
-def test_an_endless_critic_is_at_rest_in_the_padding():
+def test_an_infinite_horizon_critic_is_at_rest_in_the_padding():
     # Counted on there, 1 - gamma ** -10 would overflow, and the whole batch with it.
-    witness = Witness(gamma=1e-5, endless_critic=True, discount_lost_time=True).learn()
+    witness = Witness(gamma=1e-5, infinite_horizon_critic=True, wall_clock_discount=True).learn()
     (trials,), (batch,) = witness.recorded, witness.batches
     padding = batch.mask == 0
     assert padding.sum(0).max() >= 10
@@ -203,8 +203,10 @@ def test_an_endless_critic_is_at_rest_in_the_padding():
     assert all(p.isfinite().all() for p in witness.agent.network.parameters())
 
 
-def test_without_a_discount_an_endless_critic_changes_nothing():
-    plain, endless = (Witness(gamma=1.0, endless_critic=value).learn() for value in (False, True))
+def test_without_a_discount_an_infinite_horizon_critic_changes_nothing():
+    plain, endless = (
+        Witness(gamma=1.0, infinite_horizon_critic=value).learn() for value in (False, True)
+    )
     assert torch.equal(plain.batches[0].value_scale, endless.batches[0].value_scale)
     assert plain.batches[0].value_scale.max() == plain.agent.episodes_per_trial
 
@@ -215,7 +217,7 @@ def test_by_the_clock_an_early_end_brings_the_next_episode_no_closer():
     (trials,), (batch,) = witness.recorded, witness.batches
     horizon = witness.env.horizon
     ends = trials.rows[..., witness.agent.trial_input.episode_end].squeeze(-1)
-    discounts = clocked_discount(trials, gamma)
+    discounts = wall_clock_discounts(trials, gamma)
     early = 0
     for ended, discount, length in zip(ends.T, discounts.T, batch.mask.sum(0).int()):
         begun = clock = 0  # when this episode began, and what time it is, by the clock
@@ -228,7 +230,7 @@ def test_by_the_clock_an_early_end_brings_the_next_episode_no_closer():
             clock = following
     assert early > 3
     # What is learned from follows it.
-    clocked = Witness(gamma=gamma, discount_lost_time=True).learn().batches[0]
+    clocked = Witness(gamma=gamma, wall_clock_discount=True).learn().batches[0]
     plain = Witness(gamma=gamma).learn().batches[0]
     assert not torch.equal(clocked.advantages, plain.advantages)
 

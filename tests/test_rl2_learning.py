@@ -62,7 +62,7 @@ def test_by_the_clock_it_does_not_end_an_episode_for_the_sake_of_the_next():
     options = {"gamma": 0.8, "gae_lambda": 0.95}
     returns = {}
     for clock in (False, True):
-        agent = trained(family, 32, 20, discount_lost_time=clock, **options)
+        agent = trained(family, 32, 20, wall_clock_discount=clock, **options)
         returns[clock] = evaluate(agent, family, num_tasks=200).returns.mean(axis=0)
     assert (returns[True] > 18.0).all()
     assert (returns[False][:2] < 4.0).all()

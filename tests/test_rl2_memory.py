@@ -83,9 +83,11 @@ def test_a_memory_that_forgets_begins_anew_in_that_task_alone(network):
         for end in ends
     ]
 
-    def outputs(forget_after, first=0):
+    def outputs(reset_memory_every, first=0):
         """Return the policy's outputs, of shape (steps, tasks, ...)."""
-        agent = RL2(tasks, seed=0, policy_kwargs=NETWORKS[network], forget_after=forget_after)
+        agent = RL2(
+            tasks, seed=0, policy_kwargs=NETWORKS[network], reset_memory_every=reset_memory_every
+        )
         adaptation = agent.adaptation(3, deterministic=True)
         seen = []
         for step in steps[first:]:
@@ -103,15 +105,15 @@ def test_a_memory_that_forgets_begins_anew_in_that_task_alone(network):
     torch.testing.assert_close(forgets[5, 2], keeps[5, 2])
 
 
-@pytest.mark.parametrize("forget_after", [None, 2])
+@pytest.mark.parametrize("reset_memory_every", [None, 2])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_task_that_waits_is_remembered_as_it_was(network, forget_after, monkeypatch):
+def test_a_task_that_waits_is_remembered_as_it_was(network, reset_memory_every, monkeypatch):
     monkeypatch.setattr(Episodic, "CAPACITY", 2)
     agent = RL2(
         envs.make("navigation-2d"),
         seed=0,
         policy_kwargs=NETWORKS[network],
-        forget_after=forget_after,
+        reset_memory_every=reset_memory_every,
     )
     rng = np.random.default_rng(0)
     num_steps, num_tasks = 12, 3

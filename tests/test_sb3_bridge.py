@@ -1,4 +1,4 @@
-"""Families for Stable-Baselines3's algorithms, its policies for ``evaluate``, rivals on its PPO."""
+"""Families for Stable-Baselines3's algorithms, its policies in ``evaluate``, baselines on PPO."""
 
 import copy
 from functools import partial
@@ -338,7 +338,7 @@ def test_actions_without_bounds_are_learned_in_the_environments_own_units(space)
     assert returns[1] > -2.7
 
 
-# The rivals.
+# The baselines.
 
 FAST = {"num_envs": 32, "learning_rate": 3e-3, "batch_size": 256}
 
@@ -553,7 +553,7 @@ class Camera(gymnasium.Env):
         return self.observation_space.sample(), float(self.gain * action.sum()), False, False, {}
 
 
-def test_rivals_take_images_and_actions_of_parts(tmp_path):
+def test_baselines_take_images_and_actions_of_parts(tmp_path):
     family = from_gymnasium(Camera, {"gain": Choice((1.0, 2.0))}, horizon=4, shares_tasks=True)
     agent = FineTune(
         family, seed=0, num_envs=8, batch_size=128, n_epochs=1, episodes_per_adaptation=2

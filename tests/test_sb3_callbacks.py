@@ -208,32 +208,32 @@ def test_an_environment_of_the_other_kind_is_refused_with_the_reason(kind):
 
 
 @every_agent
-def test_held_out_tasks_are_judged_while_training_and_change_nothing(kind, tmp_path):
+def test_held_out_tasks_are_evaluated_while_training_and_change_nothing(kind, tmp_path):
     agent, alone = small(kind, tensorboard_log=str(tmp_path / "log")), small(kind)
-    judged = []
+    evaluated = []
 
-    class Judge(callbacks.BaseCallback):
-        """Judges the agent at the same moments by itself."""
+    class Evaluator(callbacks.BaseCallback):
+        """Evaluates the agent at the same moments by itself."""
 
         def _on_step(self):
             return True
 
         def _on_rollout_start(self):
             rounds = 2 * agent.episodes_per_adaptation if kind is MAML else None
-            judged.append(evaluate(agent, agent.tasks, num_tasks=6, num_episodes=rounds, seed=3))
+            evaluated.append(evaluate(agent, agent.tasks, num_tasks=6, num_episodes=rounds, seed=3))
 
     held_out = HeldOutCallback(2, num_tasks=6, seed=3, best_path=tmp_path / "best")
-    agent.learn(5 * iteration_steps(kind), [held_out, Judge()])
+    agent.learn(5 * iteration_steps(kind), [held_out, Evaluator()])
     alone.learn(5 * iteration_steps(kind))
     for one, other in zip(agent._state()[0].values(), alone._state()[0].values(), strict=True):
         np.testing.assert_array_equal(one, other)
     # At iterations 0, 2 and 4 of 5, with the parameters that collected.
-    np.testing.assert_array_equal(held_out.report.returns, judged[4].returns)
+    np.testing.assert_array_equal(held_out.report.returns, evaluated[4].returns)
     events = EventAccumulator(str(next((tmp_path / "log").iterdir()))).Reload()
     for name in ("first", "last"):
         logged = events.Scalars(f"held_out/return_{name}_episode")
         assert [event.step for event in logged] == [n * iteration_steps(kind) for n in (1, 3, 5)]
-        means = [getattr(report, name).mean() for report in judged]
+        means = [getattr(report, name).mean() for report in evaluated]
         np.testing.assert_allclose([event.value for event in logged], means[::2], rtol=1e-6)
     assert held_out.best == max(means[::2])
     best = kind.load(tmp_path / "best", aim())

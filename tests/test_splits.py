@@ -1,19 +1,19 @@
-"""Laws over whole tasks: finite sets, their division, and what two splits have in common."""
+"""Distributions over whole tasks: finite sets, their division, what two splits have in common."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from metarl import Choice, Independent, TaskDistribution, TaskLaw, TaskSet, Uniform, check_tasks
+from metarl import Choice, Independent, TaskDistribution, TaskSampler, TaskSet, Uniform, check_tasks
 from metarl.splits import num_shared
 
 GRID = {"size": Choice((1, 2, 3)), "color": Choice(("red", "blue")), "wind": Choice((0.5, -0.5))}
 
 
-def rows(law):
+def rows(distribution):
     """The tasks of a set as a set of tuples: the slow and obvious way."""
-    columns = [np.asarray(column).tolist() for _, column in sorted(law.columns.items())]
+    columns = [np.asarray(column).tolist() for _, column in sorted(distribution.columns.items())]
     return {tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in zip(*columns)}
 
 
@@ -100,7 +100,7 @@ def test_sets_are_refused_where_they_are_wrong():
         TaskSet.from_tasks([{"size": 1}, {"sise": 2}])
     with pytest.raises(ValueError, match=r"split 'train' has the parameters \['size'\]"):
         TaskDistribution("x", GRID, None, splits={"train": TaskSet({"size": [1]})})
-    with pytest.raises(TypeError, match="must be a TaskLaw or a mapping"):
+    with pytest.raises(TypeError, match="must be a TaskSampler or a mapping"):
         TaskDistribution("x", GRID, None, splits={"train": 3})
 
 
@@ -110,15 +110,15 @@ def test_values_of_different_kinds_do_not_become_each_other():
             Choice(values)
 
 
-class Paired(TaskLaw):
-    """Length and gravity that belong together: a joint law."""
+class Paired(TaskSampler):
+    """Length and gravity that belong together: a joint distribution."""
 
     def sample(self, rng, num_tasks):
         length = rng.uniform(0.5, 1.0, num_tasks)
         return {"length": length, "gravity": 10.0 * length}
 
 
-def test_a_joint_law_is_drawn_as_a_whole_and_checked():
+def test_a_joint_distribution_is_drawn_as_a_whole_and_checked():
     import gymnasium
 
     from metarl.envs import from_gymnasium
@@ -163,12 +163,12 @@ def test_a_family_can_be_trained_on_another_split():
     assert (specialist.name, specialist.view) == ("family", {"train_split": "fast"})
     assert specialist.sample("train", 100, 0).columns["speed"].min() >= 1.0
     assert specialist.overlap("fast") is None  # of a continuum both draw other tasks
-    train, judged = (specialist.sample(split, 100, 0) for split in ("train", "fast"))
-    assert not set(train.columns["speed"]) & set(judged.columns["speed"])
-    # All else is the family's: what is judged, and how tasks are encoded.
+    train, evaluated = (specialist.sample(split, 100, 0) for split in ("train", "fast"))
+    assert not set(train.columns["speed"]) & set(evaluated.columns["speed"])
+    # All else is the family's: what is evaluated, and how tasks are encoded.
     held_out = specialist.sample("held_out", 10, 0).columns["speed"]
     np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
-    np.testing.assert_array_equal(specialist.encode(judged), tasks.encode(judged))
+    np.testing.assert_array_equal(specialist.encode(evaluated), tasks.encode(evaluated))
     with pytest.raises(ValueError, match="unknown split of 'family': 'slow'"):
         tasks.trained_on("slow")
 
@@ -179,12 +179,12 @@ def test_a_family_can_be_limited_to_a_few_training_tasks():
     assert (few.name, few.view) == ("family", {"num_train_tasks": 3})
     drawn = set(few.sample("train", 100, seed=7).columns["speed"].tolist())
     assert len(drawn) == few.num_tasks("train") == 3
-    assert drawn < set(more.law("train").columns["speed"].tolist())
+    assert drawn < set(more.sampler("train").columns["speed"].tolist())
     assert few.overlap("held_out") is None
     held_out = few.sample("held_out", 10, 0).columns["speed"]
     np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
     finite = TaskDistribution("finite", GRID, env_factory=lambda n: None)
-    assert rows(finite.limited(12).law("train")) == rows(TaskSet.product(GRID))
+    assert rows(finite.limited(12).sampler("train")) == rows(TaskSet.product(GRID))
     with pytest.raises(ValueError, match="num_train_tasks must be at most 12, got 13"):
         finite.limited(13)
     with pytest.raises(ValueError, match="num_train_tasks must be at least 1, got 0"):
@@ -195,32 +195,37 @@ def test_limited_tasks_of_a_large_finite_family_are_all_different():
     digits = {f"digit{i}": Choice(range(10)) for i in range(9)}  # 10**9 tasks
     tasks = TaskDistribution("digits", digits, env_factory=lambda n: None)
     few = tasks.limited(1000)
-    assert few.num_tasks("train") == len(rows(few.law("train"))) == 1000
-    assert rows(few.law("train")) == rows(tasks.limited(1000).law("train"))
+    assert few.num_tasks("train") == len(rows(few.sampler("train"))) == 1000
+    assert rows(few.sampler("train")) == rows(tasks.limited(1000).sampler("train"))
 
 
 def test_limited_draws_in_rounds_until_all_tasks_are_there(monkeypatch):
     monkeypatch.setattr("metarl.distribution.MAX_TASKS", 1000)  # too few for 20 draws of each
     tasks = TaskDistribution("family", {"x": Choice(range(600))}, env_factory=lambda n: None)
-    assert set(tasks.limited(600).law("train").columns["x"].tolist()) == set(range(600))
+    assert set(tasks.limited(600).sampler("train").columns["x"].tolist()) == set(range(600))
 
 
 def test_limited_tasks_of_a_set_are_those_of_its_first_round():
-    law = TaskSet({"x": np.arange(600_000)})
+    distribution = TaskSet({"x": np.arange(600_000)})
     tasks = TaskDistribution(
-        "set", {"x": Uniform(0, 600_000)}, lambda n: None, splits={"train": law, "held_out": law}
+        "set",
+        {"x": Uniform(0, 600_000)},
+        lambda n: None,
+        splits={"train": distribution, "held_out": distribution},
     )
     first = tasks.sample("train", 5, 0).columns["x"]
-    np.testing.assert_array_equal(tasks.limited(5).law("train").columns["x"], first)
+    np.testing.assert_array_equal(tasks.limited(5).sampler("train").columns["x"], first)
 
 
-def test_limited_says_how_many_tasks_a_law_gave_where_there_are_too_few():
-    class ThreeSpeeds(TaskLaw):
+def test_limited_says_how_many_tasks_a_distribution_gave_where_there_are_too_few():
+    class ThreeSpeeds(TaskSampler):
         def sample(self, rng, num_tasks):
             return {"speed": rng.integers(3, size=num_tasks) / 3}
 
-    laws = {"train": ThreeSpeeds()}
-    tasks = TaskDistribution("three", {"speed": Uniform(0, 1)}, lambda n: None, splits=laws)
+    distributions = {"train": ThreeSpeeds()}
+    tasks = TaskDistribution(
+        "three", {"speed": Uniform(0, 1)}, lambda n: None, splits=distributions
+    )
     with pytest.raises(
         ValueError, match="num_train_tasks=4, but train of 'three' gave only 3 different"
     ):

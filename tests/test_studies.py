@@ -257,7 +257,7 @@ class Straight:
 
 
 class StraightAdaptation:
-    lockstep = True
+    synchronous = True
 
     def __init__(self, rows):
         self.speed = np.full(rows, 0.001)

@@ -22,9 +22,9 @@ from metarl.experiments.cli import main as cli
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine
-from metarl.experiments.studies.jobs import JudgingJob, TrainingJob, jobs_of, perform, places_for
+from metarl.experiments.studies.jobs import EvaluationJob, TrainingJob, jobs_of, perform, places_for
 from metarl.experiments.studies.results import figure_over_learners, write_results
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.files import locked
 
 SMALL_PPO = {"policy_kwargs": {"hidden_sizes": [8]}, "num_envs": 4, "n_epochs": 1}
@@ -54,8 +54,8 @@ RANDOM = Learner("random", "random")
 
 
 def toy(*learners, seeds=(0,), name="toy", **options):
-    judging = Judging("pulls", "bandit-10x5", num_tasks=4, num_episodes=4, **options)
-    return Study(name, "Who?", {"pulls": learners}, [judging], seeds, total_timesteps=3000)
+    evaluation = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4, **options)
+    return Study(name, "Who?", {"pulls": learners}, [evaluation], seeds, total_timesteps=3000)
 
 
 TOY = toy(RL2, MULTI_TASK, seeds=(0, 1))
@@ -90,17 +90,17 @@ def run_in_this_process(study):
 def test_every_study_is_whole(name):
     study = find_study(name)
     assert study.name == name
-    for judging in study.judgings:
-        learners = study.learners[judging.name]
-        family = envs.make(judging.family)
-        tasks = judging.tasks(family)
+    for evaluation in study.evaluations:
+        learners = study.learners[evaluation.name]
+        family = envs.make(evaluation.family)
+        tasks = evaluation.tasks(family)
         assert len({learner.label for learner in learners}) == len(learners)
-        for parameter, values in judging.values.items():
+        for parameter, values in evaluation.values.items():
             column = tasks.columns[parameter]
-            assert [np.isclose(column, v).sum() for v in values] == [judging.num_tasks] * len(
+            assert [np.isclose(column, v).sum() for v in values] == [evaluation.num_tasks] * len(
                 values
             )
-        for select in judging.groups.values():
+        for select in evaluation.groups.values():
             assert select(tasks.columns).any()
         env = family.make_vec(len(tasks))
         env.set_tasks(tasks)
@@ -109,19 +109,21 @@ def test_every_study_is_whole(name):
                 if training := learner.training(seed, study):
                     trained_on = envs.make(training.family, **training.view).make_vec(1)
                     expected = family.oracle() if training.view.get("oracle") else family
-                    judged_on = expected.make_vec(1)
-                    assert trained_on.single_observation_space == judged_on.single_observation_space
+                    evaluated_on = expected.make_vec(1)
+                    assert (
+                        trained_on.single_observation_space == evaluated_on.single_observation_space
+                    )
     keys = [job.key for job in jobs_of(study, places_for(1.0, None))]
     assert len(set(keys)) == len(keys)
 
 
 def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, capsys):
     (tmp_path / "my_study.py").write_text(
-        "from metarl.experiments.studies.study import Judging, Learner, Study\n"
+        "from metarl.experiments.studies.study import EvalSpec, Learner, Study\n"
         f"learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={RL2.hyperparameters!r})\n"
-        "judging = Judging('pulls', 'bandit-10x5', num_tasks=4, num_episodes=4)\n"
+        "evaluation = EvalSpec('pulls', 'bandit-10x5', num_tasks=4, num_episodes=4)\n"
         "study = Study('mine', 'Does it?', {'pulls': [learner, Learner('random', 'random')]},\n"
-        "              [judging], (0,), total_timesteps=3000)\n"
+        "              [evaluation], (0,), total_timesteps=3000)\n"
     )
     command = ["study", "my_study:study"]
     assert cli.main([*command, "--dry-run"]) == 0
@@ -145,14 +147,14 @@ def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, ca
 
 
 def test_what_learners_differ_in_is_the_axis_of_a_figure():
-    (judging,) = toy().judgings
+    (evaluation,) = toy().evaluations
     family = envs.make("bandit-10x5")
     played = [evaluate(RandomActions(family), family, num_tasks=9, seed=seed) for seed in range(3)]
     reports = {
         Learner("1 training task", "rl2"): [(0, played[0]), (1, played[1])],
         Learner("all tasks", "rl2"): [(0, played[2])],
     }
-    (axes,) = figure_over_learners(judging, "training tasks", reports).axes
+    (axes,) = figure_over_learners(evaluation, "training tasks", reports).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "all"]
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     for label, episode in (("first episode", 0), ("last episode", -1)):
@@ -160,7 +162,7 @@ def test_what_learners_differ_in_is_the_axis_of_a_figure():
         assert lines[label] == pytest.approx([(means[0] + means[1]) / 2, means[2]])
 
 
-def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
+def test_what_is_evaluated_is_the_trained_agent_on_the_declared_tasks():
     study = toy(MULTI_TASK, FINE_TUNE, RANDOM)
     places = run_in_this_process(study)
     (training,) = {job.training.name for job in jobs_of(study, places) if type(job) is TrainingJob}
@@ -169,7 +171,7 @@ def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
         (MULTI_TASK, MultiTask, {}),
         (FINE_TUNE, FineTune, FINE_TUNE.adaptation),
     ):
-        job = JudgingJob(study, study.judgings[0], learner, 0, places)
+        job = EvaluationJob(study, study.evaluations[0], learner, 0, places)
         record = load_evaluation(job.record)
         assert record["training"] == training
         agent = agent_class.load(places.trained / training, tasks, **settings)
@@ -177,7 +179,7 @@ def test_what_is_judged_is_the_trained_agent_on_the_declared_tasks():
         assert np.array_equal(record["report"].returns, own.returns)
 
 
-def test_inner_steps_are_judged_beside_a_papers():
+def test_inner_steps_are_evaluated_beside_a_papers():
     small = {"meta_batch_size": 2, "policy_kwargs": {"hidden_sizes": [8]}}
     learners = (
         Learner("MAML", "maml", "bandit-10x5", hyperparameters=small),
@@ -186,12 +188,12 @@ def test_inner_steps_are_judged_beside_a_papers():
     options = {"statistic": "iqm", "published": {"MAML": (2.5, 3.5)}}
     study = toy(*learners, seeds=(0, 1), episodes_per_adaptation=1, **options)
     places = run_in_this_process(study)
-    judged = [job for job in jobs_of(study, places) if isinstance(job, JudgingJob)]
+    evaluated = [job for job in jobs_of(study, places) if isinstance(job, EvaluationJob)]
     expected = [("MAML", 0), ("untrained", 0), ("MAML", 1), ("untrained", 1)]
-    assert [(job.learner.label, job.seed) for job in judged] == expected
-    reports = [load_evaluation(job.record)["report"] for job in judged]
+    assert [(job.learner.label, job.seed) for job in evaluated] == expected
+    reports = [load_evaluation(job.record)["report"] for job in evaluated]
     tasks = envs.make("bandit-10x5")
-    agent = MAML.load(places.agent(judged[0].needs[0].training), tasks)
+    agent = MAML.load(places.agent(evaluated[0].needs[0].training), tasks)
     assert agent.episodes_per_adaptation > 1
     own = evaluate(agent, tasks, num_tasks=4, num_episodes=4, episodes_per_adaptation=1, seed=2)
     assert np.array_equal(reports[0].returns, own.returns)
@@ -206,7 +208,7 @@ def test_a_training_can_start_from_anothers_agent():
     study = toy(FURTHER)
     places = run_in_this_process(study)
     jobs = jobs_of(study, places)
-    assert [job.key.partition(" ")[0] for job in jobs] == ["train", "train", "judge"]
+    assert [job.key.partition(" ")[0] for job in jobs] == ["train", "train", "evaluate"]
     config = load_training(jobs[1].record)["config"]
     assert config["start"] == str(places.agent(jobs[0].training))
     first = MultiTask.load(places.agent(jobs[0].training), envs.make("bandit-10x5"))
@@ -220,14 +222,14 @@ def test_a_training_can_start_from_anothers_agent():
 def test_agents_that_were_not_kept_are_missing_only_where_they_are_needed():
     study = toy(FURTHER)
     places = run_in_this_process(study)
-    first, further, judged = jobs_of(study, places)
+    first, further, evaluated = jobs_of(study, places)
     page = write_results(study, places)[0].read_text()
     for job in (first, further):
         places.agent(job.training).unlink()
     assert Engine(study, places, 1).missing() == []
     assert write_results(study, places)[0].read_text() == page
-    judged.record.unlink()
-    assert Engine(study, places, 1).missing() == [first, further, judged]
+    evaluated.record.unlink()
+    assert Engine(study, places, 1).missing() == [first, further, evaluated]
 
 
 def test_records_of_the_same_tasks_share_them():
@@ -254,7 +256,7 @@ def test_a_record_of_another_training_is_not_taken_for_this_one():
 def test_a_record_of_other_tasks_is_not_taken_for_these():
     study = toy(RANDOM)
     places = run_in_this_process(study)
-    other = replace(study, judgings=[replace(study.judgings[0], num_tasks=5)])
+    other = replace(study, evaluations=[replace(study.evaluations[0], num_tasks=5)])
     with pytest.raises(ValueError, match="is of another evaluation"):
         Engine(other, places, 1)
 
@@ -274,9 +276,9 @@ def test_a_job_that_another_process_does_is_left_to_it():
 
 def test_a_job_that_fails_ends_the_study_with_its_log(tmp_path, capsys):
     (tmp_path / "broken.py").write_text(
-        "from metarl.experiments.studies.study import Judging, Learner, Study\n"
+        "from metarl.experiments.studies.study import EvalSpec, Learner, Study\n"
         "learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={'learning_rate': -1})\n"
-        "study = Study('broken', '?', {'pulls': [learner]}, [Judging('pulls', 'bandit-10x5')])\n"
+        "study = Study('broken', '?', {'pulls': [learner]}, [EvalSpec('pulls', 'bandit-10x5')])\n"
     )
     assert cli.main(["study", "broken:study", "--processes", "1"]) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Random tabular MDPs: the rules of the game, and the law of the tasks."""
+"""Random tabular MDPs: the rules of the game, and the distribution of the tasks."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_an_episode_by_hand():
     assert cut == [False, False, False, True, False]
 
 
-def test_next_states_and_rewards_have_the_laws_of_the_task():
+def test_next_states_and_rewards_have_the_distributions_of_the_task():
     num_envs = 40_000
     tasks = tabular_mdp(1, num_states=4, num_actions=2, horizon=2)
     (task,) = tasks.sample("train", 1, seed=0)
@@ -66,7 +66,7 @@ def test_next_states_and_rewards_have_the_laws_of_the_task():
         states = following
 
 
-def test_the_law_of_the_tasks():
+def test_the_distribution_of_the_tasks():
     columns = envs.make("tabular-mdp-10").sample("held_out", 2000, seed=0).columns
     transitions, rewards = columns["transitions"], columns["rewards"]
     assert transitions.shape == (2000, 10, 5, 10)

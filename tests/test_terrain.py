@@ -1,4 +1,4 @@
-"""Robots on slopes, ramps and climbs: how the ground moves them, and on what they are judged."""
+"""Robots on slopes, ramps and climbs: how the ground moves them, and on what they are evaluated."""
 
 import numpy as np
 import pytest
@@ -70,13 +70,13 @@ def test_the_slope_is_not_in_the_observation_but_in_what_follows():
     assert places[0] > places[1] > places[2]  # downhill is forward, uphill backward
 
 
-def test_flat_ground_is_for_training_and_slopes_for_judging():
+def test_flat_ground_is_for_training_and_slopes_for_evaluation():
     flat, slope = envs.make("hopper-flat"), envs.make("hopper-slope")
     for split in ("train", "held_out"):
         assert not flat.sample(split, 50, 0).columns["degrees"].any()
     for split in ("uphill", "downhill", "steep"):
-        assert flat.law(split).parameters == slope.law(split).parameters
-    assert flat.law("gentle").parameters == slope.law("train").parameters
+        assert flat.sampler(split).parameters == slope.sampler(split).parameters
+    assert flat.sampler("gentle").parameters == slope.sampler("train").parameters
     assert flat.overlap("held_out") == "hopper-flat has a single task: it was seen in training"
     assert flat.overlap("uphill") is None
     env = flat.make_vec(3)
@@ -116,12 +116,12 @@ def test_the_robot_stands_on_a_ramp_and_senses_its_height_above_it():
 
 
 def test_profiles_contain_what_they_draw():
-    law = Profile((1.0, 0.0, -1.0), 10.0, 11.0)
-    drawn = law.sample(np.random.default_rng(0), 100)
-    assert law.contains(drawn).all()
-    assert not law.contains(-drawn).any()
-    assert not law.contains(drawn + np.array([0.0, 1.0, 0.0])).any()
-    assert np.abs(law.encode(drawn)).max() <= 1.0
+    distribution = Profile((1.0, 0.0, -1.0), 10.0, 11.0)
+    drawn = distribution.sample(np.random.default_rng(0), 100)
+    assert distribution.contains(drawn).all()
+    assert not distribution.contains(-drawn).any()
+    assert not distribution.contains(drawn + np.array([0.0, 1.0, 0.0])).any()
+    assert np.abs(distribution.encode(drawn)).max() <= 1.0
 
 
 @pytest.mark.parametrize("degrees", [-8.0, 8.0])

@@ -27,7 +27,7 @@ from metarl.experiments.cli.commands import EVALUATION_SEED
 from metarl.experiments.cli.main import main
 from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import settings, space
-from metarl.experiments.tuning.judge import Judge
+from metarl.experiments.tuning.evaluator import Evaluator
 from metarl.experiments.tuning.results import train_command
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import SPACES, shown, space_of, values_at, with_values
@@ -127,12 +127,12 @@ def test_a_family_of_ones_own_gets_a_command_and_no_preset_to_paste(capsys):
 
 
 def test_a_trial_that_trains_badly_is_pruned(monkeypatch, capsys):
-    scores = iter(range(1000, 0, -1))  # each judging is worse than all before
-    monkeypatch.setattr(Judge, "score", lambda self, learner: (float(next(scores)), 0.0))
+    scores = iter(range(1000, 0, -1))  # each evaluation is worse than all before
+    monkeypatch.setattr(Evaluator, "score", lambda self, learner: (float(next(scores)), 0.0))
     assert main([*TUNE, "--trials", "6"]) == 0
     assert states(study()) == ["COMPLETE"] * 4 + ["PRUNED"] * 2
-    judged = [list(trial.intermediate_values) for trial in study().trials[3:]]
-    assert judged == [[1, 2, 3, 4, 5], [1, 2], [1, 2]]
+    evaluated = [list(trial.intermediate_values) for trial in study().trials[3:]]
+    assert evaluated == [[1, 2, 3, 4, 5], [1, 2], [1, 2]]
     assert "at rung 2, pruned" in capsys.readouterr().out
 
 
@@ -156,10 +156,10 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import sys, time, test_tuning\n"
         "from metarl.experiments.cli import main as cli\n"
-        "from metarl.experiments.tuning.judge import Judge\n"
+        "from metarl.experiments.tuning.evaluator import Evaluator\n"
         "test_tuning.make_small(setattr)\n"
-        "score = Judge.score\n"
-        "Judge.score = lambda *args: (time.sleep(0.1), score(*args))[1]\n"
+        "score = Evaluator.score\n"
+        "Evaluator.score = lambda *args: (time.sleep(0.1), score(*args))[1]\n"
         "cli.main(sys.argv[1:])\n"
     )
     command = [*TUNE, "--trials", "4"]
@@ -228,7 +228,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "score", interrupt)
+        patch.setattr(Evaluator, "score", interrupt)
         assert main(command) == 130
     said = capsys.readouterr().err
     assert shlex.split(said[said.index("continue with: metarl ") :])[3:] == command
@@ -265,32 +265,36 @@ def test_maml_is_searched_too(capsys):
 
 
 @pytest.mark.parametrize("name", [FAMILY, "navigation-2d", "games-5x5"])
-def test_judged_tasks_are_not_the_reported_ones(name):
+def test_evaluated_tasks_are_not_the_reported_ones(name):
     family, preset = envs.make(name), find_preset("rl2", name)
-    judge = Judge.of(family, preset, EVALUATION_SEED)
+    evaluate = Evaluator.of(family, preset, EVALUATION_SEED)
     reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
-    assert set(judge.judged).isdisjoint(reported)
+    assert set(evaluate.evaluated).isdisjoint(reported)
     sentence = f"none of them is among the {preset.num_eval_tasks:,} held-out tasks"
-    assert sentence in judge.description
+    assert sentence in evaluate.description
     if family.num_tasks("train") is None:
         agent = RL2(family, **SMALL["rl2"], seed=EVALUATION_SEED)
-        assert set(judge.judged).isdisjoint(family.sample("train", 8, agent.seed_for("tasks")))
+        assert set(evaluate.evaluated).isdisjoint(
+            family.sample("train", 8, agent.seed_for("tasks"))
+        )
 
 
 def test_of_common_tasks_those_that_are_reported_are_left_out():
     family = from_gymnasium("CartPole-v1", {"gravity": Choice(tuple(range(1, 2001)))}, horizon=5)
     preset = find_preset("rl2", "my_tasks:tasks")
-    judged = Judge.of(family, preset, 0).judged
+    evaluated = Evaluator.of(family, preset, 0).evaluated
     reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
-    assert 100 < len(judged) < preset.num_eval_tasks
-    assert set(judged).isdisjoint(reported)
+    assert 100 < len(evaluated) < preset.num_eval_tasks
+    assert set(evaluated).isdisjoint(reported)
 
 
 def test_a_family_of_few_tasks_says_that_its_reports_have_the_same():
     family, preset = envs.make("gridnavi"), find_preset("rl2", "gridnavi")
-    judge = Judge.of(family, preset, 0)
-    assert "reports on gridnavi use the same tasks, because it has no others" in judge.description
-    assert len(judge.judged) == preset.num_eval_tasks
+    evaluate = Evaluator.of(family, preset, 0)
+    assert (
+        "reports on gridnavi use the same tasks, because it has no others" in evaluate.description
+    )
+    assert len(evaluate.evaluated) == preset.num_eval_tasks
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p.agent in SPACES], ids=str)

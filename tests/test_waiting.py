@@ -25,7 +25,7 @@ class Counts:
 AGENTS = {
     "rl2": lambda tasks: RL2(tasks, seed=0, policy_kwargs={"hidden_size": 8}),
     "rl2-resets": lambda tasks: RL2(
-        tasks, seed=0, forget_after=3, policy_kwargs={"hidden_size": 8, "memory": "episodic"}
+        tasks, seed=0, reset_memory_every=3, policy_kwargs={"hidden_size": 8, "memory": "episodic"}
     ),
     "maml": lambda tasks: MAML(
         tasks, seed=0, episodes_per_adaptation=2, inner_lr=1.0, policy_kwargs=TINY

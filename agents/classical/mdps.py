@@ -246,7 +246,7 @@ class KnownMDP:
 
     Args:
         tasks: The oracle's view of MDPs, ``tasks.oracle()``, whose task is ``transitions`` of a
-            Dirichlet law and ``rewards`` of a Normal law.
+            Dirichlet distribution and ``rewards`` of a Normal distribution.
 
     Raises:
         ValueError: If the tasks are not the oracle's view, or not such MDPs.
@@ -264,14 +264,14 @@ class KnownMDP:
             )
         self.num_states = _count(env.env.single_observation_space, "observations", self, tasks)
         self.horizon = env.horizon
-        laws = tasks.parameters
-        kinds = {name: type(law) for name, law in laws.items()}
+        distributions = tasks.parameters
+        kinds = {name: type(distribution) for name, distribution in distributions.items()}
         if kinds != {"transitions": Dirichlet, "rewards": Normal}:
             raise InvalidValueError(
                 f"the oracle needs tasks of Dirichlet transitions and Normal rewards, "
-                f"{tasks.name!r} has {laws}"
+                f"{tasks.name!r} has {distributions}"
             )
-        self._laws = laws
+        self._samplers = distributions
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
@@ -286,10 +286,10 @@ class KnownMDP:
             features: The encoded tasks, of shape (n, num_features).
         """
         task, first = {}, 0
-        for name, law in self._laws.items():
-            assert isinstance(law, (Dirichlet, Normal))
-            last = first + math.prod(law.shape)
-            task[name] = law.decode(features[:, first:last])
+        for name, distribution in self._samplers.items():
+            assert isinstance(distribution, (Dirichlet, Normal))
+            last = first + math.prod(distribution.shape)
+            task[name] = distribution.decode(features[:, first:last])
             first = last
         return value_iteration(task["transitions"], task["rewards"], self.horizon)
 

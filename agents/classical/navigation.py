@@ -45,9 +45,9 @@ class KnownGoal:
             )
         _check_has_goals(self, tasks, env.env, grid=False)
         self.action_space: Any = env.single_action_space
-        law = tasks.parameters["goal"]
-        values = law.sample(np.random.default_rng(0), 100)
-        self._decode, *_ = np.linalg.lstsq(_affine(law.encode(values)), values, rcond=None)
+        distribution = tasks.parameters["goal"]
+        values = distribution.sample(np.random.default_rng(0), 100)
+        self._decode, *_ = np.linalg.lstsq(_affine(distribution.encode(values)), values, rcond=None)
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
@@ -152,10 +152,14 @@ def _affine(features: Array) -> Array:
 
 def _check_has_goals(agent: Any, tasks: TaskDistribution, env: TaskVectorEnv, grid: bool) -> None:
     """Raise unless tasks are goals, observations positions and actions those of plane or grid."""
-    law, action = tasks.parameters.get("goal"), env.single_action_space
+    distribution, action = tasks.parameters.get("goal"), env.single_action_space
     on_grid = isinstance(action, spaces.Discrete) and action.n == len(STEPS) + 1
     fits = on_grid if grid else on_grid or action.shape == (2,)
-    if law is None or not law.shape == env.single_observation_space.shape == (2,) or not fits:
+    if (
+        distribution is None
+        or not distribution.shape == env.single_observation_space.shape == (2,)
+        or not fits
+    ):
         raise InvalidValueError(
             f"{type(agent).__name__} needs goals of two coordinates, positions as observations and "
             f"{'' if grid else 'displacements or '}the five actions of a grid; {tasks.name!r} has "

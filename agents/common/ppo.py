@@ -102,12 +102,12 @@ class TrialPPOConfig(Config):
     """The decay of generalised advantage estimation."""
     clip_range: Positive = 0.2
     """PPO's clipping range."""
-    endless_critic: bool = False
+    infinite_horizon_critic: bool = False
     """Whether the critic predicts what would be earned if the trial never ended, of which the end
     leaves the share ``1 - gamma ** steps_left``; otherwise it predicts the return of each episode
     left. For rewards that go on through long episodes, and discounts that see less than a trial.
     Without a discount (``gamma=1``) such a trial earns without end, and this changes nothing."""
-    discount_lost_time: bool = False
+    wall_clock_discount: bool = False
     """Whether the discount counts the steps that an episode which ended early did not take, so that
     an end brings the next episode no closer. For robots that may fall and the like: otherwise a
     discount that sees less than a trial hardly punishes a fall, as the next episode pays at once.
@@ -145,16 +145,16 @@ def make_batch(
         trials: What was recorded.
         rows: The network's input rows, made of ``trials.rows``.
         rewards: The rewards as they are trained on.
-        config: How; see :func:`value_scale` and :func:`clocked_discount`.
+        config: How; see :func:`value_scale` and :func:`wall_clock_discounts`.
         ranks: The processes that have the other trials.
 
     Returns:
         The batch, and the share of the targets' variance that the critic explains.
     """
     mask, gamma = trials.mask, config.gamma
-    scale = value_scale(trials, gamma, config.endless_critic)
+    scale = value_scale(trials, gamma, config.infinite_horizon_critic)
     values = trial_values(network, rows, trials.pixels) * scale
-    discount = clocked_discount(trials, gamma) if config.discount_lost_time else gamma
+    discount = wall_clock_discounts(trials, gamma) if config.wall_clock_discount else gamma
     advantages = generalized_advantages(rewards, values, mask, discount, config.gae_lambda)
     targets = advantages + masked(values, mask)
     num_steps, total = ranks.total(mask.sum(), targets.sum())
@@ -175,7 +175,7 @@ def make_batch(
     return batch, 1.0 - (residual / spread).item()
 
 
-def clocked_discount(trials: Trials, gamma: float) -> torch.Tensor:
+def wall_clock_discounts(trials: Trials, gamma: float) -> torch.Tensor:
     """Return the discount from each step to the next, by wall-clock steps.
 
     Every episode counts as long as the longest, even if it ended early. If only the steps taken
@@ -195,21 +195,22 @@ def clocked_discount(trials: Trials, gamma: float) -> torch.Tensor:
     return gamma ** (left - torch.cat([left[1:], left[-1:] - 1.0]))
 
 
-def value_scale(trials: Trials, gamma: float, endless_critic: bool) -> torch.Tensor:
+def value_scale(trials: Trials, gamma: float, infinite_horizon_critic: bool) -> torch.Tensor:
     """Return the factor from the critic's output to the value of a step.
 
     Args:
         trials: The recorded trials.
         gamma: The discount factor.
-        endless_critic: If False, the critic predicts the return of each remaining episode; with a
-            discount of zero, the next reward. If True, it predicts the value of an infinite trial;
-            with constant rewards the finite trial has the share ``1 - gamma ** steps_left`` of it.
+        infinite_horizon_critic: If False, the critic predicts the return of each remaining episode;
+            with a discount of zero, the next reward. If True, it predicts the value of an infinite
+            trial; with constant rewards the finite trial has the share ``1 - gamma ** steps_left``
+            of it.
             With a discount of one the infinite value does not exist, and True acts like False.
 
     Returns:
         A tensor of shape (time, num_trials).
     """
-    if endless_critic and gamma < 1.0:
+    if infinite_horizon_critic and gamma < 1.0:
         return 1.0 - gamma**trials.steps_left
     return trials.episodes_left if gamma else torch.ones_like(trials.mask)
 

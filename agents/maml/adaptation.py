@@ -47,7 +47,7 @@ class GradientAdaptation:
         num_inner_steps: How many steps were taken.
     """
 
-    lockstep = True
+    synchronous = True
     at_test: ClassVar[bool] = True
     """Whether inner steps have the step sizes of test instead of those of training."""
 
@@ -189,7 +189,7 @@ def _side_by_side(passes: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.cat(padded, dim=2)
 
 
-class Recorder(GradientAdaptation):
+class RolloutBuffer(GradientAdaptation):
     """The adaptation in training, keeping what the outer loop needs of every round."""
 
     at_test = False

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, Recorder
+from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, RolloutBuffer
 from metarl.agents.maml.inner import InnerLoop, InnerOptions
 from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_step, trpo_step
 from metarl.agents.maml.policy import PolicyConfig, StackedPolicy
@@ -96,7 +96,7 @@ class MAMLConfig(Config):
         return InnerOptions(**{name: getattr(self, name) for name in InnerOptions.__annotations__})
 
 
-class MAML(OnlineLearner[Recorder]):
+class MAML(OnlineLearner[RolloutBuffer]):
     """Model-agnostic meta-learning for reinforcement learning (Finn et al. 2017).
 
     ::
@@ -176,9 +176,9 @@ class MAML(OnlineLearner[Recorder]):
 
     # One iteration.
 
-    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, Recorder]:
+    def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, RolloutBuffer]:
         observations = self.begin_tasks(env)
-        recorder = Recorder(
+        recorder = RolloutBuffer(
             self.inner,
             self.observation_space,
             self.own_tasks.stop - self.own_tasks.start,
@@ -188,7 +188,7 @@ class MAML(OnlineLearner[Recorder]):
         num_rounds = self.config.inner_steps + 1
         return rollout(env, observations, recorder, num_rounds, on_step), recorder
 
-    def update(self, experience: Recorder) -> None:
+    def update(self, experience: RolloutBuffer) -> None:
         experience.take_batch()
         means = self.ranks.mean(*(batch.returns.mean() for batch in experience.batches))
         for step, mean in enumerate(means):

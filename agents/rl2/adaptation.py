@@ -66,7 +66,7 @@ class RL2Adaptation:
         policy: What acts; only read.
         num_tasks: The number of tasks.
         noise: Draws the actions; None takes the most likely ones.
-        forget_after: The number of episodes after which a task's memory is reset; None never.
+        reset_memory_every: The number of episodes after which a task's memory is reset; None never.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class RL2Adaptation:
         policy: RecurrentPolicy,
         num_tasks: int,
         noise: ActionNoise | None,
-        forget_after: int | None = None,
+        reset_memory_every: int | None = None,
     ):
         self._policy = policy
         self._state = self._state_before = policy.network.initial_state(num_tasks)
         self._noise = noise
         self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
-        self._forget_after = forget_after
+        self._reset_memory_every = reset_memory_every
         self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
         self._fresh = np.ones(num_tasks, dtype=np.bool_)  # where the memory is empty
 
@@ -111,9 +111,9 @@ class RL2Adaptation:
         # Kept across episode ends: an episode starts with the transition that ended the last one.
         last: Any = (transition.actions, transition.rewards, ended)
         fresh = np.zeros_like(active)
-        if self._forget_after is not None:
+        if self._reset_memory_every is not None:
             self._num_episodes += ended
-            fresh = ended & (self._num_episodes % self._forget_after == 0)
+            fresh = ended & (self._num_episodes % self._reset_memory_every == 0)
             if fresh.any():
                 self._state = self._policy.network.reset(self._state, self._lanes(fresh))
         if not active.all():  # the others acted on nothing, and have learned nothing

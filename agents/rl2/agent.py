@@ -40,10 +40,10 @@ class RL2Config(TrialPPOConfig):
     """Start with trials of this many episodes, growing geometrically to K over the first half of
     ``learn``; None starts with K. Short trials are cheap, and skills learned in them carry over to
     long ones."""
-    forget_after: Count | None = None
+    reset_memory_every: Count | None = None
     """Act with a fresh memory after this many episodes in a task; None keeps it. The network has
     learned to use its memory for the K episodes of a trial, and beyond them it may go wrong for
-    good. It changes nothing in training: ``load(path, tasks, forget_after=K)``."""
+    good. It changes nothing in training: ``load(path, tasks, reset_memory_every=K)``."""
     normalize_observation: bool = False
     """Whether to normalise observations by running moments."""
     normalize_reward: bool = False
@@ -87,8 +87,8 @@ class RL2(OnlineLearner[TrialBuffer]):
     terminal, in the bootstrap and in training alike: the objective is the return of the trial.
     The critic predicts the return of each episode left in the trial, not of all together: that
     varies far less over a trial, so the little that an exploring step is worth is not lost in
-    the trend. ``endless_critic`` does the same for a discount that sees no whole trial, and
-    ``discount_lost_time`` keeps such a discount from rewarding the end of an episode.
+    the trend. ``infinite_horizon_critic`` does the same for a discount that sees no whole trial,
+    and ``wall_clock_discount`` keeps such a discount from rewarding the end of an episode.
 
     Args:
         tasks: The family to train on.
@@ -114,7 +114,7 @@ class RL2(OnlineLearner[TrialBuffer]):
         config, tasks = self.config, self.tasks
         network_config = NetworkConfig.build(config.policy_kwargs or {}, "policy_kwargs name")
         self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
-        self.forget_after = config.forget_after
+        self.reset_memory_every = config.reset_memory_every
         self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
         if self.first_episodes_per_trial > self.episodes_per_trial:
             raise InvalidValueError(
@@ -207,7 +207,7 @@ class RL2(OnlineLearner[TrialBuffer]):
 
     @property
     def evaluation_options(self) -> tuple[str, ...]:
-        return ("forget_after",)
+        return ("reset_memory_every",)
 
     def policy(self) -> RecurrentPolicy:
         """Return the acting policy, with the present moments."""
@@ -224,7 +224,7 @@ class RL2(OnlineLearner[TrialBuffer]):
         """Return fresh memories for ``num_tasks`` tasks.
 
         The network has learned to use them for the K episodes of a trial. Beyond that, they can
-        fail permanently; ``forget_after`` resets them.
+        fail permanently; ``reset_memory_every`` resets them.
 
         Args:
             num_tasks: How many tasks there are.
@@ -235,17 +235,17 @@ class RL2(OnlineLearner[TrialBuffer]):
         check_at_least(1, num_tasks=num_tasks)
         noise = None if deterministic else self.adaptation_noise(seed, num_tasks, shard)
         num_own = num_tasks if shard is None else shard.stop - shard.start
-        return RL2Adaptation(self.policy(), num_own, noise, self.forget_after)
+        return RL2Adaptation(self.policy(), num_own, noise, self.reset_memory_every)
 
-    def caution(self, num_episodes: int) -> str | None:
+    def evaluation_warning(self, num_episodes: int) -> str | None:
         """Return a warning for reports about this number of episodes in a task, if any."""
         trial = self.episodes_per_trial
-        if min(num_episodes, self.forget_after or num_episodes) <= trial:
+        if min(num_episodes, self.reset_memory_every or num_episodes) <= trial:
             return None
         return (
             f"{self.name} was trained in trials of {trial} episodes and is evaluated on "
             f"{num_episodes}: in the later ones its memory may fail (reset it with "
-            f"forget_after={trial})"
+            f"reset_memory_every={trial})"
         )
 
     def predict(

@@ -55,7 +55,7 @@ _TABULAR_MDPS_OF_25_EPISODES = {
     "trials_per_minibatch": 24,
     "gamma": 0.9,
     "gae_lambda": 0.3,
-    "endless_critic": True,
+    "infinite_horizon_critic": True,
     "ent_coef": 0.02,
 }
 
@@ -82,12 +82,12 @@ _ROBOT_RL2 = {
     "trials_per_minibatch": 4,
     "n_epochs": 3,
     "learning_rate": 1e-3,
-    "endless_critic": True,
+    "infinite_horizon_critic": True,
     "policy_kwargs": {**_LSTM, "head": [64, 64]},
 }
 
 # These may fall, and a fall must not bring the next episode closer (docs/results/runs.md).
-_FALLING_ROBOT_RL2 = {**_ROBOT_RL2, "discount_lost_time": True}
+_FALLING_ROBOT_RL2 = {**_ROBOT_RL2, "wall_clock_discount": True}
 
 # For families without a tuned preset (docs/results/runs.md). The entropy bonus keeps the policy
 # from learning only what is right in half of the tasks, such as one direction of a cart.

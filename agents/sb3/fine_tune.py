@@ -215,7 +215,7 @@ class PPOAdaptation:
         seed: The seed of actions and minibatches.
     """
 
-    lockstep = True
+    synchronous = True
 
     def __init__(self, agent: FineTune, num_tasks: int, num_episodes: int, seed: Seed):
         self._space, self._env_actions = agent.observation_space, translation(agent.action_space)

@@ -65,7 +65,7 @@ class TaskVecEnv(VecEnv):
         episodes_per_trial: int | None = None,
         env: TaskVectorEnv | None = None,
     ):
-        tasks.law(split)  # raises if there is no such split
+        tasks.sampler(split)  # raises if there is no such split
         check_seed(seed)
         check_at_least(1, num_envs=num_envs, episodes_per_trial=episodes_per_trial or 1)
         self.tasks = tasks

@@ -74,12 +74,14 @@ def from_vector_env(
     splits = {} if splits is None else splits
     if name is None:
         name = re.sub(r"[^\w.-]+", "-", getattr(make_vec, "__name__", "batch")).strip("-")
-    laws = {key: allowed(key, law, splits) for key, law in parameters.items()}
+    distributions = {
+        key: allowed(key, distribution, splits) for key, distribution in parameters.items()
+    }
     family = TaskDistribution(
         name=name,
         parameters=parameters,
         env_factory=functools.partial(
-            AdaptedVectorEnv, make_vec=make_vec, parameters=laws, horizon=horizon
+            AdaptedVectorEnv, make_vec=make_vec, parameters=distributions, horizon=horizon
         ),
         splits=splits,
         shares_tasks=shares_tasks,

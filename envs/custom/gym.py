@@ -27,11 +27,11 @@ from metarl.errors import (
     did_you_mean,
 )
 from metarl.parameters import DISTRIBUTION, Parameter, hull
-from metarl.splits import TaskLaw, TaskSet
+from metarl.splits import TaskSampler, TaskSet
 from metarl.tasks import Task
 from metarl.vector.workers import with_workers
 
-Splits = Mapping[str, TaskLaw | Mapping[str, Parameter]]
+Splits = Mapping[str, TaskSampler | Mapping[str, Parameter]]
 _API = {*dir(gymnasium.Env), *gymnasium.Env.__annotations__}
 
 
@@ -63,7 +63,7 @@ def from_gymnasium(
             A factory that accepts ``render_mode`` can be rendered.
         parameters: The distribution of each parameter. None takes the values in the sets of tasks
             in ``splits``, which must include ``train`` and ``held_out``.
-        splits: For each split a :class:`metarl.TaskLaw`, for example a :class:`metarl.TaskSet`,
+        splits: For each split a :class:`metarl.TaskSampler`, for example a :class:`metarl.TaskSet`,
             or the parameters whose distribution differs.
         shares_tasks: Declares that training and evaluation use the same tasks on purpose.
         name: The family's name; None takes that of ``env``.
@@ -108,7 +108,9 @@ def from_gymnasium(
             build=build,
             give_task=give_task,
             family=name,
-            parameters={key: allowed(key, law, splits) for key, law in parameters.items()},
+            parameters={
+                key: allowed(key, distribution, splits) for key, distribution in parameters.items()
+            },
             horizon=horizon,
         ),
         splits=splits,
@@ -131,27 +133,30 @@ def _occurring(splits: Splits) -> dict[str, Parameter]:
             "TaskSet.split(0.8, seed=0) gives two"
         )
     # The nominal values are those of the first set.
-    sets = [train, *(law for law in splits.values() if isinstance(law, TaskSet))]
-    for law in sets:
-        check_names(law.columns, train.columns, "parameter in a TaskSet:")
-    laws = [law.parameters() for law in sets]
-    return {key: hull([own[key] for own in laws if key in own]) for key in train.columns}
+    sets = [
+        train,
+        *(distribution for distribution in splits.values() if isinstance(distribution, TaskSet)),
+    ]
+    for distribution in sets:
+        check_names(distribution.columns, train.columns, "parameter in a TaskSet:")
+    distributions = [distribution.parameters() for distribution in sets]
+    return {key: hull([own[key] for own in distributions if key in own]) for key in train.columns}
 
 
-def allowed(name: str, law: Parameter, splits: Splits) -> Parameter:
+def allowed(name: str, distribution: Parameter, splits: Splits) -> Parameter:
     """Return a distribution that allows all values of a parameter in any split."""
-    laws = [law]
+    distributions = [distribution]
     for split in splits.values():
         if isinstance(split, TaskSet):
             # Where the values are declared, they need not be guessed from the set.
-            if name in split.columns and not law.contains(split.columns[name]).all():
-                laws.append(split.parameters()[name])
+            if name in split.columns and not distribution.contains(split.columns[name]).all():
+                distributions.append(split.parameters()[name])
         else:
             own = getattr(split, "parameters", split)
-            laws += [own[name]] if isinstance(own, Mapping) and name in own else []
-    for law in laws:
-        check_types(Parameter, DISTRIBUTION, **{str(name): law})
-    return hull(laws)
+            distributions += [own[name]] if isinstance(own, Mapping) and name in own else []
+    for distribution in distributions:
+        check_types(Parameter, DISTRIBUTION, **{str(name): distribution})
+    return hull(distributions)
 
 
 def _how(

@@ -81,7 +81,9 @@ class GymTaskVectorEnv(TaskVectorEnv):
         self._give_task = give_task
         self._family = family
         self._lanes = np.arange(num_envs)
-        default = Task(family, {name: law.default for name, law in parameters.items()})
+        default = Task(
+            family, {name: distribution.default for name, distribution in parameters.items()}
+        )
         self._present_tasks = {0: default}
         self._next_seeds: list[int | None] = [None] * num_envs
         with closed_on_error(self._build(default)) as first:

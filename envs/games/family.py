@@ -290,7 +290,7 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
         splits=splits(parameters),
         episodes_per_trial=4,
         description=f"a board of {size} by {size}: find out the rules, then play",
-        varies="rules",
+        varying_factor="rules",
         built_in=True,
     )
 

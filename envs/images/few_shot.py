@@ -14,7 +14,7 @@ from metarl.envs.images.pictures import NUM_DRAWS, Bytes, Pictures, Presenter, V
 from metarl.errors import check_at_least
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
-from metarl.splits import Columns, TaskLaw
+from metarl.splits import Columns, TaskSampler
 from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
@@ -175,7 +175,7 @@ class Classes(Parameter):
         return np.ravel(self.pictures().splits["train"])[: self.shape[0]].tolist()
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Array:
-        return ClassLaw(self.pictures, "train", self.shape[0]).sample(rng, num_tasks)["classes"]
+        return ClassSampler(self.pictures, "train", self.shape[0]).sample(rng, num_tasks)["classes"]
 
     def contains(self, values: Array) -> NDArray[np.bool_]:
         ordered = np.sort(values, axis=1)
@@ -189,7 +189,7 @@ class Classes(Parameter):
         return (2.0 * places - 1.0).astype(np.float32)
 
 
-class ClassLaw(TaskLaw):
+class ClassSampler(TaskSampler):
     """The distribution of a split: classes, or choices of classes, in any order, equally likely.
 
     Args:
@@ -204,7 +204,7 @@ class ClassLaw(TaskLaw):
         self._ways = ways
 
     def __repr__(self) -> str:
-        return f"ClassLaw({self._split}, {self._ways} ways)"
+        return f"ClassSampler({self._split}, {self._ways} ways)"
 
     @property
     def num_tasks(self) -> int:
@@ -266,11 +266,11 @@ def few_shot(
         env_factory=functools.partial(
             FewShotVectorEnv, pictures=pictures, ways=ways, frame=frame, variation=variation
         ),
-        splits={split: ClassLaw(pictures, split, ways) for split in splits},
+        splits={split: ClassSampler(pictures, split, ways) for split in splits},
         visible=("classes",),
         episodes_per_trial=10 * ways,
         statistic="mean",
         description=description,
-        varies="classes",
+        varying_factor="classes",
         built_in=True,
     )

@@ -176,10 +176,10 @@ def kinds() -> Pictures:
         and _coherence(drawings[[rank[character] for character in some]]) > _COHERENT
     }
     faces, cats = having["FACE"], having["CAT"]
-    judged = {"CAT": cats, "not CAT": held_out - faces, "other FACE": faces - cats}
+    evaluated = {"CAT": cats, "not CAT": held_out - faces, "other FACE": faces - cats}
     classes: dict[str, Any] = {
         name: sorted(chain.from_iterable(rows[character] for character in some))
-        for name, some in {**kinds, **judged, "seen": seen}.items()
+        for name, some in {**kinds, **evaluated, "seen": seen}.items()
     }
     everything = classes.pop("seen")
     classes |= {f"not {word}": np.setdiff1d(everything, classes[word]) for word in kinds}

@@ -90,14 +90,14 @@ def _add_payload(spec: Any) -> None:
 def _random_parameters(name: str, body: Body, horizon: int) -> TaskDistribution:
     # Known beforehand, as a family is declared without loading the model.
     num_bodies, num_hinges = {"walker2d": (7, 6), "hopper": (4, 3)}[name]
-    law = partial(LogUniform, 1.5**-3, 1.5**3, nominal=1.0)
+    distribution = partial(LogUniform, 1.5**-3, 1.5**3, nominal=1.0)
     allowed = partial(LogUniform, 0.1, 10.0, nominal=1.0)
     shapes = {"mass": num_bodies, "inertia": num_bodies, "friction": num_bodies + 1}
     damping = LogUniform(1.3**-3, 1.3**3, (num_hinges,), nominal=1.0)
     return family(
         f"{name}-params",
         body,
-        {**{key: law((size,)) for key, size in shapes.items()}, "damping": damping},
+        {**{key: distribution((size,)) for key, size in shapes.items()}, "damping": damping},
         allowed={
             **{key: allowed((size,)) for key, size in shapes.items()},
             "damping": allowed((num_hinges,)),
@@ -105,7 +105,7 @@ def _random_parameters(name: str, body: Body, horizon: int) -> TaskDistribution:
         physics=scale_parameters,
         horizon=horizon,
         description=f"{name}: random masses, inertias, dampings and frictions",
-        varies="dynamics",
+        varying_factor="dynamics",
     )
 
 
@@ -165,7 +165,7 @@ def half_cheetah_motors(horizon: int = HORIZON) -> TaskDistribution:
         physics=set_motors,
         horizon=horizon,
         description="half-cheetah: weak motors, one of them dead",
-        varies="dynamics",
+        varying_factor="dynamics",
     )
 
 
@@ -189,7 +189,7 @@ def half_cheetah_payload(horizon: int = HORIZON) -> TaskDistribution:
         edit=_add_payload,
         horizon=horizon,
         description="half-cheetah: a load of up to 5 kg on the back",
-        varies="dynamics",
+        varying_factor="dynamics",
     )
 
 
@@ -211,7 +211,7 @@ def half_cheetah_friction(horizon: int = HORIZON) -> TaskDistribution:
         physics=set_friction,
         horizon=horizon,
         description="half-cheetah: floors from slippery to rough",
-        varies="dynamics",
+        varying_factor="dynamics",
     )
 
 

@@ -14,7 +14,7 @@ from metarl.envs.mujoco.bodies import ANT, HALF_CHEETAH, HUMANOID, Body, never_f
 from metarl.envs.mujoco.engine import Columns, MujocoVectorEnv
 from metarl.errors import check_at_least, check_names
 from metarl.parameters import Choice, Parameter, Uniform
-from metarl.splits import TaskLaw
+from metarl.splits import TaskSampler
 
 Array = NDArray[Any]
 
@@ -85,10 +85,10 @@ def family(
     parameters: Mapping[str, Parameter],
     *,
     description: str,
-    varies: str = "goal",
+    varying_factor: str = "goal",
     horizon: int = HORIZON,
     allowed: Mapping[str, Parameter] | None = None,
-    splits: Mapping[str, TaskLaw | Mapping[str, Parameter]] | None = None,
+    splits: Mapping[str, TaskSampler | Mapping[str, Parameter]] | None = None,
     shares_tasks: bool = False,
     env_class: type[MujocoVectorEnv] = MujocoVectorEnv,
     **options: Any,
@@ -100,7 +100,7 @@ def family(
         body: The robot.
         parameters: The distribution of every task parameter.
         description: One line for lists.
-        varies: What differs between tasks, in a word.
+        varying_factor: What differs between tasks, in a word.
         horizon: The steps of an episode.
         allowed: The parameters with all values that the environment accepts, where these are
             more than those in ``parameters``.
@@ -121,7 +121,7 @@ def family(
         episodes_per_trial=2,
         simulator="mujoco",
         description=description,
-        varies=varies,
+        varying_factor=varying_factor,
         built_in=True,
     )
 

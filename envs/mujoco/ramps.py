@@ -181,5 +181,5 @@ def half_cheetah_terrain(horizon: int = HORIZON) -> TaskDistribution:
         env_class=TerrainVectorEnv,
         horizon=horizon,
         description="half-cheetah: nine ramps of up to 7 degrees, up or down",
-        varies="terrain",
+        varying_factor="terrain",
     )

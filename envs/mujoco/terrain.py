@@ -226,7 +226,7 @@ def _steeper(train: float, shifted: float, steep: float) -> dict[str, Parameter]
 def _sloping(
     name: str,
     body: Body,
-    law: Parameter,
+    distribution: Parameter,
     splits: Mapping[str, Parameter],
     *,
     bodies: Mapping[str, Parameter] | None = None,
@@ -237,11 +237,11 @@ def _sloping(
     return family(
         name,
         body,
-        {"degrees": law, **(bodies or {})},
+        {"degrees": distribution, **(bodies or {})},
         allowed={"degrees": Uniform(-60.0, 60.0, nominal=0.0), **(allowed or {})},
         splits={split: {"degrees": own} for split, own in splits.items()},
         physics=physics,
-        varies="terrain",
+        varying_factor="terrain",
         **options,
     )
 

@@ -45,7 +45,7 @@ def main(
     """Measure, print a table, write the raw numbers and the figure.
 
     Args:
-        lanes: The numbers of environments, or of tasks that are judged.
+        lanes: The numbers of environments, or of tasks that are evaluated.
         cases: What is measured.
         rounds: How often each point is measured; the fastest counts, the machine being busy.
         results: Where the raw numbers go.
@@ -79,17 +79,17 @@ def measure(case: str, count: int) -> dict[str, float]:
 
     Args:
         case: AGENT FAMILY, or ``evaluate AGENT FAMILY``.
-        count: The number of environments, or of tasks judged.
+        count: The number of environments, or of tasks evaluated.
 
     Returns:
         ``lanes``, ``env_steps``, ``seconds``, of which ``simulating``, ``acting`` and ``learning``,
         and ``megabytes``: by how much the process has grown.
     """
     torch.set_num_threads(1)
-    *judged, name, family = case.split()
+    *evaluated, name, family = case.split()
     make: Callable[[int], OnlineLearner[Any]] = lambda size: build(name, family, size)  # noqa: E731
     make(2 if name == "maml" else 16).learn(1)  # what is made once is made now
-    if judged:
+    if evaluated:
         agent = make(16)
         before, started = _peak(), time.perf_counter()
         report = evaluate(agent, agent.tasks, num_tasks=count)
@@ -190,7 +190,7 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     for axes in (speed, memory):
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(LANES), [f"{count:,}" for count in LANES])
-        axes.set_xlabel("lanes (environments side by side), or tasks judged")
+        axes.set_xlabel("lanes (environments side by side), or tasks evaluated")
         axes.grid(alpha=0.3)
     memory.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import Logger
 
 from metarl import TaskDistribution
 from metarl.agents import MAML
-from metarl.agents.maml.adaptation import Recorder
+from metarl.agents.maml.adaptation import RolloutBuffer
 from metarl.agents.presets import find_preset
 from metarl.envs.mujoco.engine import MujocoVectorEnv
 from metarl.envs.mujoco.locomotion import half_cheetah_dir
@@ -95,8 +95,8 @@ def measure(tasks: TaskDistribution, iterations: int, **options: Any) -> None:
     labels = {
         (env, "step"): "simulation",
         (env, "reset"): "simulation",
-        (Recorder, "act"): "policy",
-        (Recorder, "take_batch"): "baseline and advantages",
+        (RolloutBuffer, "act"): "policy",
+        (RolloutBuffer, "take_batch"): "baseline and advantages",
         (agent.inner, "step"): "inner gradient",
         (agent, "_update"): "outer gradient",
     }

@@ -31,11 +31,11 @@ def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2
         threads: PyTorch threads.
     """
     torch.set_num_threads(threads)
-    agent, rival = (
+    agent, baseline = (
         AGENTS[name](envs.make(family), **find_preset(name, family).hyperparameters, seed=0)
         for name in ("rl2", "multi-task")
     )
-    for each in (agent, rival):
+    for each in (agent, baseline):
         each.set_logger(Logger(None, []))
         each.learn(1)
     env = agent.get_env()
@@ -47,7 +47,7 @@ def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2
     for _ in range(iterations):
         rate, seconds = _iteration(agent)
         bare = tape.repeat()
-        other, _ = _iteration(rival)
+        other, _ = _iteration(baseline)
         shares.append(bare / seconds)
         ratios.append(other / rate)
         alone = rate * seconds / bare

@@ -48,8 +48,8 @@ def main(
         num_workers: The worker processes.
         rounds: How often both are timed.
     """
-    law = {"milliseconds": Uniform(milliseconds, milliseconds + 1e-9)}
-    alone = from_gymnasium(Slow, law, name="slow", horizon=1000)
+    distribution = {"milliseconds": Uniform(milliseconds, milliseconds + 1e-9)}
+    alone = from_gymnasium(Slow, distribution, name="slow", horizon=1000)
     rates: list[list[float]] = []
     envs = [tasks.make_vec(num_envs) for tasks in (alone, with_workers(alone, num_workers))]
     for env in envs:

@@ -203,7 +203,7 @@ def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
     try:
         ranks = learn(run, learner)
         say(f"evaluating on {settings['num_tasks']} held-out tasks")
-        reports = evaluate_with_references(learner, ranks=ranks, **settings)
+        reports = evaluate_with_baselines(learner, ranks=ranks, **settings)
         try:  # complete the run even if the terminal cannot be written to
             places = _keep(run, reports)
             _log_curve(run, learner, reports[0])
@@ -246,7 +246,7 @@ def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) ->
         )
 
 
-def evaluate_with_references(
+def evaluate_with_baselines(
     learner: OnlineLearner[Any], ranks: Ranks | None = None, **settings: Any
 ) -> list[Report]:
     """Evaluate an agent, and its family's baselines on the same tasks."""
@@ -303,7 +303,7 @@ def evaluate_run(
     default = run.config["evaluation"]
     wanted = {"num_tasks": num_tasks, "num_episodes": num_episodes, "seed": seed}
     settings: dict[str, Any] = {n: default[n] if v is None else v for n, v in wanted.items()}
-    reports = evaluate_with_references(learner, split=split, **settings)
+    reports = evaluate_with_baselines(learner, split=split, **settings)
     # Another evaluation of the same split must not replace the run's own.
     name = None
     if settings != default or overrides:

@@ -35,7 +35,7 @@ def show(name: str | None = None, tasks: str | None = None) -> None:
         _show_agent(console, name, tasks)
         return
     families = {family: envs.make(family) for family in envs.names()}
-    groups = list(dict.fromkeys(tasks.varies for tasks in families.values()))
+    groups = list(dict.fromkeys(tasks.varying_factor for tasks in families.values()))
     if name is None:
         _show_names(console, families, groups)
         return
@@ -44,7 +44,7 @@ def show(name: str | None = None, tasks: str | None = None) -> None:
     rows = [
         (family, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
         for family, tasks in families.items()
-        if name in (family, tasks.varies)
+        if name in (family, tasks.varying_factor)
     ]
     title = f"the family {name}" if name in families else f"families whose tasks vary in {name}"
     headings = ("name", "splits", "episodes", "description")
@@ -55,7 +55,10 @@ def _show_names(
     console: Console, families: dict[str, TaskDistribution], groups: Sequence[str]
 ) -> None:
     rows = [
-        (group, ", ".join(name for name, tasks in families.items() if tasks.varies == group))
+        (
+            group,
+            ", ".join(name for name, tasks in families.items() if tasks.varying_factor == group),
+        )
         for group in groups
     ]
     title = "families of tasks, by what varies between tasks"

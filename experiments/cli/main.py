@@ -159,7 +159,7 @@ def evaluate_command(
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
         overrides: A hyperparameter of acting to change from training, value in JSON, such as
-            forget_after=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
+            reset_memory_every=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
         metrics: A column of your own in the table: a function of the report, as my_module:metric;
             may be repeated.
         trust: The module of the run's family or agent, which may be imported (default: those
@@ -276,7 +276,7 @@ def tune_command(
         minutes: How long to search from now on (default: no limit).
         total_timesteps: Env steps of each training (default: the preset's).
         processes: How many trials at once.
-        seed: The seed of all trainings, of the judged tasks and of the search.
+        seed: The seed of all trainings, of the evaluated tasks and of the search.
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).

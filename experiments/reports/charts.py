@@ -147,18 +147,18 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     return _chart(results, [], x, layers)
 
 
-def trained_ranges(law: Parameter, low: float, high: float) -> list[tuple[float, float]]:
+def trained_ranges(distribution: Parameter, low: float, high: float) -> list[tuple[float, float]]:
     """Return the parts of an axis that a parameter's values come from in training.
 
     Args:
-        law: The parameter, of the split ``train``.
+        distribution: The parameter, of the split ``train``.
         low: The axis' least value.
         high: Its greatest.
     """
-    if law.shape != ():
+    if distribution.shape != ():
         return []
     places = np.linspace(low, high, 2001)
-    inside = np.concatenate([[False], law.contains(places), [False]])
+    inside = np.concatenate([[False], distribution.contains(places), [False]])
     starts, stops = np.flatnonzero(inside[1:] != inside[:-1]).reshape(-1, 2).T
     return [(float(places[a]), float(places[b - 1])) for a, b in zip(starts, stops) if b - a > 1]
 

@@ -21,7 +21,7 @@ from metarl.experiments.runs.loading import family_of, load_agent
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import STUDIES, find_study
-from metarl.experiments.studies.jobs import JudgingJob, Places, load_reports, places_for
+from metarl.experiments.studies.jobs import EvaluationJob, Places, load_reports, places_for
 from metarl.experiments.studies.study import Study
 from metarl.parameters import Parameter
 from metarl.splits import Independent
@@ -101,9 +101,11 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
         ValueError: If nothing is known yet.
     """
     results: list[Result] = []
-    for judging in study.judgings:
-        known = None if judging.values else envs.make(judging.family).overlap(judging.split)
-        for learner, found in load_reports(study, judging, places).items():
+    for evaluation in study.evaluations:
+        known = (
+            None if evaluation.values else envs.make(evaluation.family).overlap(evaluation.split)
+        )
+        for learner, found in load_reports(study, evaluation, places).items():
             for seed, report in found:
                 if known:
                     report = replace(report, notes=(known, *report.notes))
@@ -122,7 +124,7 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
         answer=study.answer,
         caveats=study.caveats,
         pictures=_study_pictures(study, places) if pictures else (),
-        trained={each.family: _trained(envs.make(each.family)) for each in study.judgings},
+        trained={each.family: _trained(envs.make(each.family)) for each in study.evaluations},
     )
 
 
@@ -142,8 +144,8 @@ def _enumerated(names: set[str]) -> str:
 
 def _trained(tasks: TaskDistribution) -> Mapping[str, Parameter]:
     """Return the parameters of a family's tasks, as in training."""
-    law = tasks.law("train")
-    return law.parameters if isinstance(law, Independent) else {}
+    distribution = tasks.sampler("train")
+    return distribution.parameters if isinstance(distribution, Independent) else {}
 
 
 def _pictures(
@@ -158,19 +160,19 @@ def _pictures(
 
 
 def _study_pictures(study: Study, places: Places) -> list[Picture]:
-    """Return a picture of each judging: of the first learner that there is, in a usual task."""
+    """Return a picture of each evaluation: of the first learner that there is, in a usual task."""
     pictures = []
-    for judging in study.judgings:
-        for learner, found in load_reports(study, judging, places).items():
+    for evaluation in study.evaluations:
+        for learner, found in load_reports(study, evaluation, places).items():
             if not found:
                 continue
             seed, report = found[0]
             training = learner.training(seed, study)
             if training is not None and places.agent(training).is_file():
-                agent, family = JudgingJob(study, judging, learner, seed, places).agent()
+                agent, family = EvaluationJob(study, evaluation, learner, seed, places).agent()
                 usual = np.argsort(report.trial_returns)[report.num_tasks // 2]
-                task, num_episodes = judging.tasks(family)[usual], report.num_episodes
-                where = f"in the task of {judging.name} in which its return is the median"
+                task, num_episodes = evaluation.tasks(family)[usual], report.num_episodes
+                where = f"in the task of {evaluation.name} in which its return is the median"
                 pictures += _picture(
                     learner.label, where, agent, family, task=task, num_episodes=num_episodes
                 )

@@ -181,10 +181,10 @@ def _split_section(
             "intervals: over tasks for an agent of one seed, over seeds and tasks for several.",
         ),
     ]
-    laws = page.trained.get(first.family, {})
+    distributions = page.trained.get(first.family, {})
     for parameter in _scalars(first):
-        law, column = laws.get(parameter), first.tasks.columns[parameter]
-        trained = trained_ranges(law, column.min(), column.max()) if law else []
+        distribution, column = distributions.get(parameter), first.tasks.columns[parameter]
+        trained = trained_ranges(distribution, column.min(), column.max()) if distribution else []
         shaded = " What training had is shaded." if trained else ""
         parts.append(
             figure(

@@ -1,6 +1,6 @@
 """What a broken or unfamiliar body costs, and how fast agents compensate for it."""
 
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 
 def _learners(family: str) -> list[Learner]:
@@ -22,16 +22,16 @@ STUDY = Study(
     question="A robot starts in an unseen body, with weak motors and a dead one, or with other "
     "masses and joints: what does that cost, and how fast does it compensate?",
     learners={"motors": _MOTORS, "unseen-motor": _MOTORS, "walker": _WALKER},
-    judgings=[
-        Judging("motors", "half-cheetah-motors", num_tasks=60, num_episodes=40),
-        Judging(
+    evaluations=[
+        EvalSpec("motors", "half-cheetah-motors", num_tasks=60, num_episodes=40),
+        EvalSpec(
             "unseen-motor",
             "half-cheetah-motors",
             split="unseen_motor",
             num_tasks=60,
             num_episodes=40,
         ),
-        Judging("walker", "walker2d-params", num_tasks=60, num_episodes=40),
+        EvalSpec("walker", "walker2d-params", num_tasks=60, num_episodes=40),
     ],
     total_timesteps=12_000_000,
     answer="""\

@@ -25,9 +25,9 @@ from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
-    ELSEWHERE,
+    RUNNING_ELSEWHERE,
+    EvaluationJob,
     Job,
-    JudgingJob,
     Places,
     TrainingJob,
     command_to_continue,
@@ -44,7 +44,7 @@ LOOK_AGAIN_SECONDS = 15.0
 SAY_SECONDS = 60.0
 
 _USUAL_RATE = 10_000.0  # env steps per second of agents without a record
-_USUAL_JUDGING_SECONDS = 60.0
+_USUAL_EVALUATION_SECONDS = 60.0
 
 
 class Handle(Protocol):
@@ -103,7 +103,7 @@ class Engine:
         """Return the evaluations whose record is not there, after the trainings that they need."""
         needed: set[str] = set()
         for job in reversed(self.jobs):  # jobs come after those they need
-            if not job.done and (isinstance(job, JudgingJob) or job.key in needed):
+            if not job.done and (isinstance(job, EvaluationJob) or job.key in needed):
                 needed |= {job.key, *(other.key for other in job.needs)}
         return [job for job in self.jobs if not job.done and job.key in needed]
 
@@ -138,7 +138,7 @@ class Engine:
         for running in [each for each in self._running if each.process.poll() is not None]:
             self._running.remove(running)
             status, key = running.process.returncode, running.job.key
-            if status == ELSEWHERE:
+            if status == RUNNING_ELSEWHERE:
                 self._elsewhere[key] = time.monotonic() + LOOK_AGAIN_SECONDS
             elif status:
                 self._failed[key] = running.log
@@ -146,20 +146,20 @@ class Engine:
             else:
                 say(f"done: {key}")
         missing = self.missing()
-        hopeless = set(self._failed)
+        blocked = set(self._failed)
         for job in missing:  # jobs come after those they need
-            if any(other.key in hopeless for other in job.needs):
-                hopeless.add(job.key)
-        for job in self._ready(missing, hopeless):
+            if any(other.key in blocked for other in job.needs):
+                blocked.add(job.key)
+        for job in self._ready(missing, blocked):
             if len(self._running) >= self.processes:
                 break
             self._running.append(self._start(job))
-        return bool(self._running) or any(job.key not in hopeless for job in missing)
+        return bool(self._running) or any(job.key not in blocked for job in missing)
 
-    def _ready(self, missing: Sequence[Job], hopeless: set[str]) -> Iterator[Job]:
+    def _ready(self, missing: Sequence[Job], blocked: set[str]) -> Iterator[Job]:
         under_way = {running.job.key for running in self._running}
         for job in missing:
-            if job.key in under_way or job.key in hopeless:
+            if job.key in under_way or job.key in blocked:
                 continue
             if self._elsewhere.get(job.key, 0.0) > time.monotonic():
                 continue
@@ -215,13 +215,13 @@ class Engine:
     def seconds_left(self, jobs: Iterable[Job]) -> list[float]:
         """Estimate how long jobs will take, from records of similar jobs if there are any."""
         rates = _rates(self.places)
-        judgings = [
+        evaluations = [
             seconds
             for job in self.jobs
             if not isinstance(job, TrainingJob) and job.done
             if (seconds := load_evaluation(job.record).get("seconds"))  # early ones lack it
         ]
-        judging = float(np.mean(judgings)) if judgings else _USUAL_JUDGING_SECONDS
+        evaluation = float(np.mean(evaluations)) if evaluations else _USUAL_EVALUATION_SECONDS
         seconds = []
         for job in jobs:
             if isinstance(job, TrainingJob):
@@ -231,7 +231,7 @@ class Engine:
                 rate = of_agent.get(family, usual)
                 seconds.append((job.env_steps - job.env_steps_done()) / rate)
             else:
-                seconds.append(judging)
+                seconds.append(evaluation)
         return seconds
 
     def plan(self) -> str:
@@ -243,8 +243,10 @@ class Engine:
             for job, cost in zip(missing, seconds)
             if isinstance(job, TrainingJob)
         ]
-        judgings = [cost for job, cost in zip(missing, seconds) if not isinstance(job, TrainingJob)]
-        rows.append((f"{len(judgings)} judgings", "", _duration(sum(judgings))))
+        evaluations = [
+            cost for job, cost in zip(missing, seconds) if not isinstance(job, TrainingJob)
+        ]
+        rows.append((f"{len(evaluations)} evaluations", "", _duration(sum(evaluations))))
         total = sum(seconds)
         return "\n".join(
             [
@@ -350,7 +352,7 @@ def _work(
     os.nice(NICENESS)
     for job in jobs_of(find_study(name).scaled(budget), Places(results, work, pages=results)):
         if job.key == key:
-            return 0 if perform(job) else ELSEWHERE
+            return 0 if perform(job) else RUNNING_ELSEWHERE
     raise InvalidValueError(f"the study {name!r} has no job {key!r}")
 
 

@@ -1,6 +1,6 @@
 """Recognising classes after a few pictures of unseen characters."""
 
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 _GUESSING = (
     "trained for a tenth of the env steps: without memory no agent can do better than guess, "
@@ -29,10 +29,10 @@ STUDY = Study(
         "cats": _learners("glyphs-cats"),
         "cat-faces": _learners("glyphs-cats"),
     },
-    judgings=[
-        Judging("five-ways", "glyphs-5way", num_tasks=200, num_episodes=50),
-        Judging("cats", "glyphs-cats", num_tasks=200, num_episodes=20),
-        Judging("cat-faces", "glyphs-cats", split="faces", num_tasks=200, num_episodes=20),
+    evaluations=[
+        EvalSpec("five-ways", "glyphs-5way", num_tasks=200, num_episodes=50),
+        EvalSpec("cats", "glyphs-cats", num_tasks=200, num_episodes=20),
+        EvalSpec("cat-faces", "glyphs-cats", split="faces", num_tasks=200, num_episodes=20),
     ],
     seeds=(0, 1, 2),
     answer="""\

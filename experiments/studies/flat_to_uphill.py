@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 STEPS = 12_000_000
 ANGLES = tuple(float(angle) for angle in range(-20, 21, 2))
@@ -23,17 +23,17 @@ def _ceiling(family: str) -> Learner:
 def _slope_learners(body: str) -> list[Learner]:
     slope, flat = f"{body}-slope", f"{body}-flat-varied"
     multi_task = Learner("multi-task, slopes", "multi-task", slope)
-    forgetful = Learner(
-        "RL², slopes, forgetful",
+    with_resets = Learner(
+        "RL², slopes, with resets",
         "rl2",
         slope,
-        adaptation={"forget_after": 2},
+        adaptation={"reset_memory_every": 2},
         note="the agents of RL², slopes, with a memory that is reset after two episodes, the "
         "length of their training trials",
     )
     return [
         Learner("RL², slopes", "rl2", slope),
-        forgetful,
+        with_resets,
         Learner("RL², flat", "rl2", flat),
         Learner("MAML, slopes", "maml", slope),
         multi_task,
@@ -80,8 +80,8 @@ STUDY = Study(
         "half-cheetah-climb-angles": _climb_learners("half-cheetah"),
         "walker2d-angles": _slope_learners("walker2d"),
     },
-    judgings=[
-        Judging(
+    evaluations=[
+        EvalSpec(
             "half-cheetah-climb-angles",
             "half-cheetah-climb",
             {"degrees": CLIMBS},
@@ -89,7 +89,7 @@ STUDY = Study(
             num_episodes=40,
             groups=_CLIMBS,
         ),
-        Judging(
+        EvalSpec(
             "half-cheetah-angles",
             "half-cheetah-slope",
             {"degrees": ANGLES},
@@ -97,7 +97,7 @@ STUDY = Study(
             num_episodes=40,
             groups=_SLOPES,
         ),
-        Judging(
+        EvalSpec(
             "walker2d-angles",
             "walker2d-slope",
             {"degrees": ANGLES},
@@ -166,8 +166,8 @@ the two half-cheetahs trained on slopes keeps its speed in all of them. Of the o
 robots that are not on steep slopes uphill stop one by one, most of them between the seventh
 episode and the last, and never start again (1710 in the first episode of the steeper slopes
 downhill, 20 in the last). The same agent with a memory that is reset every two episodes
-(`forget_after=2`) does not stop permanently anywhere: there it earns 1705 in the first episode
-and 1647 in the last.""",
+(`reset_memory_every=2`) does not stop permanently anywhere: there it earns 1705 in the first
+episode and 1647 in the last.""",
     caveats=(
         "Fine-tuning has the learning rate 3e-4. On 16 training tasks of half-cheetah-climb its "
         "return after 40 episodes was 1.4, -0.1 and -43.8 with the rates 1e-4, 3e-4 and 1e-3: none "

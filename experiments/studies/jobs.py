@@ -27,11 +27,11 @@ from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.run import Run, git_commit
-from metarl.experiments.studies.study import Judging, Learner, Study, Training
+from metarl.experiments.studies.study import EvalSpec, Learner, Study, Training
 from metarl.files import locked
 from metarl.views import label
 
-ELSEWHERE = 75
+RUNNING_ELSEWHERE = 75
 """The exit status of a process whose job another process is doing (``EX_TEMPFAIL``)."""
 DECIMALS = 3
 """The precision of returns in records, whose files are kept in the repository."""
@@ -214,22 +214,22 @@ def command_of(training: Training) -> str:
 
 
 @dataclass(frozen=True)
-class JudgingJob(_Job):
+class EvaluationJob(_Job):
     """Evaluates one learner on the tasks that all learners share, and writes the raw returns."""
 
     study: Study
-    judging: Judging
+    evaluation: EvalSpec
     learner: Learner
     seed: int
     places: Places
 
     @property
     def key(self) -> str:
-        return f"judge {self.study.name}/{self.judging.name}/{self.learner.slug(self.seed)}"
+        return f"evaluate {self.study.name}/{self.evaluation.name}/{self.learner.slug(self.seed)}"
 
     @property
     def record(self) -> Path:
-        folder = self.places.results / self.study.name / self.judging.name
+        folder = self.places.results / self.study.name / self.evaluation.name
         return folder / f"{self.learner.slug(self.seed)}{SUFFIX}"
 
     @property
@@ -245,7 +245,7 @@ class JudgingJob(_Job):
     @property
     def num_episodes(self) -> int:
         """The adaptation episodes of each task."""
-        return self.learner.episodes or self.judging.num_episodes
+        return self.learner.episodes or self.evaluation.num_episodes
 
     def check(self) -> None:
         """Raise if the existing record is of other tasks, or damaged.
@@ -262,15 +262,15 @@ class JudgingJob(_Job):
             ValueError: If it is of other tasks, or damaged.
         """
         report: Report = load_evaluation(self.record)["report"]
-        judging, columns = self.judging, report.tasks.columns
-        expected = (judging.total_tasks, self.num_episodes, judging.seed)
+        evaluation, columns = self.evaluation, report.tasks.columns
+        expected = (evaluation.total_tasks, self.num_episodes, evaluation.seed)
         found = (report.num_tasks, report.num_episodes, report.seed)
         if found != expected:
             raise InvalidValueError(
                 f"{str(self.record)!r} is of another evaluation: expected (tasks, episodes, seed) "
                 f"= {expected}, got {found}; move it away to evaluate again"
             )
-        for parameter, values in judging.values.items():
+        for parameter, values in evaluation.values.items():
             column = columns.get(parameter, np.array([]))
             numbers = column.ndim == 1 and column.dtype.kind in "bif"
             if not numbers or not all(np.isclose(column, value).any() for value in values):
@@ -278,7 +278,7 @@ class JudgingJob(_Job):
                     f"{str(self.record)!r} is damaged: its tasks must have all values of "
                     f"{parameter!r}, from {min(values):g} to {max(values):g}"
                 )
-        for name, select in judging.groups.items():
+        for name, select in evaluation.groups.items():
             try:
                 anything = bool(select(columns).any())
             except (LookupError, TypeError, ValueError):
@@ -296,17 +296,17 @@ class JudgingJob(_Job):
         report = evaluate(
             agent,
             family,
-            split=self.judging.name,
-            given=self.judging.tasks(family),
+            split=self.evaluation.name,
+            given=self.evaluation.tasks(family),
             num_episodes=self.num_episodes,
-            episodes_per_adaptation=self.judging.episodes_per_adaptation,
-            seed=self.judging.seed,
+            episodes_per_adaptation=self.evaluation.episodes_per_adaptation,
+            seed=self.evaluation.seed,
         )
         training = self.learner.training(self.seed, self.study)
         header, arrays = replace(
             report,
             agent=self.learner.label,
-            statistic=self.judging.statistic or report.statistic,
+            statistic=self.evaluation.statistic or report.statistic,
             returns=report.returns.round(DECIMALS),
         ).to_archive()
         record = {
@@ -322,9 +322,9 @@ class JudgingJob(_Job):
         write_archive(self.record, record, arrays, compact=True)
 
     def agent(self) -> tuple[Agent, TaskDistribution]:
-        """Return the agent, and the view of the judging's family that it sees."""
+        """Return the agent, and the view of the evaluation's family that it sees."""
         learner = self.learner
-        family = envs.make(self.judging.family, oracle=learner.view.get("oracle", False))
+        family = envs.make(self.evaluation.family, oracle=learner.view.get("oracle", False))
         if learner.agent == "random":
             return RandomActions(family), family
         agent_class: type[OnlineLearner[Any]] = AGENTS[learner.agent]
@@ -335,7 +335,7 @@ class JudgingJob(_Job):
         return agent_class.load(self.places.agent(training), family, **settings), family
 
 
-Job = TrainingJob | JudgingJob
+Job = TrainingJob | EvaluationJob
 
 
 def jobs_of(study: Study, places: Places) -> list[Job]:
@@ -347,11 +347,11 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
             add(other)
         jobs.setdefault(job.key, job)
 
-    for judging in study.judgings:
+    for evaluation in study.evaluations:
         for seed in study.seeds:  # a whole comparison first, then the next seed
-            for learner in study.learners[judging.name]:
+            for learner in study.learners[evaluation.name]:
                 if seed in seeds_of(learner, study):
-                    add(JudgingJob(study, judging, learner, seed, places))
+                    add(EvaluationJob(study, evaluation, learner, seed, places))
     return list(jobs.values())
 
 
@@ -372,7 +372,7 @@ def perform(job: Job) -> bool:
 
 
 def load_reports(
-    study: Study, judging: Judging, places: Places
+    study: Study, evaluation: EvalSpec, places: Places
 ) -> dict[Learner, list[tuple[int, Report]]]:
     """Return the existing results of an evaluation: for each learner its seeds and reports.
 
@@ -380,11 +380,11 @@ def load_reports(
         ValueError: If a record is damaged, or does not fit the others.
     """
     found: dict[Learner, list[tuple[int, Report]]] = {}
-    learners: Sequence[Learner] = study.learners[judging.name]
+    learners: Sequence[Learner] = study.learners[evaluation.name]
     for learner in learners:
         found[learner] = []
         for seed in seeds_of(learner, study):
-            job = JudgingJob(study, judging, learner, seed, places)
+            job = EvaluationJob(study, evaluation, learner, seed, places)
             if not job.done:
                 continue
             report = job.report()

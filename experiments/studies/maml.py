@@ -3,7 +3,7 @@
 from typing import Any
 
 from metarl.experiments.publish.papers import MAML
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 EPISODES = {
     "navigation-2d": 40,
@@ -56,8 +56,8 @@ STUDY = Study(
     question="How much of a new task does one gradient step on a few episodes solve, compared "
     "with the results of Finn et al. (2017)?",
     learners={family: _learners(family) for family in EPISODES},
-    judgings=[
-        Judging(
+    evaluations=[
+        EvalSpec(
             family,
             family,
             num_tasks=40,

@@ -1,6 +1,6 @@
 """Adaptation to unseen tasks against the number of training tasks."""
 
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 COUNTS = (1, 2, 4, 8)
 FAMILIES = ("gridnavi-unseen", "half-cheetah-vel", "bandit-10x5")
@@ -26,10 +26,10 @@ STUDY = Study(
     question="How many tasks does it take to learn to learn? The same agent with the same number "
     "of env steps, trained on 1, 2, 4, 8 tasks and on all of them, evaluated on unseen tasks.",
     learners={family: _learners(family) for family in FAMILIES},
-    judgings=[
-        Judging("gridnavi-unseen", "gridnavi-unseen", num_tasks=200, num_episodes=4),
-        Judging("half-cheetah-vel", "half-cheetah-vel", num_tasks=200, num_episodes=4),
-        Judging("bandit-10x5", "bandit-10x5", num_tasks=1000, num_episodes=10),
+    evaluations=[
+        EvalSpec("gridnavi-unseen", "gridnavi-unseen", num_tasks=200, num_episodes=4),
+        EvalSpec("half-cheetah-vel", "half-cheetah-vel", num_tasks=200, num_episodes=4),
+        EvalSpec("bandit-10x5", "bandit-10x5", num_tasks=1000, num_episodes=10),
     ],
     axis="training tasks",
     answer="""\

@@ -1,6 +1,6 @@
 """Games with unseen rules; the positions change in every episode."""
 
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 FAMILY = "games-7x7"
 
@@ -23,10 +23,12 @@ STUDY = Study(
     question="A board game with unseen rules: does an agent infer them within a few episodes, and "
     "play well?",
     learners={"new-rules": _LEARNERS, "unseen-controls": _LEARNERS, "unseen-objects": _LEARNERS},
-    judgings=[
-        Judging("new-rules", FAMILY, num_tasks=1000, num_episodes=8),
-        Judging("unseen-controls", FAMILY, split="unseen_controls", num_tasks=1000, num_episodes=8),
-        Judging("unseen-objects", FAMILY, split="unseen_objects", num_tasks=1000, num_episodes=8),
+    evaluations=[
+        EvalSpec("new-rules", FAMILY, num_tasks=1000, num_episodes=8),
+        EvalSpec(
+            "unseen-controls", FAMILY, split="unseen_controls", num_tasks=1000, num_episodes=8
+        ),
+        EvalSpec("unseen-objects", FAMILY, split="unseen_objects", num_tasks=1000, num_episodes=8),
     ],
     seeds=(0, 1, 2),
     answer="""\

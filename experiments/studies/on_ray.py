@@ -21,7 +21,7 @@ from typing import Any
 from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
-from metarl.experiments.studies.jobs import ELSEWHERE, Job, Places, jobs_of, perform
+from metarl.experiments.studies.jobs import RUNNING_ELSEWHERE, Job, Places, jobs_of, perform
 from metarl.files import atomic_write, open_to_write
 
 Files = Mapping[str, bytes]
@@ -32,7 +32,7 @@ CANCELLED = 130
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteJob:
     """What a worker is given.
 
     Attributes:
@@ -105,7 +105,7 @@ class Cluster:
         """Hand a job to the cluster."""
         needed = [self._places.agent(other.training) for other in job.needs]
         results = self._places.results
-        errand = Errand(
+        remote_job = RemoteJob(
             study=self._study,
             budget=self._budget,
             job=job.key,
@@ -115,7 +115,7 @@ class Cluster:
             log=log.resolve(),
             files={str(path.relative_to(results)): path.read_bytes() for path in needed},
         )
-        return Task(self._ray, self._do.remote(errand), errand)
+        return Task(self._ray, self._do.remote(remote_job), remote_job)
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -126,8 +126,8 @@ class Cluster:
 class Task:
     """A running job on a cluster, with the methods of a process that an engine calls."""
 
-    def __init__(self, ray: Any, reference: Any, errand: Errand):
-        self._ray, self._reference, self._errand = ray, reference, errand
+    def __init__(self, ray: Any, reference: Any, remote_job: RemoteJob):
+        self._ray, self._reference, self._remote_job = ray, reference, remote_job
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -143,10 +143,10 @@ class Task:
             return CANCELLED
         except self._ray.exceptions.RayError as error:
             status, files, output = 1, {}, f"{error}\n".encode()
-        with open_to_write(self._errand.log, "ab") as log:
+        with open_to_write(self._remote_job.log, "ab") as log:
             log.write(output)
         for name, data in files.items():
-            atomic_write(self._errand.places.results / name, data)
+            atomic_write(self._remote_job.places.results / name, data)
         return int(status)
 
     def wait(self, timeout: float) -> None:
@@ -162,7 +162,7 @@ class Task:
         self._ray.cancel(self._reference, force=True)
 
 
-def do(errand: Errand) -> tuple[int, Files, bytes]:
+def do(remote_job: RemoteJob) -> tuple[int, Files, bytes]:
     """Do a job, in a worker of the cluster.
 
     Returns:
@@ -171,23 +171,23 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
     """
     with contextlib.suppress(OSError, AttributeError):  # give way to the machine's owner
         os.setpriority(os.PRIO_PROCESS, 0, 10)
-    if errand.token.exists():
-        os.chdir(errand.folder)
-        with open_to_write(errand.log, "a") as log:
-            return _perform(errand, errand.places, log), {}, b""
+    if remote_job.token.exists():
+        os.chdir(remote_job.folder)
+        with open_to_write(remote_job.log, "a") as log:
+            return _perform(remote_job, remote_job.places, log), {}, b""
     # The same folder for all jobs of this engine: a repeated job may find its checkpoint.
-    root = Path(tempfile.gettempdir()) / f"metarl-{errand.token.name}"
+    root = Path(tempfile.gettempdir()) / f"metarl-{remote_job.token.name}"
     root.mkdir(exist_ok=True)
     os.chdir(root)
-    places = errand.places
+    places = remote_job.places
     if places.results.is_absolute():
         places = Places(Path("results"), Path("work"), Path("results"))
-    for name, data in errand.files.items():
+    for name, data in remote_job.files.items():
         atomic_write(places.results / name, data)
-    output = root / errand.log.name
+    output = root / remote_job.log.name
     with output.open("w") as log:
-        status = _perform(errand, places, log)
-    job = _find(errand, places)
+        status = _perform(remote_job, places, log)
+    job = _find(remote_job, places)
     left = [path for path in job.leaves if path.is_file()] if status == 0 else []
     files = {str(path.relative_to(places.results)): path.read_bytes() for path in left}
     if status == 0:
@@ -195,10 +195,10 @@ def do(errand: Errand) -> tuple[int, Files, bytes]:
     return status, files, output.read_bytes()
 
 
-def _perform(errand: Errand, places: Places, log: Any) -> int:
+def _perform(remote_job: RemoteJob, places: Places, log: Any) -> int:
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
-            return 0 if perform(_find(errand, places)) else ELSEWHERE
+            return 0 if perform(_find(remote_job, places)) else RUNNING_ELSEWHERE
         except Interrupted as stop:
             print(stop)
             return CANCELLED
@@ -209,6 +209,6 @@ def _perform(errand: Errand, places: Places, log: Any) -> int:
     return 1
 
 
-def _find(errand: Errand, places: Places) -> Job:
-    study = find_study(errand.study).scaled(errand.budget)
-    return next(job for job in jobs_of(study, places) if job.key == errand.job)
+def _find(remote_job: RemoteJob, places: Places) -> Job:
+    study = find_study(remote_job.study).scaled(remote_job.budget)
+    return next(job for job in jobs_of(study, places) if job.key == remote_job.job)

@@ -19,14 +19,14 @@ from metarl.experiments.cli.overrides import has_earlier_preset
 from metarl.experiments.reports.charts import trained_ranges
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.studies.jobs import (
-    JudgingJob,
+    EvaluationJob,
     Places,
     command_of,
     command_to_continue,
     jobs_of,
     load_reports,
 )
-from metarl.experiments.studies.study import Judging, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.files import atomic_write
 from metarl.splits import Columns, Independent
 
@@ -42,22 +42,24 @@ def write_results(study: Study, places: Places) -> list[Path]:
     """
     page = places.pages / f"{study.name}.md"
     sections, figures = [], []
-    for judging in study.judgings:
+    for evaluation in study.evaluations:
         reports = {
             learner: found
-            for learner, found in load_reports(study, judging, places).items()
+            for learner, found in load_reports(study, evaluation, places).items()
             if found
         }
         if not reports:
             continue
-        drawn = [_save(figure_over_episodes(judging, reports), page, judging.name, "episodes")]
-        for parameter in judging.values:
-            figure = figure_over_values(judging, parameter, reports)
-            drawn.append(_save(figure, page, judging.name, parameter))
+        drawn = [
+            _save(figure_over_episodes(evaluation, reports), page, evaluation.name, "episodes")
+        ]
+        for parameter in evaluation.values:
+            figure = figure_over_values(evaluation, parameter, reports)
+            drawn.append(_save(figure, page, evaluation.name, parameter))
         if study.axis:
-            figure = figure_over_learners(judging, study.axis, reports)
-            drawn.append(_save(figure, page, judging.name, study.axis.replace(" ", "_")))
-        sections.append(_section(judging, reports, drawn))
+            figure = figure_over_learners(evaluation, study.axis, reports)
+            drawn.append(_save(figure, page, evaluation.name, study.axis.replace(" ", "_")))
+        sections.append(_section(evaluation, reports, drawn))
         figures += drawn
     atomic_write(page, _page(study, sections, places))
     return [page, *figures]
@@ -67,10 +69,10 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     trainings, outdated = [], False
     command = command_to_continue(study, places)
     jobs = jobs_of(study, places)
-    judgings = [job for job in jobs if isinstance(job, JudgingJob)]
-    used = {other.key for job in judgings if job.done for other in job.needs}
+    evaluations = [job for job in jobs if isinstance(job, EvaluationJob)]
+    used = {other.key for job in evaluations if job.done for other in job.needs}
     for job in jobs:
-        if isinstance(job, JudgingJob):
+        if isinstance(job, EvaluationJob):
             continue
         if job.record.is_file():
             record = load_training(job.record)
@@ -97,9 +99,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "today ([the effect](runs.md))."
         )
     lead, _, details = study.answer.strip().partition("\n\n")
-    done = sum(job.done for job in judgings)
-    if done < len(judgings):
-        caveats.append(f"Unfinished: {done} of {len(judgings)} evaluations are done.")
+    done = sum(job.done for job in evaluations)
+    if done < len(evaluations):
+        caveats.append(f"Unfinished: {done} of {len(evaluations)} evaluations are done.")
     return "\n".join(
         [
             f"# {study.name}",
@@ -130,30 +132,30 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     )
 
 
-def _section(judging: Judging, reports: Reports, figures: Sequence[Path]) -> str:
+def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[Path]) -> str:
     first = next(iter(reports.values()))[0][1]
-    where = f"`{judging.family}`: {first.describe_tasks()}"
-    if judging.values:
+    where = f"`{evaluation.family}`: {first.describe_tasks()}"
+    if evaluation.values:
         grids = (
-            f"{name} from {min(values):g} to {max(values):g}, {judging.num_tasks} tasks each"
-            for name, values in judging.values.items()
+            f"{name} from {min(values):g} to {max(values):g}, {evaluation.num_tasks} tasks each"
+            for name, values in evaluation.values.items()
         )
         where = f"{where}; {'; '.join(grids)}"
-    lines = [f"## {judging.name}", "", f"{where}.", ""]
+    lines = [f"## {evaluation.name}", "", f"{where}.", ""]
     for figure in figures:
         what = figure.stem.rpartition("-")[2].replace("_", " ")
         lines += [f"![Return against {what}, for each learner]({figure.name})", ""]
-    for name in _groups(judging):
-        if judging.groups:
+    for name in _groups(evaluation):
+        if evaluation.groups:
             lines += [f"**{name}**", ""]
-        lines += [as_markdown(_table(judging, name, reports)), ""]
+        lines += [as_markdown(_table(evaluation, name, reports)), ""]
     lines += [describe_ends(first), ""]
     return "\n".join(lines)
 
 
-def _table(judging: Judging, group: str, reports: Reports) -> Table:
+def _table(evaluation: EvalSpec, group: str, reports: Reports) -> Table:
     """Return a table of one group of tasks, each learner and seed in a row."""
-    select = _groups(judging)[group]
+    select = _groups(evaluation)[group]
     table = ends_table(
         (
             (learner.label, seed, report.select(select(report)))
@@ -163,29 +165,29 @@ def _table(judging: Judging, group: str, reports: Reports) -> Table:
         "learner",
     )
     published: list[tuple[Cell, ...]] = []
-    for label, figures in judging.published.items():
+    for label, figures in evaluation.published.items():
         cells = [number(figures[min(i, len(figures) - 1)]) for i in (0, 1, -1)]
         published.append((f"{label}, published", None, *cells, None, None))
     return replace(table, rows=(*table.rows, *published))
 
 
-def _groups(judging: Judging) -> dict[str, Callable[[Report], Mask]]:
-    if not judging.groups:
+def _groups(evaluation: EvalSpec) -> dict[str, Callable[[Report], Mask]]:
+    if not evaluation.groups:
         return {"all": lambda report: np.ones(report.num_tasks, dtype=np.bool_)}
 
     def selector(condition: Callable[[Columns], Mask]) -> Callable[[Report], Mask]:
         return lambda report: condition(report.tasks.columns)
 
-    return {name: selector(condition) for name, condition in judging.groups.items()}
+    return {name: selector(condition) for name, condition in evaluation.groups.items()}
 
 
-def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
+def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     """Draw return against episodes of experience: all learners, one panel for each group of tasks.
 
     A line is the mean over seeds; the band is its interval, over seeds and tasks where there are
     several seeds. A band of two seeds may leave the axis.
     """
-    groups = _groups(judging)
+    groups = _groups(evaluation)
     figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     styles, faint = _styles(reports), _faint(reports)
@@ -208,8 +210,8 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
             dots = {"marker": "o", "markersize": 3, "markevery": range(len(curve.groups))}
             axes.plot(before, center, label=learner.label, **dots, **style)
             axes.fill_between(before, low, high, step=step, **band)
-            if learner.label in judging.published:
-                level = judging.published[learner.label]
+            if learner.label in evaluation.published:
+                level = evaluation.published[learner.label]
                 places = [max(0.5, index * per_round) for index in range(len(level))]
                 label = f"{learner.label}, published"
                 axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
@@ -220,9 +222,9 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
         lowest, highest = shown_range(curves)
-        levels = [level for figures in judging.published.values() for level in figures]
+        levels = [level for figures in evaluation.published.values() for level in figures]
         axes.set_ylim(min([lowest, *levels]), max([highest, *levels]))
-        title = judging.family if name == "all" else f"{judging.family}: {name}"
+        title = evaluation.family if name == "all" else f"{evaluation.family}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="episodes of experience in the task")
         _tidy(axes)
@@ -231,7 +233,7 @@ def figure_over_episodes(judging: Judging, reports: Reports) -> Figure:
     return figure
 
 
-def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Figure:
+def figure_over_values(evaluation: EvalSpec, parameter: str, reports: Reports) -> Figure:
     """Draw return against a parameter's value: the first round of episodes, and the last.
 
     A line is the mean over seeds and tasks; the range of training is shaded.
@@ -239,9 +241,9 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
     figure = Figure(figsize=(11.8, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     styles, faint = _styles(reports), _faint(reports)
-    law = envs.make(judging.family).law("train")
-    values = sorted(judging.values[parameter])
-    own = law.parameters[parameter] if isinstance(law, Independent) else None
+    distribution = envs.make(evaluation.family).sampler("train")
+    values = sorted(evaluation.values[parameter])
+    own = distribution.parameters[parameter] if isinstance(distribution, Independent) else None
     trained = trained_ranges(own, values[0], values[-1]) if own else []
     for axes, title, end in zip(panels, ("without experience", "at the end"), (0, -1)):
         for low, high in trained:  # the legend has the first: it leaves out labels with a "_"
@@ -258,7 +260,7 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
             if len(lines) > 1:
                 ends = np.min(lines, axis=0), np.max(lines, axis=0)
                 axes.fill_between(values, *ends, color=style["color"], alpha=faint, linewidth=0)
-        axes.set_title(f"{judging.family}, {title}", loc="left", fontsize="medium")
+        axes.set_title(f"{evaluation.family}, {title}", loc="left", fontsize="medium")
         axes.set(xlabel=parameter)
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         _tidy(axes)
@@ -267,7 +269,7 @@ def figure_over_values(judging: Judging, parameter: str, reports: Reports) -> Fi
     return figure
 
 
-def figure_over_learners(judging: Judging, axis: str, reports: Reports) -> Figure:
+def figure_over_learners(evaluation: EvalSpec, axis: str, reports: Reports) -> Figure:
     """Draw the first and the last episode against the number that the learners differ in.
 
     Dots are seeds, with their intervals over tasks; lines are the means over seeds.
@@ -285,7 +287,7 @@ def figure_over_learners(judging: Judging, axis: str, reports: Reports) -> Figur
                 axes.errorbar(place, value, arms, fmt="o", markersize=4, color=COLORS[index])
     axes.set_xticks(places, [learner.label.split()[0] for learner in reports])
     axes.set(xlabel=axis, ylabel="return of an episode on new tasks")
-    axes.set_title(judging.family, loc="left", fontsize="medium")
+    axes.set_title(evaluation.family, loc="left", fontsize="medium")
     _tidy(axes)
     axes.legend(frameon=False)
     return figure

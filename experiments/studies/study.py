@@ -109,7 +109,7 @@ class Learner:
 
 
 @dataclass(frozen=True, eq=False)
-class Judging:
+class EvalSpec:
     """An evaluation: the tasks on which all learners of a study are evaluated.
 
     Attributes:
@@ -165,7 +165,7 @@ class Study:
         question: The question, in one sentence.
         learners: The learners of each evaluation, by its name: different evaluations may have
             different learners and families.
-        judgings: The evaluations.
+        evaluations: The evaluations.
         seeds: The seeds of training.
         total_timesteps: Env steps of each training; None takes each preset's.
         answer: The answer from the results: paragraphs, with names in backquotes. The first goes
@@ -181,7 +181,7 @@ class Study:
     name: str
     question: str
     learners: Mapping[str, Sequence[Learner]]
-    judgings: Sequence[Judging]
+    evaluations: Sequence[EvalSpec]
     seeds: Sequence[int] = (0, 1)
     total_timesteps: int | None = None
     answer: str = ""

@@ -40,7 +40,7 @@ from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.runs.run import MAX_WORKERS
 from metarl.experiments.runs.training import Interrupted
-from metarl.experiments.tuning.judge import NUM_RUNGS, Judge, OutOfTime, Rungs
+from metarl.experiments.tuning.evaluator import NUM_RUNGS, Evaluator, OutOfTime, Rungs
 from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings
 from metarl.experiments.tuning.space import space_of, values_at, with_values
@@ -85,7 +85,7 @@ class Search:
         self.family = settings.tasks()
         remember(settings.family)
         self.base = dict(settings.preset.hyperparameters)
-        self.judge = Judge.of(self.family, settings.preset, settings.seed)
+        self.evaluator = Evaluator.of(self.family, settings.preset, settings.seed)
         self._name = f"process-{uuid.uuid4().hex}"
         self._said: set[int] = set()
         check_no_link(settings.locks)
@@ -98,7 +98,7 @@ class Search:
         made_with = {
             "total_timesteps": settings.env_steps,
             "seed": settings.seed,
-            "judged": len(self.judge.judged),
+            "evaluated": len(self.evaluator.tasks),
             "preset": _plain(self.base),
         }
         storage = open_journal(settings.journal, settings.locks)
@@ -127,7 +127,10 @@ class Search:
             if not study.get_trials(deepcopy=False):
                 space, values = self._space(), values_at(settings.agent, self.base)
                 study.enqueue_trial(
-                    {name: law.encode(values[name]) for name, law in space.items()},
+                    {
+                        name: distribution.encode(values[name])
+                        for name, distribution in space.items()
+                    },
                     user_attrs={"preset": True},
                 )
         return study
@@ -210,14 +213,17 @@ class Search:
     def _train(self, trial: "optuna.Trial") -> float:
         settings = self.settings
         at_preset = values_at(settings.agent, self.base)
-        values = {n: law.suggest(trial, n, at_preset[n]) for n, law in self._space().items()}
+        values = {
+            n: distribution.suggest(trial, n, at_preset[n])
+            for n, distribution in self._space().items()
+        }
         is_preset = trial.user_attrs.get("preset")
         hyperparameters = self.base if is_preset else with_values(self.base, values)
         trial.set_user_attr("hyperparameters", _plain(hyperparameters))
         learner = AGENTS[settings.agent](self.family, **hyperparameters, seed=settings.seed)
         with learner:
-            learner.learn(settings.env_steps, callback=Rungs(self.judge, trial, self.deadline))
-        score, error = self.judge.score(learner)
+            learner.learn(settings.env_steps, callback=Rungs(self.evaluator, trial, self.deadline))
+        score, error = self.evaluator.score(learner)
         trial.set_user_attr("standard error", error)
         trial.report(score, NUM_RUNGS)
         return score
@@ -260,7 +266,7 @@ def tune(
     if trials is None and minutes is None:
         trials = USUAL_TRIALS
     search = Search(settings, trials, minutes)
-    say(f"{search.judge.description}; trials are kept in {settings.journal}")
+    say(f"{search.evaluator.description}; trials are kept in {settings.journal}")
     try:
         search.say_finished()
         if processes == 1:

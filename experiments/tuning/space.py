@@ -73,8 +73,8 @@ SPACES: Mapping[str, Space] = {
         "ent_coef": OneOf((0.0, 0.001, 0.003, 0.01, 0.03, 0.1)),  # a grid of logarithms, and none
         "gamma": OneOf((0.8, 0.9, 0.95, 0.98, 0.99, 1.0)),
         "gae_lambda": OneOf((0.3, 0.5, 0.8, 0.9, 0.95, 1.0)),
-        "endless_critic": OneOf((False, True)),
-        "discount_lost_time": OneOf((False, True)),
+        "infinite_horizon_critic": OneOf((False, True)),
+        "wall_clock_discount": OneOf((False, True)),
         "n_epochs": OneOf((1, 2, 4, 6, 8)),
         "trials_per_iteration": OneOf((32, 64, 128, 256, 512)),
         MINIBATCHES: OneOf((1, 2, 4, 8, 16)),
@@ -119,7 +119,9 @@ def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
     if agent == "maml":
         of_others = {"trpo": {"learning_rate", "n_epochs"}, "reptile": {"max_kl", "n_epochs"}}
         unused = of_others.get(preset.get("outer", MAMLConfig.outer), unused)
-    return {name: law for name, law in SPACES[agent].items() if name not in unused}
+    return {
+        name: distribution for name, distribution in SPACES[agent].items() if name not in unused
+    }
 
 
 def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

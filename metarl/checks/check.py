@@ -251,7 +251,7 @@ def _disjoint(probe: Probe) -> str:
     for split, draws in probe.draws.items():
         if split == "train":
             continue
-        shared = num_shared(family.law(split), family.law("train"))
+        shared = num_shared(family.sampler(split), family.sampler("train"))
         if shared and family.shares_tasks:
             notes.append(family.overlap(split))
         elif shared:
@@ -284,11 +284,11 @@ def _hidden(probe: Probe) -> str:
             "be seen, as a map is, name the parameter in the family's visible="
         )
     rows = probe.base.outcomes["observation"]
-    for name, law in probe.family.parameters.items():
+    for name, distribution in probe.family.parameters.items():
         if name in visible:
             continue
         column = probe.tasks.columns[name]
-        features = [law.encode(column)]
+        features = [distribution.encode(column)]
         if column.dtype.kind in "biuf":
             features.append(column.reshape(NUM_TASKS, -1).astype(np.float32))
         for feature in np.concatenate(features, axis=1).T:

@@ -55,7 +55,7 @@ class Adaptation(Protocol):
     It starts without experience. All it learns stays inside it: the agent it came from does not
     change.
 
-    An adaptation that learns from whole rounds of episodes has a true attribute ``lockstep``:
+    An adaptation that learns from whole rounds of episodes has a true attribute ``synchronous``:
     no environment then begins its next episode before all have ended theirs.
     """
 
@@ -146,7 +146,7 @@ def rollout(
     """Run a fixed number of episodes in every sub-environment; all of them count.
 
     A sub-environment that has finished, or waits for the others where the learner asks for
-    ``lockstep``, neither steps nor counts while the others go on.
+    ``synchronous``, neither steps nor counts while the others go on.
 
     Args:
         env: The environments, just reset.
@@ -170,7 +170,7 @@ def rollout(
     successes = None
     episode = np.zeros(env.num_envs, dtype=np.int64)
     active = np.ones(env.num_envs, dtype=np.bool_)
-    lockstep = getattr(adaptation, "lockstep", False)
+    synchronous = getattr(adaptation, "synchronous", False)
     while active.any():
         actions = adaptation.act(observations)
         following, rewards, terminated, truncated, info = env.step(actions, active)
@@ -198,5 +198,5 @@ def rollout(
             following = replaced(following, ~active, take(observations, ~active))
         observations = following
         episode += terminated | truncated
-        active = episode < (min(episode.min() + 1, num_episodes) if lockstep else num_episodes)
+        active = episode < (min(episode.min() + 1, num_episodes) if synchronous else num_episodes)
     return Rollout(returns, lengths, True, successes)

@@ -27,7 +27,7 @@ MAX_RETURNS = 10**7
 """The most returns of a report, one for each episode of each task."""
 
 
-class Together(Protocol):
+class Distributed(Protocol):
     """The interface of processes that evaluate together.
 
     :class:`metarl.agents.training.ranks.Ranks` has it.
@@ -58,7 +58,7 @@ def evaluate(
     seed: int = 0,
     deterministic: bool = False,
     given: Tasks | None = None,
-    ranks: Together | None = None,
+    ranks: Distributed | None = None,
 ) -> Report:
     """Let an agent adapt to tasks and measure the return of every adaptation episode.
 
@@ -92,7 +92,7 @@ def evaluate(
     Returns:
         The report, with raw returns of shape (num_tasks, num_episodes). Its notes mention if the
         split shares tasks with training, and the agent's own warning about this number of episodes
-        if it has a method ``caution(num_episodes)``.
+        if it has a method ``evaluation_warning(num_episodes)``.
 
     Raises:
         TypeError: If the agent cannot be evaluated, or ``tasks`` is not a TaskDistribution.
@@ -136,8 +136,8 @@ def evaluate(
         ranks=ranks,
     )
     notes = [tasks.overlap(split) if given is None else None]
-    if (caution := getattr(agent, "caution", None)) is not None:
-        notes.append(caution(num_episodes))
+    if (evaluation_warning := getattr(agent, "evaluation_warning", None)) is not None:
+        notes.append(evaluation_warning(num_episodes))
     return Report(
         agent=agent.name,
         family=tasks.name,
@@ -178,7 +178,7 @@ def play(
     deterministic: bool = False,
     on_step: OnStep | None = None,
     max_envs: int = MAX_ENVS,
-    ranks: Together | None = None,
+    ranks: Distributed | None = None,
 ) -> Rollout:
     """Let a fresh adaptation of an agent play episodes of given tasks.
 

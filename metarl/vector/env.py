@@ -127,7 +127,9 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         self.render_mode = render_mode
         self.elapsed = np.zeros(num_envs, dtype=np.int64)
         self._seeded = self._ready = False
-        nominal = {name: np.array([law.default] * num_envs) for name, law in parameters.items()}
+        nominal = {
+            name: np.array([parameter.default] * num_envs) for name, parameter in parameters.items()
+        }
         self._tasks = Tasks("default", nominal)
         self.set_parameters(self._tasks.columns)
 
@@ -177,19 +179,20 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 f"expected {self.num_envs} tasks, one for each env, got {len(tasks)}"
             )
         check_names(tasks.columns, self.parameters, "task parameter")
-        for name, law in self.parameters.items():
+        for name, parameter in self.parameters.items():
             if name not in tasks.columns:
                 raise InvalidValueError(f"the tasks lack the parameter {name!r}")
             column = tasks.columns[name]
-            if column.shape[1:] != law.shape:
+            if column.shape[1:] != parameter.shape:
                 raise InvalidValueError(
-                    f"task parameter {name!r} must have shape {law.shape}, got {column.shape[1:]}"
+                    f"task parameter {name!r} must have shape {parameter.shape}, "
+                    f"got {column.shape[1:]}"
                 )
-            allowed = law.contains(column)
+            allowed = parameter.contains(column)
             if not allowed.all():
                 first = int(np.argmin(allowed))
                 raise InvalidValueError(
-                    f"task {first}: {name}={column[first].tolist()} is not allowed by {law}"
+                    f"task {first}: {name}={column[first].tolist()} is not allowed by {parameter}"
                 )
         self._tasks = tasks
         self._ready = False

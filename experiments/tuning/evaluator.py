@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NUM_RUNGS = 5
 """At how many points of a training it is scored, including the end."""
-MAX_JUDGED_TASKS = 500
+MAX_TASKS = 500
 
 
 class OutOfTime(Exception):  # noqa: N818
@@ -28,31 +28,31 @@ class OutOfTime(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Scores agents in training, on tasks that are not reported.
 
     Attributes:
         family: The family.
-        judged: The tasks.
+        tasks: The tasks.
         seed: The seed of episodes and actions.
         description: What the tasks are, in a sentence.
     """
 
     family: TaskDistribution
-    judged: Tasks
+    tasks: Tasks
     seed: int
     description: str
 
     @classmethod
-    def of(cls, family: TaskDistribution, preset: Preset, seed: int) -> "Judge":
+    def of(cls, family: TaskDistribution, preset: Preset, seed: int) -> "Evaluator":
         """Draw the tasks from the distribution of ``train``, without reported tasks."""
-        number = min(preset.num_eval_tasks, MAX_JUDGED_TASKS)
+        number = min(preset.num_eval_tasks, MAX_TASKS)
         drawn = family.sample("train", number, stream(seed, "tuning"))
         reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
         columns = {n: np.concatenate([c, reported.columns[n]]) for n, c in drawn.columns.items()}
         ids = Tasks(drawn.family, columns).group_ids()
         fresh = ~np.isin(ids[:number], ids[number:])
-        judged = drawn[fresh] if fresh.any() else drawn
+        evaluated = drawn[fresh] if fresh.any() else drawn
         if fresh.any():
             relation = f"none of them is among the {len(reported):,} reported held-out tasks"
         else:
@@ -61,9 +61,9 @@ class Judge:
             relation += f"; training may use them, because train has {count:,} tasks"
         return cls(
             family,
-            judged,
+            evaluated,
             stream_seed(seed, "tuning"),
-            f"trials are scored on {len(judged):,} tasks from the distribution of train, drawn "
+            f"trials are scored on {len(evaluated):,} tasks from the distribution of train, drawn "
             f"with a separate random stream; {relation}; the score is the mean return of the last "
             "adaptation episode",
         )
@@ -82,7 +82,7 @@ class Judge:
             learner,
             self.family,
             split="tuning",
-            given=self.judged,
+            given=self.tasks,
             num_episodes=parallel * rounds,
             seed=self.seed,
         )
@@ -92,9 +92,9 @@ class Judge:
 class Rungs(BaseCallback):
     """Scores a training as it runs, and ends it if it is pruned or the time limit is reached."""
 
-    def __init__(self, judge: Judge, trial: "optuna.Trial", deadline: float):
+    def __init__(self, evaluator: Evaluator, trial: "optuna.Trial", deadline: float):
         super().__init__()
-        self._judge, self._trial, self._deadline = judge, trial, deadline
+        self._evaluator, self._trial, self._deadline = evaluator, trial, deadline
         self._rung = 0
 
     def _on_training_start(self) -> None:
@@ -104,7 +104,7 @@ class Rungs(BaseCallback):
         rung = NUM_RUNGS * self.num_timesteps // self._total
         if self._rung < rung < NUM_RUNGS:
             self._rung = rung
-            self._trial.report(self._judge.score(self.model)[0], rung)  # type: ignore[arg-type]
+            self._trial.report(self._evaluator.score(self.model)[0], rung)  # type: ignore[arg-type]
             if self._trial.should_prune() and not self._trial.user_attrs.get("preset"):
                 raise import_optuna().TrialPruned
 
