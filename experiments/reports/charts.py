@@ -58,7 +58,7 @@ def over_episodes(results: Sequence[Result]) -> Spec:
     """Return the chart of return against episodes of experience, for each agent.
 
     A line is the mean over seeds, thin lines are seeds, the band is the interval: over tasks, or
-    over seeds and tasks.
+    over seeds and tasks. Two seeds have no band (``Curve.has_band``).
     """
     curves: dict[bool, list[Row]] = {False: [], True: []}
     seeds: dict[bool, list[Row]] = {False: [], True: []}
@@ -71,8 +71,8 @@ def over_episodes(results: Sequence[Result]) -> Spec:
                 "agent": label,
                 "episodes": start,
                 "return": _round(curve.value[index]),
-                "low": _round(curve.low[index]),
-                "high": _round(curve.high[index]),
+                "low": _round((curve.low if curve.has_band else curve.value)[index]),
+                "high": _round((curve.high if curve.has_band else curve.value)[index]),
             }
             for index, (start, _) in enumerate(curve.groups)
         ]

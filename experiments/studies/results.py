@@ -115,8 +115,8 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "",
             *(f"- {caveat}" for caveat in caveats),
             "- Seeds are rows of their own, with intervals over tasks. Lines in figures are means "
-            "over seeds, and bands their 95% intervals, over seeds and tasks: those of two seeds "
-            "are wide, and may leave the figure.",
+            "over seeds, and bands their 95% intervals, over seeds and tasks. Of two seeds, whose "
+            "band would hide all lines, each is a thin line.",
             "",
             "## Commands",
             "",
@@ -185,7 +185,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     """Draw return against episodes of experience: all learners, one panel for each group of tasks.
 
     A line is the mean over seeds; the band is its interval, over seeds and tasks where there are
-    several seeds. A band of two seeds may leave the axis.
+    several seeds. Of two seeds, each is a thin line instead.
     """
     groups = _groups(evaluation)
     figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
@@ -199,17 +199,21 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
             curves.append(curve)
             before = [max(start, 0.5) for start, _ in curve.groups]
             style = dict(styles[learner])
-            center, low, high = curve.value, curve.low, curve.high
+            lines = [curve.value, curve.low, curve.high, *curve.seeds]
             per_round = parts[0].episodes_per_adaptation
             if per_round > 1:  # the gain from a round shows after its last episode
                 style["drawstyle"] = "steps-post"
                 before.append(curve.groups[-1][1])
-                center, low, high = (np.append(part, part[-1]) for part in (center, low, high))
+                lines = [np.append(part, part[-1]) for part in lines]
             step = "post" if per_round > 1 else None
             band = {"color": style["color"], "alpha": faint, "linewidth": 0}
             dots = {"marker": "o", "markersize": 3, "markevery": range(len(curve.groups))}
+            center, low, high, *seeds = lines
             axes.plot(before, center, label=learner.label, **dots, **style)
-            axes.fill_between(before, low, high, step=step, **band)
+            if curve.has_band:
+                axes.fill_between(before, low, high, step=step, **band)
+            else:
+                axes.plot(before, np.transpose(seeds), **{**style, "linewidth": 0.6, "alpha": 0.6})
             if learner.label in evaluation.published:
                 level = evaluation.published[learner.label]
                 places = [max(0.5, index * per_round) for index in range(len(level))]

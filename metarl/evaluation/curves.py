@@ -31,19 +31,26 @@ class Curve(Estimates):
     statistic: str
     confidence: float
 
+    @property
+    def has_band(self) -> bool:
+        """Whether figures show the interval: that of two seeds is so wide that it hides all lines.
+
+        Two seeds are shown as lines of their own.
+        """
+        return len(self.seeds) != 2
+
     def describe(self) -> str:
         """Return what is shown, for axes and captions."""
+        if not self.has_band:
+            return f"{STATISTIC_NAMES[self.statistic]}; thin: each seed"
         over = "over seeds and tasks" if len(self.seeds) > 1 else "over tasks"
         return f"{STATISTIC_NAMES[self.statistic]}, {self.confidence:.0%} interval {over}"
 
 
 def shown_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return the ends of an axis that shows curves: all lines and bands, but no bands of two seeds.
-
-    These are so wide that no line could be told from another.
-    """
+    """Return the ends of an axis that shows curves: all lines and bands."""
     parts = [part for curve in curves for part in curve.seeds]
-    parts += [end for curve in curves if len(curve.seeds) != 2 for end in (curve.low, curve.high)]
+    parts += [end for curve in curves if curve.has_band for end in (curve.low, curve.high)]
     values = np.concatenate(parts)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     space = 0.05 * max(high - low, 1e-9)

@@ -68,7 +68,10 @@ def plot_curves(
             markersize=4,
             zorder=len(curves) - index + 2,
         )
-        axes.fill_between(episodes, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+        if curve.has_band:
+            axes.fill_between(episodes, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+        else:
+            axes.plot(episodes, curve.seeds.T, color=color, alpha=0.5, linewidth=0.7)
     first = curves[0][1]
     longest = max(curve.groups[-1][1] for _, curve in curves)
     # An agent that learns from K episodes at a time has K in its first group.
