@@ -19,8 +19,12 @@ from metarl.agents.common.memory.episodic import Episodic
 from metarl.agents.common.memory.registry import MEMORIES
 from metarl.experiments.cli.main import main
 
-CASES = [*((name, {}) for name in MEMORIES), ("episodic", {"recall_encoder": [5]})]
-SIZES = MemorySizes(inputs=7, row=3, hidden=6)
+CASES = [
+    *((name, {}) for name in MEMORIES),
+    ("episodic", {"recall_encoder": [5]}),
+    ("transformer", {"context": 5}),  # in two layers it sees 8 steps back: of the 9 here, all
+]
+SIZES = MemorySizes(inputs=7, row=3, hidden=8)
 T, N = 9, 3
 
 every_memory = pytest.mark.parametrize(

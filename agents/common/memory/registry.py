@@ -3,12 +3,14 @@
 from metarl.agents.common.memory.contract import Memory
 from metarl.agents.common.memory.episodic import Episodic
 from metarl.agents.common.memory.recurrent import GRU, LSTM
+from metarl.agents.common.memory.transformer import Transformer
 from metarl.errors import InvalidTypeError, InvalidValueError
 
 MEMORIES: dict[str, type[Memory]] = {
     "gru": GRU,
     "lstm": LSTM,
     "episodic": Episodic,
+    "transformer": Transformer,
 }
 """The memories, by the names that ``policy_kwargs={"memory": NAME}`` takes."""
 

@@ -1,0 +1,164 @@
+"""A causal Transformer over the trial, which caches what it has read."""
+
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from metarl.agents.common.actions import orthogonal_, uniform_
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.training.config import Config, Count
+from metarl.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class TransformerConfig(Config):
+    """The ``memory_kwargs`` of a Transformer."""
+
+    num_layers: Count = 2
+    """The number of blocks."""
+    num_heads: Count = 4
+    """The heads of each attention; ``hidden_size`` must be a multiple of twice as many."""
+    context: Count | None = None
+    """How many steps, the present one included, a block attends to; None attends to the whole
+    trial. A step depends on the ``num_layers * (context - 1)`` before it."""
+
+
+class Transformer(Memory):
+    """A causal Transformer over the steps of the trial.
+
+    Layers are normalised before each part of a block, and gates take the place of residual sums
+    (GTrXL, Parisotto et al. 2020, "Stabilizing Transformers for Reinforcement Learning"). The gates
+    start nearly closed, so a new network almost passes its inputs on. Positions are rotary (Su et
+    al. 2021, "RoFormer"): what a step gets from another depends on the number of steps between.
+
+    The state is a cache, so that acting reads each step once: keys and values of the steps so far,
+    of shape (n, slots, num_layers, 2 * hidden). Those of step t are in slot ``t % context``.
+    """
+
+    config_class = TransformerConfig
+    steps_per_piece = 6_400
+
+    def __init__(self, sizes: MemorySizes, config: TransformerConfig, generator: torch.Generator):
+        super().__init__(sizes, config, generator)
+        if sizes.hidden % (2 * config.num_heads):
+            raise InvalidValueError(
+                f"hidden_size must be a multiple of {2 * config.num_heads}, twice the num_heads of "
+                f"the transformer, got {sizes.hidden}"
+            )
+        self.context = config.context or sys.maxsize
+        self.embedding = nn.Linear(sizes.inputs, sizes.hidden)
+        self.blocks = nn.ModuleList(
+            _Block(sizes.hidden, config.num_heads) for _ in range(config.num_layers)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                orthogonal_(module, 1.0, generator)
+            elif isinstance(module, nn.GRUCell):
+                for weights in module.parameters():
+                    uniform_(weights, sizes.hidden, generator)
+                with torch.no_grad():  # the share of the old is about sigmoid(2) = 0.88
+                    module.bias_hh[sizes.hidden : 2 * sizes.hidden] += 2.0
+        size = sizes.hidden // config.num_heads
+        rates = 10_000.0 ** (-torch.arange(0, size, 2) / size)
+        self.register_buffer("rates", rates, persistent=False)
+
+    def initial_state(self, num_lanes: int) -> State:
+        size = (num_lanes, 0, len(self.blocks), 2 * self.sizes.hidden)
+        return self.embedding.weight.new_zeros(size)
+
+    def forward(
+        self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
+    ) -> tuple[torch.Tensor, State]:
+        time = time.T  # (n, T)
+        mask = self._mask(time, state.shape[1])
+        angles = time[..., None] * self.rates
+        rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, size / 2)
+        features = self.embedding(inputs.transpose(0, 1)).flatten(0, 1)  # (n * T, hidden)
+        read = []
+        for block, cache in zip(self.blocks, state.unbind(2)):
+            features, keys_and_values = block(features, rotation, cache, mask)
+            read.append(keys_and_values)
+        state = self._stored(state, torch.stack(read, 2), time)
+        return features.unflatten(0, time.shape).transpose(0, 1), state
+
+    def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor | None:
+        """Return 0 where a step attends to another, else -inf, of shape (n, 1, T, slots + T).
+
+        The stored steps come first. None stands for all of the new steps up to each.
+        """
+        if not num_slots and time.shape[1] <= self.context:
+            return None
+        slots = torch.arange(num_slots, device=time.device)
+        last = time[:, :1] - 1  # (n, 1): the step before these
+        # Each slot holds the latest step that has this slot; a negative one was never read.
+        stored = last - (last - slots) % max(num_slots, 1)  # (n, slots)
+        times = torch.cat([stored, time], 1)[:, None]  # (n, 1, slots + T)
+        age = time[..., None] - times  # (n, T, slots + T)
+        visible = (times >= 0) & (age >= 0) & (age < self.context)
+        return visible.to(self.rates.dtype).log()[:, None]
+
+    def _stored(self, old: torch.Tensor, new: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return the state after steps whose keys and values are ``new``, (n, T, ...)."""
+        # A trial that is read from its start needs no look at the clock, for which a GPU would wait.
+        num_steps = int(time.max()) + 1 if old.shape[1] else time.shape[1]
+        num_new = max(min(num_steps, self.context) - old.shape[1], 0)
+        slots = torch.cat([old, old.new_zeros(len(old), num_new, *old.shape[2:])], 1)
+        lanes = torch.arange(len(old), device=old.device)[:, None]
+        kept = min(time.shape[1], self.context)
+        slots[lanes, time[:, -kept:] % self.context] = new[:, -kept:]
+        return slots
+
+
+class _Block(nn.Module):
+    """Attention to the steps so far, then two layers on each step alone; a gate after each."""
+
+    def __init__(self, size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm, self.layers_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.projection = nn.Linear(size, 3 * size)
+        self.output = nn.Linear(size, size)
+        self.layers = nn.Sequential(nn.Linear(size, 4 * size), nn.ReLU(), nn.Linear(4 * size, size))
+        self.attention_gate, self.layers_gate = nn.GRUCell(size, size), nn.GRUCell(size, size)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        rotation: torch.Tensor,
+        cache: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features (n * T, size), and keys and values of these steps (n, T, 2 * size)."""
+        size = features.shape[-1]
+        projected = self.projection(self.attention_norm(features))
+        projected = projected.unflatten(0, rotation.shape[:2])  # (n, T, 3 * size)
+        query, key = _rotated(projected[..., : 2 * size], rotation, self.num_heads)
+        new = torch.cat([key, projected[..., 2 * size :]], -1)
+        keys, values = torch.cat([cache, new], 1).chunk(2, -1)  # (n, slots + T, size)
+        query, keys, values = (
+            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for part in (query, keys, values)
+        )
+        attended = nn.functional.scaled_dot_product_attention(
+            query, keys, values, mask, is_causal=mask is None
+        )  # (n, heads, T, size / heads)
+        read = self.output(attended.transpose(1, 2).flatten(0, 1).flatten(1))
+        features = _gated(self.attention_gate, features, read)
+        return _gated(self.layers_gate, features, self.layers(self.layers_norm(features))), new
+
+
+def _rotated(
+    pairs: torch.Tensor, rotation: torch.Tensor, num_heads: int
+) -> tuple[torch.Tensor, ...]:
+    """Rotate queries and keys, of shape (n, T, 2 * size), by angles that grow with time."""
+    split = pairs.unflatten(-1, (2, num_heads, -1, 2))  # (n, T, 2, heads, size / heads / 2, 2)
+    rotated = torch.view_as_complex(split) * rotation[:, :, None, None]
+    return torch.view_as_real(rotated).flatten(3).unbind(2)
+
+
+def _gated(gate: nn.GRUCell, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Return what a gate makes of old and new features, of shape (n * T, size)."""
+    weights = (gate.weight_ih, gate.weight_hh, gate.bias_ih, gate.bias_hh)
+    return torch.gru_cell(torch.relu(new), old, *weights)  # in half the time of the module's call
