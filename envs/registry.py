@@ -10,6 +10,7 @@ from metarl.envs.bandits import FAMILIES as BANDITS
 from metarl.envs.bandits import parse_bandit
 from metarl.envs.classic_control import FAMILIES as CLASSIC_CONTROL
 from metarl.envs.custom.loading import parse_import
+from metarl.envs.dark_room import FAMILIES as DARK_ROOMS
 from metarl.envs.games.family import FAMILIES as GAMES
 from metarl.envs.gridnavi import FAMILIES as GRIDS
 from metarl.envs.images.glyphs import FAMILIES as GLYPHS
@@ -30,6 +31,7 @@ FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     **TABULAR_MDPS,
     **NAVIGATION,
     **GRIDS,
+    **DARK_ROOMS,
     **CLASSIC_CONTROL,
     **GLYPHS,
     **LOCOMOTION,

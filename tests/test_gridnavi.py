@@ -10,7 +10,8 @@ from metarl import Task, Tasks, envs, evaluate
 from metarl.agents import reference
 from metarl.agents.classical.grid_search import search_walks
 from metarl.agents.classical.navigation import GridSearch, KnownGoal
-from metarl.envs.gridnavi import MOVES, GridNaviVectorEnv
+from metarl.envs.gridnavi import GridNaviVectorEnv
+from metarl.envs.grids import MOVES
 
 UP, RIGHT, DOWN, LEFT, STAY = range(5)
 

@@ -101,7 +101,7 @@ class Transformer(Memory):
 
     def _stored(self, old: torch.Tensor, new: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Return the state after steps whose keys and values are ``new``, (n, T, ...)."""
-        # A trial that is read from its start needs no look at the clock, for which a GPU would wait.
+        # A trial that is read from its start needs no look at the times: a GPU would wait for it.
         num_steps = int(time.max()) + 1 if old.shape[1] else time.shape[1]
         num_new = max(min(num_steps, self.context) - old.shape[1], 0)
         slots = torch.cat([old, old.new_zeros(len(old), num_new, *old.shape[2:])], 1)
