@@ -34,7 +34,8 @@ class Transformer(Memory):
     al. 2021, "RoFormer"): what a step gets from another depends on the number of steps between.
 
     The state is a cache, so that acting reads each step once: keys and values of the steps so far,
-    of shape (n, slots, num_layers, 2 * hidden). Those of step t are in slot ``t % context``.
+    of shape (n, slots, num_layers, 2, num_heads, hidden / num_heads). Those of step t are in slot
+    ``t % context``.
     """
 
     config_class = TransformerConfig
@@ -47,7 +48,7 @@ class Transformer(Memory):
                 f"hidden_size must be a multiple of {2 * config.num_heads}, twice the num_heads of "
                 f"the transformer, got {sizes.hidden}"
             )
-        self.context = config.context or sys.maxsize
+        self.context, self.num_heads = config.context or sys.maxsize, config.num_heads
         self.embedding = nn.Linear(sizes.inputs, sizes.hidden)
         self.blocks = nn.ModuleList(
             _Block(sizes.hidden, config.num_heads) for _ in range(config.num_layers)
@@ -65,31 +66,37 @@ class Transformer(Memory):
         self.register_buffer("rates", rates, persistent=False)
 
     def initial_state(self, num_lanes: int) -> State:
-        size = (num_lanes, 0, len(self.blocks), 2 * self.sizes.hidden)
-        return self.embedding.weight.new_zeros(size)
+        heads = (self.num_heads, self.sizes.hidden // self.num_heads)
+        return self.embedding.weight.new_zeros(num_lanes, 0, len(self.blocks), 2, *heads)
 
     def forward(
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
         time = time.T  # (n, T)
-        mask = self._mask(time, state.shape[1])
-        angles = time[..., None] * self.rates
-        rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, size / 2)
+        num_slots, num_steps = state.shape[1], time.shape[1]
+        # At the start of a trial, and in acting while all trials are at the same step, the steps
+        # follow those in the slots, and there is nothing to hide but the future.
+        follows = num_slots + num_steps <= self.context and (
+            not num_slots or bool((time[:, 0] == num_slots).all())
+        )
+        simple = follows and (not num_slots or num_steps == 1)
+        mask = None if simple else self._mask(time, num_slots)
+        angles = time[..., None, None, None] * self.rates
+        rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
         features = self.embedding(inputs.transpose(0, 1)).flatten(0, 1)  # (n * T, hidden)
         read = []
         for block, cache in zip(self.blocks, state.unbind(2)):
             features, keys_and_values = block(features, rotation, cache, mask)
             read.append(keys_and_values)
-        state = self._stored(state, torch.stack(read, 2), time)
+        new = torch.stack(read, 2)
+        state = torch.cat([state, new], 1) if follows else self._stored(state, new, time)
         return features.unflatten(0, time.shape).transpose(0, 1), state
 
-    def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor | None:
+    def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Return 0 where a step attends to another, else -inf, of shape (n, 1, T, slots + T).
 
-        The stored steps come first. None stands for all of the new steps up to each.
+        The stored steps come first.
         """
-        if not num_slots and time.shape[1] <= self.context:
-            return None
         slots = torch.arange(num_slots, device=time.device)
         last = time[:, :1] - 1  # (n, 1): the step before these
         # Each slot holds the latest step that has this slot; a negative one was never read.
@@ -130,32 +137,31 @@ class _Block(nn.Module):
         cache: torch.Tensor,
         mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features (n * T, size), and keys and values of these steps (n, T, 2 * size)."""
-        size = features.shape[-1]
+        """Return features (n * T, hidden), and keys and values of these steps.
+
+        Args:
+            features: The steps, of shape (n * T, hidden).
+            rotation: By what queries and keys are multiplied as complex numbers, of shape
+                (n, T, 1, 1, size / 2).
+            cache: Keys and values of earlier steps, of shape (n, slots, 2, heads, size).
+            mask: What is added to the scores; None hides the future alone.
+        """
         projected = self.projection(self.attention_norm(features))
-        projected = projected.unflatten(0, rotation.shape[:2])  # (n, T, 3 * size)
-        query, key = _rotated(projected[..., : 2 * size], rotation, self.num_heads)
-        new = torch.cat([key, projected[..., 2 * size :]], -1)
-        keys, values = torch.cat([cache, new], 1).chunk(2, -1)  # (n, slots + T, size)
-        query, keys, values = (
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for part in (query, keys, values)
-        )
+        projected = projected.view(*rotation.shape[:2], 3, self.num_heads, -1)
+        pairs = torch.view_as_complex(projected[:, :, :2].unflatten(-1, (-1, 2)))
+        rotated = torch.view_as_real(pairs * rotation).flatten(-2)  # (n, T, 2, heads, size)
+        new = torch.stack([rotated[:, :, 1], projected[:, :, 2]], 2)
+        keys, values = torch.cat([cache, new], 1).transpose(1, 3).unbind(2)
         attended = nn.functional.scaled_dot_product_attention(
-            query, keys, values, mask, is_causal=mask is None
-        )  # (n, heads, T, size / heads)
-        read = self.output(attended.transpose(1, 2).flatten(0, 1).flatten(1))
+            rotated[:, :, 0].transpose(1, 2),
+            keys,
+            values,
+            mask,
+            is_causal=mask is None and new.shape[1] > 1,  # one step has no future
+        )  # (n, heads, T, size)
+        read = self.output(attended.transpose(1, 2).reshape(features.shape))
         features = _gated(self.attention_gate, features, read)
         return _gated(self.layers_gate, features, self.layers(self.layers_norm(features))), new
-
-
-def _rotated(
-    pairs: torch.Tensor, rotation: torch.Tensor, num_heads: int
-) -> tuple[torch.Tensor, ...]:
-    """Rotate queries and keys, of shape (n, T, 2 * size), by angles that grow with time."""
-    split = pairs.unflatten(-1, (2, num_heads, -1, 2))  # (n, T, 2, heads, size / heads / 2, 2)
-    rotated = torch.view_as_complex(split) * rotation[:, :, None, None]
-    return torch.view_as_real(rotated).flatten(3).unbind(2)
 
 
 def _gated(gate: nn.GRUCell, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
