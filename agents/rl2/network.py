@@ -30,10 +30,11 @@ class NetworkConfig(Config):
     """The number of units of the memory."""
     memory: str = "gru"
     """The memory: ``gru``, ``lstm``, ``episodic`` (a GRU that also recalls earlier steps by their
-    look), or one that :func:`metarl.agents.register_memory` has added."""
+    look), ``transformer``, or one that :func:`metarl.agents.register_memory` has added."""
     memory_kwargs: dict[str, Any] | None = None
     """The memory's own options; those of ``episodic`` are
-    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`."""
+    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`, those of ``transformer``
+    :class:`metarl.agents.common.memory.transformer.TransformerConfig`."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
     head: Sequence[Width] = ()
