@@ -41,6 +41,8 @@ class Transformer(Memory):
     config_class = TransformerConfig
     steps_per_piece = 6_400
 
+    rates: torch.Tensor
+
     def __init__(self, sizes: MemorySizes, config: TransformerConfig, generator: torch.Generator):
         super().__init__(sizes, config, generator)
         if sizes.hidden % (2 * config.num_heads):
