@@ -1,0 +1,187 @@
+"""Record what an agent does while it adapts to tasks."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from metarl.data.format import FORMAT, INDEX, SHARD_BYTES, read_index, shard_path
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError, check_at_least, check_names
+from metarl.evaluation.adaptation import Agent, Transition
+from metarl.evaluation.play import MAX_ENVS, play
+from metarl.evaluation.report import versions
+from metarl.files import as_path, atomic_write, check_no_link, remove_parts
+from metarl.seeding import stream
+from metarl.spaces import Space, Values, leaf_values, leaves, to_json
+
+Array = NDArray[Any]
+
+
+def record(
+    agent: Agent,
+    tasks: TaskDistribution,
+    folder: str | Path,
+    *,
+    split: str = "train",
+    num_tasks: int = 1000,
+    num_episodes: int | None = None,
+    seed: int = 0,
+    source: str = "",
+) -> Path:
+    """Record the history of an agent in each of many tasks: all steps, from the first on.
+
+    Shards of whole histories are written one after another, so memory does not grow with
+    ``num_tasks``. A recording that was interrupted goes on with the first shard that is missing
+    when it is called again with the same arguments, and ends in the same bytes.
+
+    Args:
+        agent: Anything with an ``adaptation`` method; see :class:`metarl.Agent`.
+        tasks: The family.
+        folder: Where the histories go.
+        split: The split to draw tasks from.
+        num_tasks: How many tasks: one history each.
+        num_episodes: The episodes of each task; None takes the family's, rounded up to a multiple
+            of the agent's ``episodes_per_adaptation``.
+        seed: The seed of tasks, environments and actions.
+        source: What the agent is, for readers of the data: a run, or the command that made it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If there is no such split, a number is below 1, or the folder holds histories
+            of other settings.
+    """
+    check_names([split], tasks.splits, f"split of {tasks.name!r}:")
+    parallel = agent.episodes_per_adaptation
+    if num_episodes is None:
+        num_episodes = -(-tasks.episodes_per_trial // parallel) * parallel
+    check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
+    probe = tasks.make_vec(1)
+    observation_space, action_space = probe.single_observation_space, probe.single_action_space
+    horizon = probe.horizon
+    probe.close()
+    step_bytes = 4 + sum(_num_bytes(leaf) for _, leaf in leaves(observation_space))
+    step_bytes += _num_bytes(action_space)
+    fitting = SHARD_BYTES // (step_bytes * horizon * num_episodes)
+    per_shard = min(max(1, fitting), max(1, MAX_ENVS // parallel))
+    index: dict[str, Any] = {
+        "format": FORMAT,
+        "agent": agent.name,
+        "source": source,
+        "family": tasks.name,
+        "split": split,
+        "num_tasks": int(num_tasks),
+        "num_episodes": int(num_episodes),
+        "tasks_per_shard": per_shard,
+        "seed": int(seed),
+        "observation_space": to_json(observation_space),
+        "action_space": to_json(action_space),
+        "horizon": horizon,
+        "versions": versions(),
+    }
+    folder = as_path(folder)
+    check_no_link(folder)
+    if (folder / INDEX).exists():
+        _check_same(folder, read_index(folder), index)
+    else:
+        atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    remove_parts(folder)
+    sampled = tasks.sample(split, num_tasks, seed)
+    for shard, first in enumerate(range(0, num_tasks, per_shard)):
+        path = shard_path(folder, shard)
+        if path.exists():
+            continue
+        present = sampled[first : first + per_shard]
+        recorder = _Recorder(observation_space)
+        play(
+            agent,
+            tasks,
+            present,
+            num_episodes,
+            seed=stream(seed, "histories", shard),
+            on_step=recorder,
+            max_envs=len(present) * parallel,
+        )
+        tensors = recorder.histories(len(present), num_episodes)
+        # Several entries of metadata would be written in an order that changes from run to run.
+        header = {"tasks": json.dumps(present.to_json(), separators=(",", ":"))}
+        atomic_write(path, save(tensors, header))
+    return folder
+
+
+def _num_bytes(space: Space) -> int:
+    return int(np.prod(space.shape or (), dtype=np.int64)) * np.dtype(space.dtype).itemsize
+
+
+def _check_same(folder: Path, found: dict[str, Any], index: dict[str, Any]) -> None:
+    """Raise unless a recording is of the same settings; versions may differ."""
+    for name, expected in index.items():
+        if name != "versions" and found[name] != expected:
+            raise InvalidValueError(
+                f"{str(folder)!r} holds histories with {name}={found[name]!r:.80}, not "
+                f"{expected!r:.80}; choose another folder"
+            )
+
+
+class _Recorder:
+    """Keeps every step of a rollout, to be called as ``on_step``."""
+
+    def __init__(self, observation_space: Space):
+        self._space = observation_space
+        self._steps: dict[str, list[Array]] = {}
+        self._finals: list[tuple[Array, dict[str, Array]]] = []
+
+    def __call__(self, transition: Transition) -> bool:
+        named = {
+            **dict(named_leaves("observations", self._space, transition.observations)),
+            "actions": transition.actions,
+            "rewards": transition.rewards,
+            "terminated": transition.terminated,
+            "truncated": transition.truncated,
+            "active": transition.active,
+        }
+        for name, values in named.items():
+            self._steps.setdefault(name, []).append(values.copy())  # an environment may reuse its
+        ended = np.flatnonzero(transition.episode_end)
+        if len(ended):
+            last = named_leaves("final_observations", self._space, transition.next_observations)
+            self._finals.append((ended, {name: values[ended] for name, values in last}))
+        return True
+
+    def histories(self, num_tasks: int, num_episodes: int) -> dict[str, Array]:
+        """Return all steps, one history behind the other, in the order of learning."""
+        steps = {name: np.stack(values) for name, values in self._steps.items()}  # (time, lanes)
+        active = steps.pop("active")
+        ended = (steps["terminated"] | steps["truncated"]) & active
+        parallel = active.shape[1] // num_tasks
+        times, lanes = np.nonzero(active)
+        # The number of episodes that a lane has completed before each of its steps.
+        rounds = (np.cumsum(ended, axis=0) - ended)[times, lanes]
+        order = np.lexsort((times, lanes % parallel, rounds, lanes // parallel))
+        times, lanes = times[order], lanes[order]
+        tensors = {name: values[times, lanes] for name, values in steps.items()}
+        tensors["rewards"] = tensors["rewards"].astype(np.float32)
+        stops = np.flatnonzero(ended[times, lanes]) + 1
+        tensors["lengths"] = np.diff(stops, prepend=0).reshape(num_tasks, num_episodes)
+        # Ends were met in the order of time; a lane meets its own in the order of its rounds.
+        where = np.concatenate([lane for lane, _ in self._finals])
+        by_lane = np.argsort(where, kind="stable")  # (task, lane of the task, round)
+        shape = (num_tasks, parallel, num_episodes // parallel)
+        for name in self._finals[0][1]:
+            rows = np.concatenate([last[name] for _, last in self._finals])[by_lane]
+            by_task = rows.reshape(*shape, *rows.shape[1:]).swapaxes(1, 2)
+            # (tasks, rounds, lanes of a task, ...) to (tasks, episodes, ...)
+            tensors[name] = by_task.reshape(num_tasks, num_episodes, *rows.shape[1:])
+        return {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+
+
+def named_leaves(prefix: str, space: Space, values: Values) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays that a batch of values is made of, with names such as ``prefix/key``."""
+    for (path, _), (_, part) in zip(leaves(space), leaf_values(space, values)):
+        yield "/".join([prefix, *map(str, path)]), np.asarray(part)
