@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.batches import take
+from metarl.batches import map_leaves, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
 from metarl.seeding import Seed, check_seed, stream, stream_seed
@@ -78,6 +78,31 @@ class TrialInput:
         rows[:, self.action] = flatten(self.action_space, actions)
         rows[:, self.reward.start] = rewards
         rows[:, self.episode_end.start] = episode_end
+        return rows, pixels
+
+    def sequence(
+        self, observations: Values, actions: Array, rewards: Array, episode_end: Array
+    ) -> Rows:
+        """Return rows and pixels of whole trials, of shape (n, num_steps, ...).
+
+        They are what :meth:`start` and :meth:`follow` give step by step.
+
+        Args:
+            observations: What each action was chosen from, of shape (n, num_steps, ...).
+            actions: The actions, of shape (n, num_steps, ...).
+            rewards: The rewards, of shape (n, num_steps).
+            episode_end: Whether the step ended an episode, of shape (n, num_steps).
+        """
+        shape = rewards.shape
+
+        def flat(values: Array) -> Array:  # (n, num_steps, ...) to (n * num_steps, ...)
+            return values.reshape(-1, *values.shape[2:])
+
+        # What is said of the last transition of a trial's first step comes from another trial.
+        last = (np.roll(flat(values), 1, axis=0) for values in (actions, rewards, episode_end))
+        rows, pixels = self.follow(map_leaves(flat, observations), *last)
+        rows, pixels = rows.reshape(*shape, -1), pixels.reshape(*shape, self.num_pixels)
+        rows[:, 0, self.observation.stop :] = 0.0
         return rows, pixels
 
     def space(self) -> spaces.Space[Any]:
