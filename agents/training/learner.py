@@ -156,6 +156,15 @@ class Learner(SavedAgent, SB3Model):
 
     # What a loop implements.
 
+    def close(self) -> None:
+        """Close what training keeps open, such as environments; the next ``learn`` opens it."""
+
+    def __enter__(self: SelfLearner) -> SelfLearner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def _before_build(self) -> None:
         """Set what the loop needs before ``build``."""
 

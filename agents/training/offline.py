@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from metarl.agents.training.callbacks import MaybeCallback
 from metarl.agents.training.config import Config, Count
 from metarl.agents.training.learner import Learner
+from metarl.data import Histories
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import stream
+from metarl.spaces import difference
 
 SelfOffline = TypeVar("SelfOffline", bound="OfflineLearner[Any]")
 Batch = TypeVar("Batch")
@@ -40,8 +42,9 @@ class OfflineConfig(Config):
 class OfflineLearner(Learner, Generic[Batch]):
     """A learner whose steps are gradient steps on batches of stored data.
 
-    An agent implements ``build``, ``update`` and ``adaptation``. Its family is what it acts in once
-    it has learned, and gives the spaces.
+    An agent implements ``build``, ``update`` and ``adaptation``, and where whole histories are not
+    its examples, ``examples``. Its family is what it acts in once it has learned, and gives the
+    spaces.
 
     Batch i depends on the seed, i, the batch size and the number of examples alone: training that
     is resumed with the same data ends in the same bits. Every example comes once in each pass over
@@ -58,6 +61,33 @@ class OfflineLearner(Learner, Generic[Batch]):
     def update(self, batch: Batch) -> None:
         """Make one gradient step, and record to ``self.logger`` (``record_mean``)."""
 
+    def examples(self, histories: Histories) -> Data[Batch]:
+        """Return histories as the examples that ``update`` takes batches of.
+
+        Here an example is a whole history, and a batch is a :class:`metarl.data.Batch`.
+        """
+        examples: Any = histories.windows(histories.info["num_episodes"])
+        return examples
+
+    def prepare(self, data: Data[Batch] | Histories) -> Data[Batch]:
+        """Return what ``learn`` learns from: the examples of histories, or other data as they are.
+
+        Raises:
+            ValueError: If histories have other spaces than the family, or there is no example.
+        """
+        if isinstance(data, Histories):
+            for name in ("observation_space", "action_space"):
+                if differs := difference(data.info[name], getattr(self, name)):
+                    raise InvalidValueError(
+                        f"the histories were recorded in {data.info['family']!r}, whose {name} is "
+                        f"not that of {self.tasks.label}: {differs}; record them where the agent "
+                        "is to act"
+                    )
+            data = self.examples(data)
+        if not len(data):
+            raise InvalidValueError("data must hold at least one example, got none")
+        return data
+
     @property
     def num_gradient_steps(self) -> int:
         """How many gradient steps were made; the same as ``num_timesteps``."""
@@ -69,7 +99,7 @@ class OfflineLearner(Learner, Generic[Batch]):
 
     def learn(
         self: SelfOffline,
-        data: Data[Batch],
+        data: Data[Batch] | Histories,
         total_gradient_steps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1,
@@ -80,7 +110,7 @@ class OfflineLearner(Learner, Generic[Batch]):
         """Train on stored data.
 
         Args:
-            data: The examples.
+            data: The examples; or histories, whose ``examples`` it learns from.
             total_gradient_steps: How many gradient steps to make.
             callback: SB3 callbacks; a step is a gradient step, a rollout is an iteration.
             log_interval: How many iterations, of ``steps_per_iteration``, there are between two
@@ -94,12 +124,10 @@ class OfflineLearner(Learner, Generic[Batch]):
 
         Raises:
             TypeError: If a number is no integer.
-            ValueError: If one is below 1, or there are no data.
+            ValueError: If one is below 1, there are no data, or histories have other spaces.
         """
         check_at_least(1, total_gradient_steps=total_gradient_steps, log_interval=log_interval)
-        if not len(data):
-            raise InvalidValueError("data must hold at least one example, got none")
-        self._data = data
+        self._data = self.prepare(data)
         self._train(
             total_gradient_steps,
             callback,

@@ -137,12 +137,6 @@ class OnlineLearner(Learner, Generic[Experience]):
             self._env.close()
             self._env = None
 
-    def __enter__(self: SelfOnline) -> SelfOnline:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _run_iteration(self) -> bool:
         assert self._env is not None
         before, outcome = self.num_timesteps, FAILED

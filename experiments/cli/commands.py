@@ -14,9 +14,10 @@ import torch
 from stable_baselines3.common.logger import Figure
 
 from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
-from metarl.agents import OnlineLearner, reference
+from metarl.agents import Learner, OfflineLearner, reference
 from metarl.agents.training.preset import Preset
 from metarl.agents.training.ranks import RankError, Ranks, current_ranks
+from metarl.data import Histories
 from metarl.envs.custom.loading import load_attribute, locate
 from metarl.errors import (
     InvalidTypeError,
@@ -33,10 +34,15 @@ from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
-from metarl.experiments.runs.learners import find_online_learner, find_preset
+from metarl.experiments.runs.learners import (
+    check_data_options,
+    find_learner,
+    find_preset,
+)
 from metarl.experiments.runs.loading import (
     build_agent,
     check_divisible,
+    data_entry,
     in_workers,
     load_agent,
     restore,
@@ -56,6 +62,8 @@ def train(
     view: View = MappingProxyType({}),
     run_dir: Path | None = None,
     total_timesteps: int | None = None,
+    data: Path | None = None,
+    total_gradient_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     overrides: Sequence[str] = (),
@@ -72,6 +80,8 @@ def train(
         view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
         run_dir: Where to keep the run; by default ``runs/AGENT-TASKS-seedN``.
         total_timesteps: Env steps of training; None takes the preset's.
+        data: The folder of histories that a learner from stored data learns from.
+        total_gradient_steps: Such a learner's gradient steps; None takes the preset's.
         seed: The seed of everything.
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
@@ -94,25 +104,32 @@ def train(
     if not ranks.is_main:
         follow(ranks)
         return []
-    agent_class = find_online_learner(agent)
+    agent_class = find_learner(agent)
+    check_data_options(agent, data, total_timesteps, total_gradient_steps)
     check_divisible(agent)
     family = in_workers(envs.make(tasks, **view), num_workers)
     remember(tasks)
     remember(agent)
+    option = "total_timesteps" if data is None else "total_gradient_steps"
+    total = total_timesteps if data is None else total_gradient_steps
     try:
         preset = find_preset(agent, family)
     except ValueError:
-        if total_timesteps is None:
+        if total is None:
             raise
-        preset = Preset(agent, tasks, total_timesteps)  # the agent's own defaults
-    if total_timesteps is None:
-        total_timesteps = preset.total_timesteps
-    assert total_timesteps is not None  # presets that are found have one
-    check_at_least(1, total_timesteps=total_timesteps)
+        preset = Preset(agent, tasks, total)  # the agent's own defaults
+    if total is None:
+        total = preset.total_timesteps
+    assert total is not None  # presets that are found have one
+    check_at_least(1, **{option: total})
     hyperparameters = {**preset.hyperparameters, **parse_overrides(agent_class, overrides)}
     learner = agent_class(family, **hyperparameters, seed=seed, device=device)
     if start is not None:
         learner.start_from(start)
+    histories = None if data is None else Histories(data)
+    if histories is not None:
+        assert isinstance(learner, OfflineLearner)
+        learner.prepare(histories)  # raises if they do not fit
     num_episodes = preset.num_eval_episodes
     if num_episodes is not None:  # overrides can change the episodes per adaptation
         parallel = learner.episodes_per_adaptation
@@ -132,7 +149,8 @@ def train(
             "seed": seed,
             "device": str(learner.device),
             "threads": torch.get_num_threads(),
-            "total_timesteps": total_timesteps,
+            "total_timesteps": total,
+            **({} if histories is None else {"data": data_entry(str(data), histories)}),
             "hyperparameters": hyperparameters,
             "evaluation": {
                 "num_tasks": preset.num_eval_tasks,
@@ -189,7 +207,7 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
         return _train(run, learner)
 
 
-def _train(run: Run, learner: OnlineLearner[Any]) -> list[Report]:
+def _train(run: Run, learner: Learner) -> list[Report]:
     settings = run.config["evaluation"]
     # Fail before the training, not after it.
     check_num_episodes(learner, settings["num_episodes"])
@@ -232,7 +250,7 @@ def _say_what_is_wrong(tasks: TaskDistribution) -> None:
         say("note: metarl.check_tasks(tasks) shows the details", sys.stderr)
 
 
-def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) -> None:
+def check_num_episodes(learner: Learner, num_episodes: int | None) -> None:
     """Raise unless an evaluation can have that many adaptation episodes; None can be any.
 
     Raises:
@@ -247,7 +265,7 @@ def check_num_episodes(learner: OnlineLearner[Any], num_episodes: int | None) ->
 
 
 def evaluate_with_baselines(
-    learner: OnlineLearner[Any], ranks: Ranks | None = None, **settings: Any
+    learner: Learner, ranks: Ranks | None = None, **settings: Any
 ) -> list[Report]:
     """Evaluate an agent, and its family's baselines on the same tasks."""
     reports = [evaluate(learner, learner.tasks, ranks=ranks, **settings)]
@@ -274,7 +292,7 @@ def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
     return f"\nraw returns: {path}\nadaptation curve: {picture}"
 
 
-def _log_curve(run: Run, learner: OnlineLearner[Any], report: Report) -> None:
+def _log_curve(run: Run, learner: Learner, report: Report) -> None:
     """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
     with contextlib.closing(run.curve_logger()) as logger:
         curve = report.curve(50)

@@ -44,7 +44,11 @@ def compare(
     for label, report in zip(labels, reports):
         agents.setdefault(label, []).append(replace(report, agent=label))
     if len(agents) > 1:
-        env_steps = {label: run.config["total_timesteps"] for label, run in zip(labels, runs)}
+        env_steps = {
+            label: run.config["total_timesteps"]
+            for label, run in zip(labels, runs)
+            if "data" not in run.config  # which counts gradient steps
+        }
         compared = metarl.compare([each for found in agents.values() for each in found], env_steps)
         say(f"\n{compared}")
     plot_agents(agents, output)
@@ -87,7 +91,7 @@ def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
         **(values.pop("policy_kwargs", None) or {}),
     }
     values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
-    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "start")}
+    values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "data", "start")}
     view = run.config.get("view", {})
     values |= {name: view.get(name) for name in ("num_train_tasks", "train_split")}
     for report in reports:

@@ -12,7 +12,7 @@ import tyro
 from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
-from metarl.experiments.cli import commands, comparing, listing
+from metarl.experiments.cli import commands, comparing, listing, recording
 from metarl.experiments.cli.launch import (
     end_with_launcher,
     launch,
@@ -37,6 +37,9 @@ Names = Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|ST
 Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="split")]
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
+Data = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Output = Annotated[Path, tyro.conf.arg(name="out", metavar="DIR")]
+AgentOrRun = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT|RUN")]
 Metrics = Annotated[
     list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="metric", metavar="MODULE:FUNCTION")
 ]
@@ -61,6 +64,8 @@ def train_command(
     /,
     run_dir: Path | None = None,
     total_timesteps: int | None = None,
+    data: Data = None,
+    total_gradient_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int = 1,
@@ -80,6 +85,9 @@ def train_command(
         tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
         run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
         total_timesteps: Env steps of training (default: the preset's).
+        data: The histories that a learner from stored data learns from, as ``metarl record`` has
+            written them.
+        total_gradient_steps: Gradient steps of such a learner (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
         threads: CPU threads of PyTorch. Changing this changes results slightly (rounding).
@@ -113,6 +121,8 @@ def train_command(
             view=view_of(oracle, num_train_tasks, train_split),
             run_dir=run_dir,
             total_timesteps=total_timesteps,
+            data=data,
+            total_gradient_steps=total_gradient_steps,
             seed=seed,
             device=device,
             overrides=overrides,
@@ -224,6 +234,51 @@ def watch_command(
     )
 
 
+def record_command(
+    agent: AgentOrRun,
+    tasks: Family,
+    /,
+    *,
+    output: Output,
+    num_tasks: int = 1000,
+    num_episodes: int | None = None,
+    split: str = "train",
+    seed: int = 0,
+    oracle: bool = False,
+    num_train_tasks: int | None = None,
+    train_split: str | None = None,
+    trust: Trust = None,
+) -> None:
+    """Record histories: all steps of an agent in many tasks, to learn from. Rerun to continue.
+
+    Args:
+        agent: A run directory or the name of a published run; or an agent that needs no training,
+            such as thompson-sampling, psrl or random.
+        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        output: Where to write.
+        num_tasks: How many tasks, each with a history.
+        num_episodes: Adaptation episodes of each task (default: the family's).
+        split: The split of the family to draw tasks from.
+        seed: The seed of tasks, episodes and actions.
+        oracle: Put the task into the observation, which is what an oracle sees.
+        num_train_tasks: How many tasks the train split has (default: all that there are).
+        train_split: The split that is the train split (default: train).
+        trust: The module of the run's family or agent, which may be imported (default: those
+            named before).
+    """
+    recording.record_histories(
+        agent,
+        tasks,
+        output,
+        view=view_of(oracle, num_train_tasks, train_split),
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        split=split,
+        seed=seed,
+        trust=trust,
+    )
+
+
 def study_command(
     name: StudyName = None,
     /,
@@ -325,6 +380,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "compare": compare_command,
     "watch": watch_command,
+    "record": record_command,
     "study": study_command,
     "report": report_command,
     "tune": tune_command,

@@ -1,9 +1,8 @@
 """The learners of the command line, by name: those of metarl, and ``module:Class`` of your own."""
 
 import inspect
-from typing import Any
 
-from metarl.agents import AGENTS, Learner, OnlineLearner, presets
+from metarl.agents import AGENTS, Learner, OfflineLearner, presets
 from metarl.agents.training.preset import Preset, first_match
 from metarl.distribution import TaskDistribution
 from metarl.envs.custom.loading import load_attribute
@@ -32,20 +31,38 @@ def find_learner(name: str) -> type[Learner]:
     return found
 
 
-def find_online_learner(name: str) -> type[OnlineLearner[Any]]:
-    """Return the class of a learner that trains in environments; see :func:`find_learner`.
+def check_data_options(
+    agent: str, data: object, total_timesteps: int | None, total_gradient_steps: int | None
+) -> None:
+    """Raise unless the options of a training are those of such a learner.
+
+    Args:
+        agent: Its name.
+        data: The folder of histories, if any.
+        total_timesteps: Env steps, if given.
+        total_gradient_steps: Gradient steps, if given.
 
     Raises:
-        TypeError: If the attribute is no learner.
-        ValueError: If there is no such name, or it learns from stored data.
+        ValueError: If a learner from stored data has none, or another has some; or if what is
+            counted is not what the learner counts.
     """
-    found = find_learner(name)
-    if not issubclass(found, OnlineLearner):
+    if issubclass(find_learner(agent), OfflineLearner):
+        if data is None:
+            raise InvalidValueError(
+                f"{agent} learns from stored data, got none: pass --data DIR, a folder that "
+                "metarl record has written"
+            )
+        if total_timesteps is not None:
+            raise InvalidValueError(
+                f"{agent} learns from stored data and takes no env steps, got --total-timesteps "
+                f"{total_timesteps}: pass --total-gradient-steps"
+            )
+    elif data is not None or total_gradient_steps is not None:
+        given = "--data" if data is not None else "--total-gradient-steps"
         raise InvalidValueError(
-            f"{name} learns from stored data, which the command line does not read yet: train it "
-            f"in Python, with {found.__name__}(tasks).learn(data, total_gradient_steps)"
+            f"{agent} learns in environments, got {given}: leave it out, or train a learner from "
+            "stored data (metarl.agents.OfflineLearner)"
         )
-    return found
 
 
 def find_preset(agent: str, family: TaskDistribution | str) -> Preset:

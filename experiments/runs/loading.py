@@ -1,5 +1,7 @@
 """The agents of runs: built from the configuration, restored from a saved file."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,18 +10,19 @@ from typing import Any
 import torch
 
 from metarl import TaskDistribution, envs
-from metarl.agents import AGENTS, OnlineLearner
+from metarl.agents import AGENTS, Learner
 from metarl.agents.training.ranks import current_ranks
+from metarl.data import Histories
 from metarl.errors import InvalidValueError, check_names, found_in
 from metarl.experiments.cli.overrides import parse_overrides
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted, remember
-from metarl.experiments.runs.learners import find_learner, find_online_learner
+from metarl.experiments.runs.learners import find_learner
 from metarl.experiments.runs.run import Run
 from metarl.vector.workers import with_workers
 
 
-def build_agent(run: Run, trust: str | None = None) -> OnlineLearner[Any]:
+def build_agent(run: Run, trust: str | None = None) -> Learner:
     """Return the untrained agent of a run's configuration, and set its number of threads.
 
     Args:
@@ -36,14 +39,14 @@ def build_agent(run: Run, trust: str | None = None) -> OnlineLearner[Any]:
         return agent_of(run.config)
 
 
-def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
+def agent_of(config: Mapping[str, Any]) -> Learner:
     """Return the untrained agent of a configuration, whose code is trusted; set the threads.
 
     Raises:
         ValueError: If the configuration is invalid.
     """
     torch.set_num_threads(config["threads"])  # other thread counts round differently
-    agent_class = find_online_learner(config["agent"])
+    agent_class = find_learner(config["agent"])
     check_divisible(config["agent"])
     family = in_workers(family_of(config), config.get("num_workers", 0))
     check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
@@ -58,6 +61,29 @@ def agent_of(config: Mapping[str, Any]) -> OnlineLearner[Any]:
 def family_of(config: Mapping[str, Any]) -> TaskDistribution:
     """Return the family that a configuration names, in the view that it asks for."""
     return envs.make(config["tasks"], **config.get("view", {}))
+
+
+def data_entry(folder: str, histories: Histories) -> dict[str, str]:
+    """Return what a configuration says of the histories that a learner is trained on."""
+    index = json.dumps(histories.info, sort_keys=True)
+    return {"folder": folder, "index_sha256": hashlib.sha256(index.encode()).hexdigest()}
+
+
+def histories_of(config: Mapping[str, Any]) -> Histories:
+    """Return the histories that a configuration names.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If they are damaged, or others than those that training began with.
+    """
+    folder = config["data"]["folder"]
+    histories = Histories(folder)
+    if data_entry(folder, histories) != config["data"]:
+        raise InvalidValueError(
+            f"{folder!r} holds other histories than the training began with: their index.json "
+            "differs; put those back, or train a new run"
+        )
+    return histories
 
 
 def check_divisible(agent: str) -> None:
@@ -79,9 +105,7 @@ def in_workers(family: TaskDistribution, num_workers: int) -> TaskDistribution:
     return with_workers(family, num_workers) if num_workers else family
 
 
-def load_agent(
-    run: Run, trust: str | None = None, overrides: Sequence[str] = ()
-) -> OnlineLearner[Any]:
+def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()) -> Learner:
     """Return the trained agent of a run, or its newest checkpoint while it is incomplete.
 
     Args:
@@ -109,7 +133,7 @@ def load_agent(
     return type(learner).load(path, learner.tasks, device=learner.device, **settings)
 
 
-def check_evaluation_options(learner: OnlineLearner[Any], names: Iterable[str]) -> None:
+def check_evaluation_options(learner: Learner, names: Iterable[str]) -> None:
     """Raise unless the hyperparameters of these names change how a trained agent acts.
 
     Raises:
@@ -125,7 +149,7 @@ def check_evaluation_options(learner: OnlineLearner[Any], names: Iterable[str]) 
             )
 
 
-def restore(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
+def restore(run: Run, learner: Learner, path: Path) -> None:
     """Take over a saved agent that is of this run; hyperparameters may have been edited since."""
     differs = learner.restore(path)
     for name in differs.keys() & {"seed", "tasks", "view"}:

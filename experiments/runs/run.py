@@ -48,8 +48,19 @@ CONFIG = {  # what config.json must have for a run to be evaluated and resumed
     "evaluation.num_episodes": (lambda v: v is None or COUNT[0](v), f"{COUNT[1]} or null"),
     "evaluation.seed": integer(0),
 }
+
+
+def _is_data(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"folder", "index_sha256"}
+        and all(map(STRING[0], value.values()))
+    )
+
+
 _OPTIONAL = {
     "view": VIEW,
+    "data": (_is_data, "the folder of histories, and the SHA-256 of their index"),
     "start": STRING,
     "num_workers": integer(1, MAX_WORKERS),
     "eval_every": COUNT,

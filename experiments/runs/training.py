@@ -1,6 +1,7 @@
 """The training of a run: checkpoints, signals and failures; and its other processes."""
 
 import contextlib
+import functools
 import json
 import sys
 import time
@@ -12,11 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from metarl import evaluate
-from metarl.agents import HeldOutCallback, OnlineLearner
+from metarl.agents import HeldOutCallback, Learner, OfflineLearner, OnlineLearner
 from metarl.agents.training.ranks import ALONE, RankError, Ranks
 from metarl.errors import DivergedError, StorageError
 from metarl.experiments.cli.terminal import handling, say
-from metarl.experiments.runs.loading import agent_of
+from metarl.experiments.runs.loading import agent_of, histories_of
 from metarl.experiments.runs.run import Run
 
 CHECKPOINT_SECONDS = 60.0
@@ -51,8 +52,8 @@ class _Checkpointer(_Stopper):
             self._last = time.monotonic()
 
 
-def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
-    """Train up to the run's number of env steps; save what was learned, however that ends.
+def learn(run: Run, learner: Learner) -> Ranks:
+    """Train up to the run's number of steps; save what was learned, however that ends.
 
     Returns:
         The processes that now evaluate the agent together.
@@ -67,6 +68,12 @@ def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
     learner.ranks.broadcast(json.dumps(run.config if left > 0 else None).encode())
     if left <= 0:
         return ALONE
+    train: Any
+    if isinstance(learner, OfflineLearner):
+        train = functools.partial(learner.learn, histories_of(run.config))
+    else:
+        assert isinstance(learner, OnlineLearner)
+        train = learner.learn
     logger = run.logger(learner.num_timesteps)
     learner.set_logger(logger)
     checkpointer = _Checkpointer(run)
@@ -81,10 +88,11 @@ def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
     started = time.monotonic()
     with _stopping(checkpointer), contextlib.closing(logger), learner:
         try:
-            learner.learn(left, callbacks, reset_num_timesteps=False, progress_bar=True)
+            train(left, callbacks, reset_num_timesteps=False, progress_bar=True)
         except Exception as error:
             save(run, learner, run.checkpoint)
-            saved = f"the last complete iteration, at {learner.num_timesteps:,} env steps, is saved"
+            reached = f"{learner.num_timesteps:,} {learner.unit}"
+            saved = f"the last complete iteration, at {reached}, is saved"
             if isinstance(error, StorageError):
                 raise StorageError(f"{error}; {saved}") from None
             advice = f"{saved}; continue with: {run.resume_command}"
@@ -101,11 +109,11 @@ def learn(run: Run, learner: OnlineLearner[Any]) -> Ranks:
     learner.ranks.broadcast(json.dumps(evaluation).encode())
     if checkpointer.stop:
         raise Interrupted(
-            f"stopped at {learner.num_timesteps:,} env steps and saved; continue with: "
+            f"stopped at {learner.num_timesteps:,} {learner.unit} and saved; continue with: "
             f"{run.resume_command}"
         )
     seconds = time.monotonic() - started
-    say(f"trained for {learner.num_timesteps:,} env steps in {seconds:.0f} s")
+    say(f"trained for {learner.num_timesteps:,} {learner.unit} in {seconds:.0f} s")
     return learner.ranks
 
 
@@ -115,6 +123,7 @@ def follow(ranks: Ranks) -> None:
     if config is None:  # nothing is left to train
         return
     learner = agent_of(config)
+    assert isinstance(learner, OnlineLearner)  # others train in one process
     learner.set_logger(Logger(None, []))
     stopper = _Stopper()
     with _stopping(stopper), learner:
@@ -124,7 +133,7 @@ def follow(ranks: Ranks) -> None:
         evaluate(learner, learner.tasks, **settings, ranks=ranks)
 
 
-def save(run: Run, learner: OnlineLearner[Any], path: Path) -> None:
+def save(run: Run, learner: Learner, path: Path) -> None:
     """Write the agent, unless somebody has removed the run meanwhile.
 
     Raises:

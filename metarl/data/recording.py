@@ -89,8 +89,6 @@ def record(
     check_no_link(folder)
     if (folder / INDEX).exists():
         _check_same(folder, read_index(folder), index)
-    else:
-        atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
     remove_parts(folder)
     sampled = tasks.sample(split, num_tasks, seed)
     for shard, first in enumerate(range(0, num_tasks, per_shard)):
@@ -111,6 +109,8 @@ def record(
         tensors = recorder.histories(len(present), num_episodes)
         # Several entries of metadata would be written in an order that changes from run to run.
         header = {"tasks": json.dumps(present.to_json(), separators=(",", ":"))}
+        if not (folder / INDEX).exists():  # an agent that cannot play the tasks leaves no folder
+            atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
         atomic_write(path, save(tensors, header))
     return folder
 
