@@ -1,14 +1,12 @@
 """What every memory must do, whatever its state is. A new one is tested by being registered."""
 
 import copy
-import sys
 from collections import namedtuple
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from test_guides import DOCS, example
 from toys import strolls
 from witness import SMALL
 
@@ -17,10 +15,12 @@ from metarl.agents import RL2, Memory, MemorySizes, register_memory
 from metarl.agents.common.memory.contract import map_state, select, tensors_of
 from metarl.agents.common.memory.episodic import Episodic
 from metarl.agents.common.memory.registry import MEMORIES
-from metarl.experiments.cli.main import main
+
+with patch.dict(MEMORIES):  # other tests do not know it
+    from extensions.memory import Traces
 
 CASES = [
-    *((name, {}) for name in MEMORIES),
+    *((name, {}) for name in [*MEMORIES, "traces"]),
     ("episodic", {"recall_encoder": [5]}),
     ("transformer", {"context": 5}),  # in two layers it sees 8 steps back: of the 9 here, all
 ]
@@ -33,7 +33,8 @@ every_memory = pytest.mark.parametrize(
 
 
 @pytest.fixture(autouse=True)
-def _small_capacity(monkeypatch):
+def _memories(monkeypatch):
+    monkeypatch.setitem(MEMORIES, "traces", Traces)
     monkeypatch.setattr(Episodic, "CAPACITY", 4)  # of the 9 steps here
 
 
@@ -264,21 +265,3 @@ def test_names_and_options_of_memories_are_checked():
     with pytest.raises(ValueError, match=r"'gru' is metarl\..*\.GRU already; register Mine by"):
         register_memory("gru", type("Mine", (Memory,), {}))
     register_memory("gru", MEMORIES["gru"])  # again, as when a module is imported again
-
-
-def test_the_guides_memory_is_trained_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    code = example("add a memory", DOCS / "contributing.md")
-    assert len(code.splitlines()) <= 80
-    (tmp_path / "my_memory.py").write_text(code)
-    small = {"trials_per_iteration": 4, "trials_per_minibatch": 2}
-    sets = [f"{name}={value}" for name, value in small.items()]
-    sets.append('policy_kwargs={"memory": "traces", "memory_kwargs": {"decay": 0.5}}')
-    options = [word for pair in sets for word in ("--set", pair)]
-    with patch.dict(MEMORIES):
-        command = ["train", "rl2", "my_memory:tasks", *options, "--total-timesteps", "40"]
-        assert main([*command, "--threads", "1", "--run-dir", "run"]) == 0
-        assert issubclass(MEMORIES["traces"], Memory)
-        assert main(["evaluate", "run", "--num-tasks", "2"]) == 0
-    sys.modules.pop("my_memory")
-    assert "RL2 on bandit-10x5" in capsys.readouterr().out

@@ -1,27 +1,56 @@
 """Learners of one's own, online and from stored data: trained, saved, resumed to the bit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import refusal, small_evaluations
-from own_agents import Cloning, Reactive, Recorded, record
+from extensions.offline import Distillation
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from metarl import MetarlError, envs, evaluate
+from metarl import MetarlError, envs
 from metarl.agents import HeldOutCallback
+from metarl.agents.classical.bandits import ThompsonSampling
 from metarl.agents.training.offline import batch_indices
+from metarl.data import Histories, record
 from metarl.experiments.cli.main import main
 
 BANDIT = envs.make("bandit-10x2")
 
 
+SMALL = {"num_episodes": 3, "hidden_size": 4, "batch_size": 16}
+
+
 @pytest.fixture(scope="module")
-def data():
-    return record(BANDIT)
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("histories")
+    return Histories(record(ThompsonSampling(BANDIT), BANDIT, folder, num_tasks=50))
+
+
+class Noisy(Distillation):
+    """Draws random numbers of its own, to see that a resumed training draws the same."""
+
+    def update(self, batch):
+        noise = torch.randn(batch.rewards.shape, generator=self.generator_for("noise"))
+        super().update(replace(batch, rewards=batch.rewards + 0.1 * noise.numpy()))
+
+
+def small(seed=0):
+    return Noisy(BANDIT, seed=seed, **SMALL)
+
+
+class Examples:
+    """Data that are no histories."""
+
+    def __init__(self, number, batch=None):
+        self.number, self.batch = number, batch
+
+    def __len__(self):
+        return self.number
 
 
 def tensors(agent):
@@ -50,36 +79,16 @@ def test_every_example_comes_once_in_each_pass_and_each_pass_has_its_own_order()
     )
 
 
-def test_a_cloned_player_plays_as_the_one_that_was_recorded(data):
-    agent = Cloning(BANDIT, seed=0)
-    before = evaluate(agent, BANDIT, num_tasks=400).returns.mean()
-    agent.learn(data, 300)
-    assert agent.num_gradient_steps == 300
-    row = torch.zeros(2, agent.trial_input.size)
-    row[:, agent.trial_input.action.start] = 1.0
-    row[:, agent.trial_input.episode_end] = 1.0
-    row[1, agent.trial_input.reward] = 1.0
-    chances = agent.network.outputs(row).softmax(-1)
-    assert chances[0, 0] < 0.1  # lost with the first arm
-    assert chances[1, 0] > 0.9  # won with it
-    # Random play earns 0.5; staying with what wins earns 0.6.
-    report = evaluate(agent, BANDIT, num_tasks=400)
-    assert before == pytest.approx(0.5, abs=0.03)
-    assert report.returns[:, 1:].mean() > 0.57
-
-
 def test_training_on_data_that_is_saved_goes_on_in_the_same_bits(data, tmp_path):
-    whole = Cloning(BANDIT, seed=0, batch_size=300).learn(data, 250)
-    first = Cloning(BANDIT, seed=0, batch_size=300).learn(data, 130)
+    whole = small().learn(data, 250)
+    first = small().learn(data, 130)
     first.save(tmp_path / "agent")
-    resumed = Cloning.load(tmp_path / "agent", BANDIT)
+    resumed = Noisy.load(tmp_path / "agent", BANDIT)
     assert resumed.num_gradient_steps == 130
     resumed.learn(data, 120, reset_num_timesteps=False)
     assert same(tensors(whole), tensors(resumed))
     assert not same(tensors(whole), tensors(first))
-    assert not same(
-        tensors(whole), tensors(Cloning(BANDIT, seed=1, batch_size=300).learn(data, 250))
-    )
+    assert not same(tensors(whole), tensors(small(seed=1).learn(data, 250)))
 
 
 class Stops(BaseCallback):
@@ -98,7 +107,7 @@ class Stops(BaseCallback):
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt()], ids=["stopped", "interrupted"])
 def test_gradient_steps_that_were_stopped_on_the_way_leave_no_trace(data, error):
-    agent, stops = Cloning(BANDIT, seed=0), Stops(130, error)
+    agent, stops = small(), Stops(130, error)
     if error:
         with pytest.raises(KeyboardInterrupt):
             agent.learn(data, 200, stops)
@@ -107,16 +116,20 @@ def test_gradient_steps_that_were_stopped_on_the_way_leave_no_trace(data, error)
     assert stops.seen == list(range(1, 131))
     assert (agent.num_gradient_steps, agent.iteration) == (100, 1)
     agent.learn(data, 100, reset_num_timesteps=False)
-    assert same(tensors(agent), tensors(Cloning(BANDIT, seed=0).learn(data, 200)))
+    assert same(tensors(agent), tensors(small().learn(data, 200)))
 
 
 def test_gradient_steps_that_diverge_are_rolled_back_and_say_what_to_lower(data):
-    agent = Cloning(BANDIT, seed=0).learn(data, 100)
-    before, spoilt = tensors(agent), Recorded(data.rows * torch.nan, data.actions)
+    agent = small().learn(data, 100)
+    before, windows = tensors(agent), agent.examples(data)
+
+    def nothing(indices):
+        return replace(windows.batch(indices), rewards=np.full((16, 3), np.nan, np.float32))
+
     with pytest.raises(
         MetarlError, match=r"after 200 gradient steps: .* diverged; lower learning_rate=0\.01"
     ):
-        agent.learn(spoilt, 100, reset_num_timesteps=False)
+        agent.learn(Examples(len(windows), nothing), 100, reset_num_timesteps=False)
     assert same(before, tensors(agent))
     assert agent.num_gradient_steps == 100
 
@@ -131,7 +144,7 @@ def test_callbacks_and_the_log_count_gradient_steps(data, tmp_path, capsys):
         def close(self):
             pass
 
-    agent = Cloning(BANDIT, seed=0)
+    agent = small()
     agent.set_logger(Logger(None, [Lines()]))
     callbacks = [CheckpointCallback(100, str(tmp_path)), HeldOutCallback(2, num_tasks=4)]
     agent.learn(data, 250, callbacks, progress_bar=True)
@@ -144,24 +157,20 @@ def test_callbacks_and_the_log_count_gradient_steps(data, tmp_path, capsys):
 
 
 def test_what_an_offline_learner_refuses(data):
-    agent = Cloning(BANDIT, seed=0)
+    agent = small()
     with pytest.raises(ValueError, match="data must hold at least one example, got none"):
-        agent.learn(Recorded(data.rows[:0], data.actions[:0]), 10)
+        agent.learn(Examples(0), 10)
     with pytest.raises(ValueError, match="total_gradient_steps must be at least 1, got 0"):
         agent.learn(data, 0)
     with pytest.raises(TypeError, match=r"total_gradient_steps must be an integer of at least 1"):
         agent.learn(data, 1.5)
+    with pytest.raises(ValueError, match="in 'bandit-10x2', whose action_space is not that of ba"):
+        Distillation(envs.make("bandit-10x5"), seed=0).learn(data, 10)
+    with pytest.raises(ValueError, match="span 11 episodes; the histories have 10"):
+        Distillation(BANDIT, seed=0, num_episodes=11).learn(data, 10)
 
 
 # Online.
-
-
-def test_a_learner_of_ones_own_learns_by_ppo_on_trials():
-    options = {"learning_rate": 0.03, "trials_per_minibatch": 16, "gamma": 0.0}
-    agent = Reactive(BANDIT, seed=0, **options).learn(64 * 10 * 20)
-    report = evaluate(agent, BANDIT, num_tasks=400, deterministic=True)
-    # Random play earns 0.5; the best reaction to the last pull, win-stay lose-shift, 0.6.
-    assert report.returns[:, 1:].mean() > 0.57
 
 
 def test_ones_own_agent_trains_resumes_and_is_evaluated_from_the_command_line(
@@ -169,14 +178,14 @@ def test_ones_own_agent_trains_resumes_and_is_evaluated_from_the_command_line(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    words = ["train", "own_agents:Reactive", "bandit-10x2", "--set", "num_trials=8"]
+    words = ["train", "extensions.online:Reactive", "bandit-10x2", "--set", "num_trials=8"]
     words += ["--set", "trials_per_minibatch=4"]
     assert "pass --total-timesteps" in refusal(words, capsys)  # it has no presets
     words += ["--total-timesteps", "400"]
     with small_evaluations():
         assert main(words) == 0
-    run = Path("runs/own_agents-Reactive-bandit-10x2-seed0")
-    assert json.loads((run / "config.json").read_text())["agent"] == "own_agents:Reactive"
+    run = Path("runs/extensions.online-Reactive-bandit-10x2-seed0")
+    assert json.loads((run / "config.json").read_text())["agent"] == "extensions.online:Reactive"
     whole = (run / "agent.safetensors").read_bytes()
     (run / "agent.safetensors").unlink()
     assert main(["resume", str(run)]) == 0
@@ -186,18 +195,21 @@ def test_ones_own_agent_trains_resumes_and_is_evaluated_from_the_command_line(
     # Somebody else's run does not import what was not named here.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another home"))
     refused = refusal(["evaluate", str(run)], capsys)
-    assert "the run's 'own_agents:Reactive' is code in" in refused
-    assert refused.endswith("add: --trust own_agents")
-    assert main(["evaluate", str(run), "--num-tasks", "3", "--trust", "own_agents"]) == 0
+    assert "the run's 'extensions.online:Reactive' is code in" in refused
+    assert refused.endswith("add: --trust extensions.online")
+    assert main(["evaluate", str(run), "--num-tasks", "3", "--trust", "extensions.online"]) == 0
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_agents:Reacting", "must be a class derived from metarl.agents.OnlineLearner or"),
-        ("own_agents:OnlineLearner", "that implements its methods, got <class"),
-        ("own_agents:Reactve", "has no 'Reactve'; did you mean 'Reactive'"),
-        ("own_agents:Cloning", "learns from stored data, which the command line does not read"),
+        (
+            "extensions.online:Reacting",
+            "must be a class derived from metarl.agents.OnlineLearner or",
+        ),
+        ("extensions.online:OnlineLearner", "that implements its methods, got <class"),
+        ("extensions.online:Reactve", "has no 'Reactve'; did you mean 'Reactive'"),
+        ("extensions.offline:Distillation", "learns from stored data, got none: pass --data DIR"),
         ("reactive", "unknown agent 'reactive'"),
     ],
 )
@@ -209,8 +221,8 @@ def test_what_is_no_agent_of_ones_own(name, message, tmp_path, monkeypatch, caps
 
 
 def test_ones_own_agent_is_listed_with_its_hyperparameters(capsys):
-    assert main(["list", "own_agents:Reactive"]) == 0
+    assert main(["list", "extensions.online:Reactive"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "hyperparameters of own_agents:Reactive" in shown
+    assert "hyperparameters of extensions.online:Reactive" in shown
     assert "num_trials" in shown
     assert "clip_range" in shown

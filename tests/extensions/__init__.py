@@ -1,0 +1,1 @@
+"""A package outside metarl that adds to it, through public imports only."""
