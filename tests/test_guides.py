@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask
 from metarl.envs import navigation_2d
+from metarl.experiments.cli.main import main
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import EvaluationJob, jobs_of, perform, places_for
 from metarl.experiments.studies.results import write_results
@@ -56,6 +57,21 @@ def test_evaluation_by_the_guide(tmp_path):
     metric = runpy.run_path("my_metrics.py")["return_per_step"]
     assert report.table({"per step": metric}).columns[-1] == "per step"
     assert len(runpy.run_path("compare")["compared"].differences) == 1
+
+
+def test_learning_from_logs_by_the_guide(tmp_path):
+    page = DOCS / "histories.md"
+    record, *_ = re.search(r"```bash\nmetarl (.*?)```", page.read_text(), re.DOTALL)[1].splitlines()
+    assert main(record.split()) == 0
+    for name in ("read.py", "train.py"):
+        (tmp_path / name).write_text(example(name, page))
+    read = runpy.run_path("read.py")
+    assert read["history"].returns.shape == (20,)
+    assert read["batch"].rewards.shape == (3, 5)
+    returns = runpy.run_path("train.py")["report"].returns
+    assert returns[:, -5:].mean() > returns[:, :2].mean() + 0.05  # it learns in its context
+    train = re.search(r"^metarl (train extensions.*)$", page.read_text(), re.MULTILINE)[1]
+    assert main([*train.split(), "--total-gradient-steps", "2"]) == 0
 
 
 def test_a_study_of_ones_own(tmp_path):

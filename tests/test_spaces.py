@@ -412,6 +412,26 @@ def test_bytes_that_are_no_image_are_numbers_from_0_to_1(shape):
     assert rows.tolist() == [[0.0] * space.low.size, [1.0] * space.low.size]
 
 
+def test_rows_of_whole_trials_are_those_that_acting_makes_step_by_step():
+    space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (4, 3, 1), np.uint8), "at": spaces.Box(-1.0, 1.0, (2,))}
+    )
+    trial_input = TrialInput(space, spaces.Discrete(3, start=1))
+    rng, shape = np.random.default_rng(0), (2, 5)
+    observations = {
+        "image": rng.integers(256, size=(*shape, 4, 3, 1), dtype=np.uint8),
+        "at": rng.uniform(-1, 1, (*shape, 2)).astype(np.float32),
+    }
+    said = rng.integers(1, 4, shape), rng.normal(size=shape), rng.random(shape) < 0.4
+    rows, pixels = trial_input.sequence(observations, *said)
+    for t in range(5):
+        present = {key: part[:, t] for key, part in observations.items()}
+        last = [part[:, t - 1] for part in said]
+        expected = trial_input.follow(present, *last) if t else trial_input.start(present)
+        np.testing.assert_array_equal(rows[:, t], expected[0])
+        np.testing.assert_array_equal(pixels[:, t], expected[1])
+
+
 class SidesVectorEnv(TaskVectorEnv):
     """A picture is bright on one side, and to name it earns what the task says."""
 

@@ -115,8 +115,12 @@ def train(
     try:
         preset = find_preset(agent, family)
     except ValueError:
-        if total is None:
+        if total is None and data is None:
             raise
+        if total is None:
+            raise InvalidValueError(
+                f"there is no preset of {agent!r} for {family.name!r}; pass --total-gradient-steps"
+            ) from None
         preset = Preset(agent, tasks, total)  # the agent's own defaults
     if total is None:
         total = preset.total_timesteps
