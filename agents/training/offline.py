@@ -3,7 +3,7 @@
 import functools
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,8 @@ class OfflineLearner(Learner, Generic[Batch]):
 
         Here an example is a whole history, and a batch is a :class:`metarl.data.Batch`.
         """
-        examples: Any = histories.windows(histories.info["num_episodes"])
-        return examples
+        # A learner whose batches are of another kind has examples of its own.
+        return cast("Data[Batch]", histories.windows(histories.info["num_episodes"]))
 
     def prepare(self, data: Data[Batch] | Histories) -> Data[Batch]:
         """Return what ``learn`` learns from: the examples of histories, or other data as they are.
@@ -83,10 +83,12 @@ class OfflineLearner(Learner, Generic[Batch]):
                         f"not that of {self.tasks.label}: {differs}; record them where the agent "
                         "is to act"
                     )
-            data = self.examples(data)
-        if not len(data):
+            examples = self.examples(data)
+        else:
+            examples = data
+        if not len(examples):
             raise InvalidValueError("data must hold at least one example, got none")
-        return data
+        return examples
 
     @property
     def num_gradient_steps(self) -> int:
