@@ -52,17 +52,17 @@ def test_a_memory_and_a_family():
             trials_per_iteration=64,
             trials_per_minibatch=16,
             n_epochs=3,
-            learning_rate=0.01,
+            learning_rate=0.02,
             policy_kwargs=memory,
         )
         family, steps = "extensions.family:tasks", 64 * 8 * 20
         folder = f"decay {decay}"
         run("train", "rl2", family, *options, "--total-timesteps", steps, "--run-dir", folder)
         score[decay] = evaluated(folder, 1000).mean()
-    # The best that can be done with all seven signs is 0.91. The last sign alone gives 0.69, and
-    # with the last action, which a policy without a memory can use to remember one bit, 0.78.
-    assert score[0.9] > 0.86
-    assert score[0.0] < 0.81
+    # All seven signs are worth 0.91 and the last alone 0.69. A decay of 0 leaves no memory but the
+    # last action, by which a policy can carry one bit from step to step: long trainings reach 0.77.
+    assert score[0.9] > 0.81
+    assert score[0.0] < 0.78
 
 
 def test_an_online_learner():

@@ -77,7 +77,7 @@ def _actor(
         ) from error
     learner = load_agent(run, trust)
     source = (
-        f"{agent} after {learner.num_timesteps:,} {learner.unit} on {learner.tasks.label}: "
+        f"{run.directory} after {learner.num_timesteps:,} {learner.unit} on {learner.tasks.label}: "
         f"{run.config.get('command', '')}"
     )
     return learner, family, source
