@@ -98,7 +98,7 @@ class TrialInput:
         def flat(values: Array) -> Array:  # (n, num_steps, ...) to (n * num_steps, ...)
             return values.reshape(-1, *values.shape[2:])
 
-        # What is said of the last transition of a trial's first step comes from another trial.
+        # The first step of a trial gets the last one of another, which is then set to zero.
         last = (np.roll(flat(values), 1, axis=0) for values in (actions, rewards, episode_end))
         rows, pixels = self.follow(map_leaves(flat, observations), *last)
         rows, pixels = rows.reshape(*shape, -1), pixels.reshape(*shape, self.num_pixels)

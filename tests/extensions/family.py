@@ -3,7 +3,7 @@
 import numpy as np
 from gymnasium import spaces
 
-from extensions import memory  # noqa: F401  (who names this family finds the memory, too)
+from extensions import memory  # noqa: F401  (registers it along with the family)
 from metarl import Choice, StepResult, TaskDistribution, TaskVectorEnv
 
 LENGTH = 8

@@ -36,7 +36,7 @@ class Imitator(nn.Module):
         """Read rows (T, n, row_size) from step ``first`` on; return outputs and the state after."""
         num_steps, num_lanes = rows.shape[:2]
         state = self.memory.initial_state(num_lanes) if state is None else state
-        time = first + torch.arange(num_steps)[:, None].expand(-1, num_lanes)
+        time = first + torch.arange(num_steps, device=rows.device)[:, None].expand(-1, num_lanes)
         starts = (rows[..., self.episode_end] > 0) | (time == 0)
         features, state = self.memory(rows, state, time, starts)
         return self.policy(features), state
@@ -72,7 +72,8 @@ class Distillation(OfflineLearner[Batch]):
         self.trial_input = TrialInput(self.observation_space, self.action_space)
         self.head = action_head(self.action_space)
         seed = stream_seed(self.seed, "network")
-        self.network = Imitator(self.trial_input, self.head.num_outputs, self.config, seed)
+        network = Imitator(self.trial_input, self.head.num_outputs, self.config, seed)
+        self.network = network.to(self.device)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
         self.modules, self.optimizers = {"network": self.network}, {"optimizer": optimizer}
 
@@ -82,9 +83,11 @@ class Distillation(OfflineLearner[Batch]):
     def update(self, batch):
         ended = batch.terminated | batch.truncated
         rows, _ = self.trial_input.sequence(batch.observations, batch.actions, batch.rewards, ended)
-        outputs, _ = self.network(torch.from_numpy(rows).transpose(0, 1))  # (T, n, outputs)
-        actions = torch.from_numpy(batch.actions.T - self.action_space.start)
-        mask = torch.from_numpy(batch.mask.T)
+        rows, actions, mask = (  # (T, n, ...)
+            torch.as_tensor(part, device=self.device).transpose(0, 1)
+            for part in (rows, batch.actions - self.action_space.start, batch.mask)
+        )
+        outputs, _ = self.network(rows)
         loss = -self.head.distribution(outputs).log_prob(actions)[mask].mean()
         optimizer = self.optimizers["optimizer"]
         optimizer.zero_grad()
@@ -108,7 +111,7 @@ class Imitating:
     def act(self, observations):
         trial_input, head = self.learner.trial_input, self.learner.head
         read = trial_input.follow if self.last else trial_input.start
-        rows = torch.from_numpy(read(observations, *self.last)[0])
+        rows = torch.as_tensor(read(observations, *self.last)[0], device=self.learner.device)
         outputs, self.state = self.learner.network(rows[None], self.state, self.time)
         self.time += 1
         return head.to_env(head.sample(outputs[0], None, self.noise))
