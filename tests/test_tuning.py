@@ -267,22 +267,20 @@ def test_maml_is_searched_too(capsys):
 @pytest.mark.parametrize("name", [FAMILY, "navigation-2d", "games-5x5"])
 def test_evaluated_tasks_are_not_the_reported_ones(name):
     family, preset = envs.make(name), find_preset("rl2", name)
-    evaluate = Evaluator.of(family, preset, EVALUATION_SEED)
+    evaluator = Evaluator.of(family, preset, EVALUATION_SEED)
     reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
-    assert set(evaluate.evaluated).isdisjoint(reported)
+    assert set(evaluator.tasks).isdisjoint(reported)
     sentence = f"none of them is among the {preset.num_eval_tasks:,} held-out tasks"
-    assert sentence in evaluate.description
+    assert sentence in evaluator.description
     if family.num_tasks("train") is None:
         agent = RL2(family, **SMALL["rl2"], seed=EVALUATION_SEED)
-        assert set(evaluate.evaluated).isdisjoint(
-            family.sample("train", 8, agent.seed_for("tasks"))
-        )
+        assert set(evaluator.tasks).isdisjoint(family.sample("train", 8, agent.seed_for("tasks")))
 
 
 def test_of_common_tasks_those_that_are_reported_are_left_out():
     family = from_gymnasium("CartPole-v1", {"gravity": Choice(tuple(range(1, 2001)))}, horizon=5)
     preset = find_preset("rl2", "my_tasks:tasks")
-    evaluated = Evaluator.of(family, preset, 0).evaluated
+    evaluated = Evaluator.of(family, preset, 0).tasks
     reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
     assert 100 < len(evaluated) < preset.num_eval_tasks
     assert set(evaluated).isdisjoint(reported)
@@ -290,11 +288,11 @@ def test_of_common_tasks_those_that_are_reported_are_left_out():
 
 def test_a_family_of_few_tasks_says_that_its_reports_have_the_same():
     family, preset = envs.make("gridnavi"), find_preset("rl2", "gridnavi")
-    evaluate = Evaluator.of(family, preset, 0)
+    evaluator = Evaluator.of(family, preset, 0)
     assert (
-        "reports on gridnavi use the same tasks, because it has no others" in evaluate.description
+        "reports on gridnavi use the same tasks, because it has no others" in evaluator.description
     )
-    assert len(evaluate.evaluated) == preset.num_eval_tasks
+    assert len(evaluator.tasks) == preset.num_eval_tasks
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p.agent in SPACES], ids=str)
