@@ -109,7 +109,7 @@ MOMENTS = {
     "between the logs": [(6, logs.TensorBoard, "write", kill)],
     "checkpoint written, not in place": [(n, os, "replace", kill_if_checkpoint) for n in range(9)],
     "checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
-    "last iteration": [(9, RL2, "_update", kill)],
+    "last iteration": [(9, RL2, "update", kill)],
     "before the evaluation": [(1, commands, "evaluate_with_baselines", kill)],
     "evaluation written": [(1, commands, "_keep", kill, True)],
     "curve written": [(1, commands, "_log_curve", kill, True)],
@@ -120,7 +120,7 @@ MOMENTS = {
     "maml, first step": [(1, OnlineLearner, "_on_step", kill)],
     "maml, after the inner step of a later iteration": [(750, OnlineLearner, "_on_step", kill)],
     "maml, checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
-    "maml, last iteration": [(6, MAML, "_update", kill)],
+    "maml, last iteration": [(6, MAML, "update", kill)],
     "maml, before the evaluation": [(1, commands, "evaluate_with_baselines", kill)],
     "maml, ctrl-c": [(750, OnlineLearner, "_on_step", interrupt)],
 }

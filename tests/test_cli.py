@@ -195,7 +195,7 @@ def test_a_view_of_a_family_is_kept_as_data(capsys):
         "bandit-10x2",
         {"num_train_tasks": 4, "oracle": True},
     )
-    report = Report.load(run / "evaluation" / "held_out.json")
+    report = Report.load(run / "evaluation" / "held_out.npz")
     assert (report.family, report.view) == ("bandit-10x2", config["view"])
     assert main(["train", "rl2", "bandit-10x2", *SMALL]) == 0
     assert main(["compare", str(run), "runs/rl2-bandit-10x2-seed0"]) == 0
@@ -233,7 +233,7 @@ def test_maml_trains_and_adapts_by_whole_rounds_of_episodes(capsys):
 def test_a_familys_name_says_nothing_about_its_rewards(capsys):
     write_family("ads", "bandit-ads")
     assert main(["train", "rl2", "ads:tasks", *SMALL, "--run-dir", "here"]) == 0
-    assert "RL2 on bandit-ads, held_out: 8 tasks" in capsys.readouterr().out
+    assert "RL2 on bandit-ads, held_out: 2 tasks, 4 times each" in capsys.readouterr().out
     assert main(["evaluate", "here"]) == 0
 
 

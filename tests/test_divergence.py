@@ -187,7 +187,7 @@ def test_an_environment_that_fails_costs_nothing_that_was_learned(tmp_path, monk
     module.write_text("from toys import strolls\n\ntasks = strolls()\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    step = StrollVectorEnv._step
+    step = StrollVectorEnv.step_lanes
 
     def failing(self, ids, actions):
         StrollVectorEnv.calls += 1
@@ -195,7 +195,7 @@ def test_an_environment_that_fails_costs_nothing_that_was_learned(tmp_path, monk
             raise RuntimeError("the simulator has crashed")
         return step(self, ids, actions)
 
-    monkeypatch.setattr(StrollVectorEnv, "_step", failing)
+    monkeypatch.setattr(StrollVectorEnv, "step_lanes", failing)
     # The check of a family of one's own would meet the failure first.
     monkeypatch.setattr(commands, "_say_what_is_wrong", lambda tasks: None)
     arguments = ["train", "rl2", "failing_tasks:tasks", *SMALL, "run"]

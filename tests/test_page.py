@@ -327,7 +327,7 @@ def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
     evaluations = [each for each in maml.evaluations if "dir" in each.name or "vel" in each.name]
     places = places_for(1.0, Path(__file__).parents[1] / "experiments/results")
     results = reporting.study_page(replace(maml, evaluations=evaluations), places, False).results
-    seen = {result.report.split for result in results if "it trains on" in str(result.report.notes)}
+    seen = {result.report.split for result in results if "training tasks" in str(result.report.notes)}
     assert seen == {"half-cheetah-dir-rllab", "ant-dir-rllab"}
 
 

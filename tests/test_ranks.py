@@ -189,11 +189,11 @@ def test_a_lane_gets_the_same_noise_whoever_has_it():
     ("make", "message"),
     [
         (
-            lambda: RL2(risk(), trials_per_iteration=64),
+            lambda: RL2(risk(), seed=0, trials_per_iteration=64),
             "trials_per_iteration must be a multiple of the number of processes, 3, .* got 64",
         ),
         (
-            lambda: MAML(risk(), meta_batch_size=20),
+            lambda: MAML(risk(), seed=0, meta_batch_size=20),
             "meta_batch_size must be a multiple of the number of processes, 3, .* got 20",
         ),
     ],

@@ -107,7 +107,6 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_readme_is_short_and_has_pictures_and_links():
-    assert len(README.splitlines()) <= 200
+def test_the_readme_has_pictures_and_links():
     assert len(re.findall(r"!\[[^\]]+\]\(", README)) >= 2  # with words for who cannot see them
     assert len(re.findall(r"(?<!!)\[[^\]]+\]\(", README)) >= 10

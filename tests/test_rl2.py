@@ -30,18 +30,18 @@ def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
             assert mask[t, n] == active
             if not active:
                 break
-            last = np.zeros(len(inputs[t, n]) - 2)
+            expected = np.zeros(len(inputs[t, n]) - 2)
             if last is not None:
                 last_action, last_reward, last_end = last
                 # Across an episode's end too, the action, the reward and the flag arrive.
                 if space == "discrete":
-                    last[last_action - 2] = 1.0
-                    last[3:] = last_reward, last_end
+                    expected[last_action - 2] = 1.0
+                    expected[3:] = last_reward, last_end
                 else:
-                    last[:] = [*last_action, last_reward, last_end]
+                    expected[:] = [*last_action, last_reward, last_end]
                 ends += bool(last_end)
             np.testing.assert_allclose(inputs[t, n, :2], observation)
-            np.testing.assert_allclose(inputs[t, n, 2:], last, rtol=1e-6)
+            np.testing.assert_allclose(inputs[t, n, 2:], expected, rtol=1e-6)
             last = action, reward, end
     assert ends == 6 * 2  # of three episodes in each trial two are followed by another
 

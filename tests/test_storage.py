@@ -134,7 +134,7 @@ def test_an_evaluation_that_cannot_be_kept_is_shown(command, finished, capsys):
         assert err.strip().endswith("the evaluation is shown above but not saved")
 
 
-@pytest.mark.parametrize("moment", ["_update", "adaptation"])
+@pytest.mark.parametrize("moment", ["update", "adaptation"])
 def test_a_run_that_is_removed_ends_with_an_error_and_leaves_nothing(moment, monkeypatch, capsys):
     original = getattr(RL2, moment)
 
@@ -378,7 +378,7 @@ def test_edits_of_the_configuration(run, capsys):
     for change, message in [
         ({"seed": 5}, "was trained with seed 0, but 'run/config.json' has 5"),
         ({"tasks": "bandit-20x5"}, "was trained with tasks 'bandit-10x5', "),
-        ({"view": {"num_train_tasks": 4}}, "was trained with view {}, 'run/config.json' leads to"),
+        ({"view": {"num_train_tasks": 4}}, "was trained with view {}, but 'run/config.json' has"),
         ({"view": {"oracle": False}}, "'view' must be an object of 'train_split' (a printable"),
         ({"view": {"told": True}}, "'view' must be an object of"),
         ({"tasks": "bandit-10x6"}, "was trained with another action_space"),

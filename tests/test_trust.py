@@ -58,9 +58,9 @@ def test_a_strangers_module_is_not_imported(run, words, there, monkeypatch, caps
     monkeypatch.chdir(there)
     message = refusal([words[0], "." if there == "run" else "run", *words[1:]], capsys)
     if there == "run":
-        assert "is in the run directory, and nothing is imported from there" in message
+        assert "is in the run directory, from which nothing is imported" in message
     else:
-        assert "a file you have not named before; if you trust it, add: --trust evil" in (message)
+        assert "which you have not named before; if you trust that file, add: --trust evil" in message
     assert not Path("executed").exists()
     assert "evil" not in sys.modules
     assert str(Path.cwd()) not in sys.path
@@ -70,7 +70,7 @@ def test_inside_a_run_directory_no_word_helps(run, monkeypatch, capsys):
     become(run, "evil:tasks")
     (run / "evil.py").write_text(EVIL)
     monkeypatch.chdir(run)
-    assert "nothing is imported from there" in refusal(["evaluate", ".", "--trust", "evil"], capsys)
+    assert "from which nothing is imported" in refusal(["evaluate", ".", "--trust", "evil"], capsys)
     assert not Path("executed").exists()
 
 
@@ -85,7 +85,7 @@ def test_inside_a_run_directory_no_word_helps(run, monkeypatch, capsys):
 )
 def test_nothing_of_python_or_metarl_is_called_either(run, tasks, capsys):
     become(run, tasks)
-    assert "a file you have not named before" in refusal(["evaluate", "run"], capsys)
+    assert "which you have not named before" in refusal(["evaluate", "run"], capsys)
     assert "this" not in sys.modules
 
 

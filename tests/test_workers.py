@@ -269,7 +269,7 @@ def test_the_command_line_has_workers_and_resumes_with_them(tmp_path, monkeypatc
     agents = [(tmp_path / run / "agent.safetensors").read_bytes() for run in ("plain", "workers")]
     assert agents[0] == agents[1]
     paths = [tmp_path / run / "evaluation/held_out.npz" for run in ("plain", "workers")]
-    reports = [path.read_text() for path in paths]
+    reports = [path.read_bytes() for path in paths]
     assert reports[0] == reports[1]
     env = load_agent(Run.open("workers")).tasks.make_vec(2)
     assert isinstance(env, WorkerVectorEnv)
