@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from learning import trained
 from toys import aim, risk, signposts, strolls, temptation
 
 from metarl import envs, evaluate
@@ -13,22 +14,6 @@ SMALL = {"trials_per_iteration": 6, "trials_per_minibatch": 4, "n_epochs": 2}
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
 
 # It learns to learn.
-
-
-def trained(family, num_iterations, steps_per_episode=1, **options):
-    agent = RL2(
-        family,
-        seed=0,
-        trials_per_iteration=64,
-        trials_per_minibatch=32,
-        learning_rate=1e-2,
-        anneal=True,
-        gamma=options.pop("gamma", 1.0),
-        gae_lambda=options.pop("gae_lambda", 1.0),
-        policy_kwargs={"hidden_size": 16, **options.pop("policy_kwargs", {})},
-        **options,
-    )
-    return agent.learn(num_iterations * 64 * family.episodes_per_trial * steps_per_episode)
 
 
 def test_it_takes_a_risk_to_learn_from_it():

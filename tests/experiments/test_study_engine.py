@@ -297,7 +297,7 @@ def test_part_of_the_budget_goes_to_a_folder_of_its_own():
 def test_a_study_killed_many_times_and_two_engines_end_with_the_same_records(tmp_path):
     """Twenty kills at random moments of everything that an engine has started."""
     (tmp_path / "toys.py").write_text("from test_study_engine import TOY as study\n")
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start(folder):
         command = [sys.executable, "-m", "metarl.experiments.cli.main", "study", "toys:study"]

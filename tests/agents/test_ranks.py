@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_reproducibility import rows_of
+from run_logs import rows_of
 from toys import risk
 
 from metarl import Rollout
@@ -29,7 +29,7 @@ from metarl.agents.training import learner
 from metarl.agents.training.ranks import Ranks
 
 SIOCGIFADDR = 0x8915  # of Linux
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "support"
 CASES = ["bandit-10x5", "glyphs-5way", "half-cheetah-dir", "maml-trpo"]
 CASES += ["maml-ratio", "e-maml", "maml-strolls"]
 LEARN = ["learn-rl2", "learn-maml"]

@@ -60,7 +60,9 @@ def test_a_strangers_module_is_not_imported(run, words, there, monkeypatch, caps
     if there == "run":
         assert "is in the run directory, from which nothing is imported" in message
     else:
-        assert "which you have not named before; if you trust that file, add: --trust evil" in message
+        assert (
+            "which you have not named before; if you trust that file, add: --trust evil" in message
+        )
     assert not Path("executed").exists()
     assert "evil" not in sys.modules
     assert str(Path.cwd()) not in sys.path

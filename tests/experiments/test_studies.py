@@ -25,7 +25,7 @@ from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import classical as study_classical
 from metarl.experiments.studies import classical_mdps as study_classical_mdps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A short part of tests/fuzz.py: damaged files, mad command lines and calls."""
+"""A short part of tests/support/fuzz.py: damaged files, mad command lines and calls."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
 """What each of several processes does in test_ranks.py: train a little, and keep what it found.
 
-Run by torchrun, or alone: ``python tests/ranked.py CASES FOLDER``. The first process writes
+Run by torchrun, or alone: ``python tests/support/ranked.py CASES FOLDER``. The first process writes
 FOLDER/CASE-SIZE.npz: what all of them found together.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gymnasium import spaces
-from test_rl2_learning import trained
+from learning import trained
 from toys import aim, risk, strolls
 
 from metarl import envs, evaluate

@@ -163,8 +163,7 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
         "cli.main(sys.argv[1:])\n"
     )
     command = [*TUNE, "--trials", "4"]
-    paths = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "slow.py", *command], env=environment)
     journal = Settings("rl2", FAMILY).journal
     until = time.monotonic() + 120

@@ -325,9 +325,11 @@ def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
         assert ("tasks that are new" in page.question) == is_new
     maml = find_study("maml")
     evaluations = [each for each in maml.evaluations if "dir" in each.name or "vel" in each.name]
-    places = places_for(1.0, Path(__file__).parents[1] / "experiments/results")
+    places = places_for(1.0, Path(__file__).parents[2] / "experiments/results")
     results = reporting.study_page(replace(maml, evaluations=evaluations), places, False).results
-    seen = {result.report.split for result in results if "training tasks" in str(result.report.notes)}
+    seen = {
+        result.report.split for result in results if "training tasks" in str(result.report.notes)
+    }
     assert seen == {"half-cheetah-dir-rllab", "ant-dir-rllab"}
 
 

@@ -1,6 +1,5 @@
 """Same seed, same bits: twice, saved and loaded, killed and resumed."""
 
-import csv
 import itertools
 import json
 import random
@@ -12,8 +11,8 @@ import killed_runs
 import numpy as np
 import pytest
 import torch
+from run_logs import rows_of, scalars
 from stable_baselines3.common.logger import configure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import risk, strolls
 
 from metarl import Report, evaluate
@@ -21,8 +20,6 @@ from metarl.agents import AGENTS, RL2
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs.run import Run
 from metarl.seeding import stream, stream_seed
-
-CLOCKS = ("time/env_steps_per_second", "time/seconds")
 
 
 def small(family=None, seed=0, **options):
@@ -51,14 +48,6 @@ def bits(agent):
 
 def same_bits(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def rows_of(path):
-    with path.open() as file:
-        return [
-            {key: value for key, value in row.items() if key not in CLOCKS}
-            for row in csv.DictReader(file)
-        ]
 
 
 # In one process.
@@ -201,17 +190,6 @@ def killed(tmp_path_factory):
     return {
         moment: (root / moment, steps) for moment, steps in zip(scenarios, json.loads(done.stdout))
     }
-
-
-def scalars(directory):
-    """All that TensorBoard shows: for each tag the (step, value) pairs."""
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
-    shown = {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if tag not in CLOCKS
-    }
-    return shown, events.Tags()["images"]
 
 
 @pytest.mark.parametrize("moment", [*KILLS, *INTERRUPTS, TWICE])

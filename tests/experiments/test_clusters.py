@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
 SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE, re.S)
 
 # What a cluster has and this machine has not; each says what it was called with.

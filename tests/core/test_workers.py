@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 import fault_drills as drills
 import gymnasium
@@ -199,7 +198,7 @@ def test_hung_workers_end_with_a_trainer_that_is_killed(tmp_path):
         [sys.executable, script],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,
     ) as trainer:
         try:
@@ -278,7 +277,7 @@ def test_the_command_line_has_workers_and_resumes_with_them(tmp_path, monkeypatc
 
 
 def test_drills_of_faults():
-    drills.main(2)  # `python tests/fault_drills.py 100` has all moods
+    drills.main(2)  # `python tests/support/fault_drills.py 100` has all moods
 
 
 def test_a_number_of_workers_is_a_number():

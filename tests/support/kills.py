@@ -1,6 +1,6 @@
 """Kills trainings at random moments, resumes them until they are finished, and compares bits.
 
-Run: ``python tests/kills.py NUMBER [--seed SEED]`` with the number of SIGKILLs. Trainings of
+Run: ``python tests/support/kills.py NUMBER [--seed SEED]`` with the number of SIGKILLs. Trainings of
 different kinds take turns, with a checkpoint before every iteration. Each must end with the same
 agent, evaluation, log and TensorBoard curves as one that was never killed, and leave no file and no
 process behind. Of a training in two processes, any process may be the one that is killed. Named
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import killed_runs
-from test_reproducibility import rows_of, scalars
+from run_logs import rows_of, scalars
 
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs import training

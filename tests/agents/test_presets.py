@@ -20,7 +20,7 @@ from metarl.experiments.cli.overrides import has_earlier_preset, parse_overrides
 from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import search
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: f"{preset.agent} {preset.pattern}")
