@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from learning import trained
 from test_memories import SIZES, N, random_inputs, read
-from test_rl2_learning import trained
 from toys import strolls
 
 from metarl import Choice, StepResult, TaskDistribution, TaskVectorEnv, evaluate

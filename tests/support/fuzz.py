@@ -1,6 +1,6 @@
 """Damaged files, mad command lines and calls: each is done right, or answered in one sentence.
 
-Run: ``python tests/support/fuzz.py --files 2000 --commands 1000 --calls 1500 --seed 0``. Case i of a seed
+Run: ``python tests/support/fuzz.py --files 2000 --commands 1000 --calls 1500``. Case i of a seed
 is always the same; ``--only files:17`` repeats one. A case fails if it ends in another error than
 ours, in several lines, in a result that is silently another, or if it takes more than 5 s of
 computing or more than 1 GB of memory.

@@ -1,7 +1,7 @@
 """Kills trainings at random moments, resumes them until they are finished, and compares bits.
 
-Run: ``python tests/support/kills.py NUMBER [--seed SEED]`` with the number of SIGKILLs. Trainings of
-different kinds take turns, with a checkpoint before every iteration. Each must end with the same
+Run: ``python tests/support/kills.py NUMBER [--seed SEED]`` with the number of SIGKILLs. Trainings
+of different kinds take turns, with a checkpoint before every iteration. Each must end with the same
 agent, evaluation, log and TensorBoard curves as one that was never killed, and leave no file and no
 process behind. Of a training in two processes, any process may be the one that is killed. Named
 moments are tested by test_reproducibility.py.

@@ -1,7 +1,7 @@
 """A process that trains and evaluates for long holds no more at its end than at its start.
 
-Run: ``python tests/support/long_run.py``: 1,000 iterations and 200 evaluations, each saved, logged and
-loaded again. Prints memory, open files and threads on the way, and fails if they grow.
+Run: ``python tests/support/long_run.py``: 1,000 iterations and 200 evaluations, each saved, logged
+and loaded again. Prints memory, open files and threads on the way, and fails if they grow.
 """
 
 import os
