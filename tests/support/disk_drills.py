@@ -1,7 +1,8 @@
 """Real disks that are full, read-only or gone, under real trainings; needs root, for ``mount``.
 
 Run: ``python tests/support/disk_drills.py``. Each drill prints what the command line says, and
-fails unless that names a file and the fix, and the run ends in the same bits once the disk is repaired.
+fails unless that names a file and the fix, and the run ends in the same bits once the disk is
+repaired.
 test_storage.py does the same with disks that only pretend.
 """
 
