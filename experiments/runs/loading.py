@@ -96,7 +96,7 @@ def check_divisible(agent: str) -> None:
     if size > 1 and not find_learner(agent).divisible:
         able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
         raise InvalidValueError(
-            f"{agent} trains in one process, got {size}; in several train: {able}"
+            f"{agent} trains in one process, got {size}; these can use several: {able}"
         )
 
 

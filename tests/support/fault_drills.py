@@ -2,8 +2,8 @@
 
 ``python tests/support/fault_drills.py 100`` runs a hundred, drawn at random, and prints how they
 ended. In each an agent has trained and is saved; then an environment fails. What must follow: one
-error, of the right kind, that names the task; no process left, no shared memory left; the saved agent as it
-was, and able to go on in environments that work.
+error, of the right kind, that names the task; no process left, no shared memory left; the saved
+agent as it was, and able to go on in environments that work.
 """
 
 import multiprocessing
