@@ -167,7 +167,7 @@ def main(options: Options) -> None:
         if n in options.pulls
     )
     print_and_write(
-        "study_classical",
+        "studies.classical",
         options,
         f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks",
         "epsilon and UCB1's c are",

@@ -96,7 +96,7 @@ def main(options: Options) -> None:
             yield Setting(f"n = {n}", {"num_episodes": n}, played)
 
     print_and_write(
-        "study_classical_mdps",
+        "studies.classical_mdps",
         options,
         f"Mean total reward of n episodes of {options.num_tasks} held-out MDPs",
         "epsilon and UCRL2's c are",

@@ -227,7 +227,7 @@ def test_study_classical_mdps(tmp_path, capsys):
     options = study_classical_mdps.Options(num_tasks=4, episodes=(10, 25), out=tmp_path / "out.npz")
     study_classical_mdps.main(options)
     record, arrays = read_archive(options.out)
-    assert record["command"].endswith("study_classical_mdps")
+    assert record["command"].endswith("studies.classical_mdps")
     shown = capsys.readouterr().out
     by_learner = {}
     assert arrays["returns"].shape == (len(record["results"]), 4)
