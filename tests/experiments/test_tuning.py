@@ -269,7 +269,7 @@ def test_evaluated_tasks_are_not_the_reported_ones(name):
     evaluator = Evaluator.of(family, preset, EVALUATION_SEED)
     reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
     assert set(evaluator.tasks).isdisjoint(reported)
-    sentence = f"none of them is among the {preset.num_eval_tasks:,} held-out tasks"
+    sentence = f"none of them is among the {preset.num_eval_tasks:,} reported held-out tasks"
     assert sentence in evaluator.description
     if family.num_tasks("train") is None:
         agent = RL2(family, **SMALL["rl2"], seed=EVALUATION_SEED)
