@@ -178,8 +178,8 @@ def _split_section(
             over_episodes(results),
             "Higher is better, and a rising line is an agent that learns in the task: the "
             "return of the next episode, after so many episodes of experience. Bands are 95% "
-            "intervals: over tasks for one seed, over seeds and tasks for three and more. Two seeds "
-            "are thin lines.",
+            "intervals: over tasks for one seed, over seeds and tasks for three and more. Two "
+            "seeds are thin lines.",
         ),
     ]
     distributions = page.trained.get(first.family, {})
