@@ -44,28 +44,23 @@ def view_of(
 
 def label(family: str, view: View) -> str:
     """Return how tables call a view, as ``half-cheetah-climb (trained on any, oracle)``."""
-    words = []
-    if "train_split" in view:
-        words.append(f"trained on {view['train_split']}")
-    if "num_train_tasks" in view:
-        words.append(_tasks(view, " training "))
-    if view.get("oracle"):
-        words.append("oracle")
-    return f"{family} ({', '.join(words)})" if words else family
+    words = ", ".join(_words(view, "trained on ", " training "))
+    return f"{family} ({words})" if words else family
 
 
 def slug(family: str, view: View) -> str:
     """Return a view in a name of a file, as ``half-cheetah-climb-on-any-oracle``."""
-    words = [family.replace(":", "-").replace("/", "-")]
+    return "-".join([family.replace(":", "-").replace("/", "-"), *_words(view, "on-", "")])
+
+
+def _words(view: View, before_split: str, between: str) -> list[str]:
+    """Return the options of a view in words, in the order in which they are applied."""
+    words = []
     if "train_split" in view:
-        words.append(f"on-{view['train_split']}")
+        words.append(f"{before_split}{view['train_split']}")
     if "num_train_tasks" in view:
-        words.append(_tasks(view, ""))
+        count = view["num_train_tasks"]
+        words.append(f"{count}{between}task{'s' if count > 1 else ''}")
     if view.get("oracle"):
         words.append("oracle")
-    return "-".join(words)
-
-
-def _tasks(view: View, between: str) -> str:
-    count = view["num_train_tasks"]
-    return f"{count}{between}task{'s' if count > 1 else ''}"
+    return words

@@ -380,7 +380,7 @@ def test_edits_of_the_configuration(run, capsys):
         ({"tasks": "bandit-20x5"}, "was trained with tasks 'bandit-10x5', "),
         ({"view": {"num_train_tasks": 4}}, "was trained with view {}, but 'run/config.json' has"),
         ({"view": {"oracle": False}}, "'view' must be an object of 'train_split' (a printable"),
-        ({"view": {"told": True}}, "'view' must be an object of"),
+        ({"view": {"shown": True}}, "'view' must be an object of"),
         ({"tasks": "bandit-10x6"}, "was trained with another action_space"),
         ({"agent": "maml"}, "'run/config.json': unknown hyperparameter"),
         ({"agent": "maml", "hyperparameters": {}}, "holds an agent of kind 'RL2', not 'MAML'"),
