@@ -8,7 +8,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.agents.common.linear_baseline import linear_baseline
 from metarl.agents.common.losses import (
     discounted_returns,
     generalized_advantages,
@@ -17,6 +16,7 @@ from metarl.agents.common.losses import (
 )
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
+from metarl.agents.maml.linear_baseline import linear_baseline
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.agents.training.learner import NO_MEMORY
 from metarl.batches import as_batch

@@ -3,29 +3,23 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from metarl.agents.common.acting import TrialBuffer
+from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCritic
 from metarl.agents.common.losses import running_returns
-from metarl.agents.common.memory.contract import map_state, tensors_of
+from metarl.agents.common.memory_agent import MemoryAgent
 from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, ppo_update
 from metarl.agents.common.trials import Trials
-from metarl.agents.rl2.adaptation import RecurrentPolicy, RL2Adaptation, TrialBuffer
-from metarl.agents.rl2.network import NetworkConfig, RecurrentActorCritic, TrialState
 from metarl.agents.rl2.presets import PRESETS
 from metarl.agents.training.config import Count
 from metarl.agents.training.online import OnlineLearner
-from metarl.batches import as_batch
-from metarl.errors import InvalidValueError, check_at_least
+from metarl.errors import InvalidValueError
 from metarl.evaluation.adaptation import OnStep, Rollout, rollout
-from metarl.seeding import Seed, stream_seed
-from metarl.spaces import Values
+from metarl.seeding import stream_seed
 from metarl.trial import TrialInput
 from metarl.vector.env import TaskVectorEnv
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class RL2Config(TrialPPOConfig):
     """Whether to scale training rewards by the running deviation of discounted returns, and the
     rewards in the network's input by their own running deviation."""
     policy_kwargs: dict[str, Any] | None = None
-    """Arguments of the network, those of :class:`metarl.agents.rl2.network.NetworkConfig`:
+    """Arguments of the network, those of :class:`metarl.agents.common.actor_critic.NetworkConfig`:
     ``hidden_size``, ``memory``, ``head``, ``separate_critic`` and more."""
 
     def __post_init__(self) -> None:
@@ -62,7 +56,7 @@ class RL2Config(TrialPPOConfig):
             )
 
 
-class RL2(OnlineLearner[TrialBuffer]):
+class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
     """RL² (Duan et al. 2016; Wang et al. 2016) with PPO over whole trials.
 
     ::
@@ -78,7 +72,7 @@ class RL2(OnlineLearner[TrialBuffer]):
     On the right is the function that does it: ``collect`` and ``update`` are this class's,
     ``update`` calls :func:`~metarl.agents.common.ppo.make_batch` and
     :func:`~metarl.agents.common.ppo.ppo_update`; ``act`` is that of
-    :class:`~metarl.agents.rl2.network.RecurrentActorCritic`.
+    :class:`~metarl.agents.common.actor_critic.RecurrentActorCritic`.
 
     The memory h is reset between trials and never inside one, so what the network learns in one
     episode it can use in the next: the forward pass is the inner loop.
@@ -107,6 +101,7 @@ class RL2(OnlineLearner[TrialBuffer]):
     divisible = True
     num_tasks_option = "trials_per_iteration"
     config: RL2Config
+    network: RecurrentActorCritic
     config_class = RL2Config
     policy_config_class = NetworkConfig
 
@@ -204,114 +199,3 @@ class RL2(OnlineLearner[TrialBuffer]):
         if self.config.normalize_reward:
             normalizer.set(part.reward, 0.0, self.reward_moments.std())
         return normalizer
-
-    @property
-    def evaluation_options(self) -> tuple[str, ...]:
-        return ("reset_memory_every",)
-
-    def policy(self) -> RecurrentPolicy:
-        """Return the acting policy, with the present moments."""
-        return RecurrentPolicy(self.network, self.trial_input, self.normalizer(), self.device)
-
-    def adaptation(
-        self,
-        num_tasks: int,
-        *,
-        seed: Seed = 0,
-        deterministic: bool = False,
-        shard: slice | None = None,
-    ) -> RL2Adaptation:
-        """Return fresh memories for ``num_tasks`` tasks.
-
-        The network has learned to use them for the K episodes of a trial. Beyond that, they can
-        fail permanently; ``reset_memory_every`` resets them.
-
-        Args:
-            num_tasks: How many tasks there are.
-            seed: The seed of the actions.
-            deterministic: Whether to take the most likely action instead of sampling.
-            shard: Which of the tasks to act in, where others act in the rest; None is all.
-        """
-        check_at_least(1, num_tasks=num_tasks)
-        noise = None if deterministic else self.adaptation_noise(seed, num_tasks, shard)
-        num_own = num_tasks if shard is None else shard.stop - shard.start
-        return RL2Adaptation(self.policy(), num_own, noise, self.reset_memory_every)
-
-    def evaluation_warning(self, num_episodes: int) -> str | None:
-        """Return a warning for reports about this number of episodes in a task, if any."""
-        trial = self.episodes_per_trial
-        if min(num_episodes, self.reset_memory_every or num_episodes) <= trial:
-            return None
-        return (
-            f"{self.name} was trained in trials of {trial} episodes and is evaluated on "
-            f"{num_episodes}: in the later ones its memory may fail (reset it with "
-            f"reset_memory_every={trial})"
-        )
-
-    def predict(
-        self,
-        observation: Values,
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
-
-        Args:
-            observation: An observation of a trial environment: a row, or a batch of rows of shape
-                (n, size); with images a dictionary of ``row`` and ``pixels``.
-            state: What the last call returned; None at the start.
-            episode_start: Where a new trial begins, of shape (n,); the memory is reset there.
-            deterministic: Whether to take the most likely action instead of sampling.
-
-        Returns:
-            The actions, and the state: one array of n rows for each tensor of it.
-
-        Raises:
-            ValueError: If the observation is not that of a trial environment, or the state none
-                that was returned for as many.
-        """
-        try:
-            batch, single = as_batch(self.trial_input.space(), observation)
-        except InvalidValueError as error:
-            raise InvalidValueError(
-                f"predict() needs rows of length {self.trial_input.size}, as from a TrialEnv "
-                f"(observation, last action, last reward, episode end): {error}"
-            ) from None
-        images = bool(self.trial_input.num_pixels)
-        row = batch["row"] if images else batch
-        pixel = batch["pixels"] if images else np.zeros((len(row), 0), np.uint8)
-        rows = torch.as_tensor(row, dtype=torch.float32, device=self.device)
-        pixels = torch.as_tensor(pixel, device=self.device)
-        trials = self.network.initial_state(len(rows))
-        if state is not None:
-            trials = self._state_of(state, trials)
-        if episode_start is not None:
-            starts = np.asarray(episode_start, dtype=np.bool_).reshape(-1)
-            trials = self.network.reset(trials, torch.as_tensor(starts, device=self.device))
-        noise = self.prediction_noise(deterministic)
-        actions, _, trials = self.policy().act(rows, pixels, trials, noise)
-        chosen = self.network.action_head.to_env(actions)
-        after = tuple(tensor.detach().cpu().numpy() for tensor in tensors_of(trials))
-        return (chosen[0] if single else chosen), after
-
-    def _state_of(self, arrays: tuple[Array, ...], like: TrialState) -> TrialState:
-        """Return the state that ``predict`` has returned as arrays.
-
-        Raises:
-            ValueError: If it is another's.
-        """
-        expected = tensors_of(like)
-        if len(arrays) != len(expected) or any(
-            np.shape(array)[:1] != tensor.shape[:1] for array, tensor in zip(arrays, expected)
-        ):
-            raise InvalidValueError(
-                f"state must be what predict() returned for {len(expected[0])} observations, "
-                f"{len(expected)} arrays of as many rows; got the shapes "
-                f"{[np.shape(array) for array in arrays]}; pass None at the start"
-            )
-        given = iter(arrays)
-        state: TrialState = map_state(
-            lambda _: torch.as_tensor(next(given), device=self.device), like
-        )
-        return state

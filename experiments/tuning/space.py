@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from metarl.agents.common.actor_critic import NetworkConfig
 from metarl.agents.maml.agent import MAMLConfig
 from metarl.agents.maml.policy import PolicyConfig
 from metarl.agents.rl2.agent import RL2Config
-from metarl.agents.rl2.network import NetworkConfig
 from metarl.agents.training.config import Config
 from metarl.errors import InvalidValueError
 

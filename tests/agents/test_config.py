@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from metarl.agents import AGENTS
+from metarl.agents.common.actor_critic import NetworkConfig
 from metarl.agents.maml import MAMLConfig
 from metarl.agents.maml.policy import PolicyConfig
 from metarl.agents.rl2 import RL2Config
-from metarl.agents.rl2.network import NetworkConfig
 from metarl.agents.training.config import describe
 
 CONFIGS = [RL2Config, MAMLConfig, NetworkConfig, PolicyConfig]

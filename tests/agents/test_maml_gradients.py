@@ -8,7 +8,6 @@ import torch
 from torch.distributions import kl_divergence
 from walk import collected, make, walk
 
-from metarl.agents.common.linear_baseline import RIDGE, _projection, _solve, linear_baseline
 from metarl.agents.common.losses import discounted_returns, task_mean
 from metarl.agents.common.trust_region import (
     conjugate_gradient,
@@ -17,6 +16,7 @@ from metarl.agents.common.trust_region import (
     line_search,
 )
 from metarl.agents.maml.inner import InnerLoop
+from metarl.agents.maml.linear_baseline import RIDGE, _projection, _solve, linear_baseline
 from metarl.agents.maml.outer import MetaProblem, fisher_of, trpo_step
 
 

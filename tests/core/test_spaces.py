@@ -23,9 +23,9 @@ from metarl import (
 )
 from metarl.agents import MAML, RL2
 from metarl.agents.common.actions import action_head, advice
-from metarl.agents.common.linear_baseline import linear_baseline
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.vision import Vision
+from metarl.agents.maml.linear_baseline import linear_baseline
 from metarl.batches import as_batch, in_types, replaced, stack, take
 from metarl.envs import from_gymnasium
 from metarl.spaces import check_space, difference, flatten, split, stretch, to_json

@@ -1,4 +1,4 @@
-"""The recurrent actor-critic of RL²."""
+"""An actor-critic with a memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ TrialState: TypeAlias = tuple[torch.Tensor, State]
 
 @dataclass(frozen=True)
 class NetworkConfig(Config):
-    """The ``policy_kwargs`` of RL²."""
+    """The ``policy_kwargs`` of agents with such a network."""
 
     hidden_size: Width = 128
     """The number of units of the memory."""

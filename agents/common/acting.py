@@ -1,23 +1,56 @@
-"""Acting in trials: RL² adapts by its memory alone, and a buffer keeps what training needs."""
+"""Acting in trials with a memory, and a buffer that keeps what training needs."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.distributions import Distribution
 
-from metarl.agents.common.memory.contract import select
+from metarl.agents.common.actions import ActionHead
+from metarl.agents.common.memory.contract import State, select
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.common.trials import Trials
-from metarl.agents.rl2.network import RecurrentActorCritic, TrialState
 from metarl.batches import replaced, take
 from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values
 from metarl.trial import TrialInput
 
 Array = NDArray[Any]
+
+
+class ActingNetwork(Protocol):
+    """The interface of a network that acts in trials; a state is that of a memory."""
+
+    action_head: ActionHead
+
+    def initial_state(self, num_trials: int) -> State:
+        """Return the state of trials at their start."""
+
+    def reset(self, state: State, where: torch.Tensor) -> State:
+        """Return a state in which some trials, of shape (n,), are at their start."""
+
+    def act(
+        self, rows: torch.Tensor, pixels: torch.Tensor, state: State
+    ) -> tuple[torch.Tensor, State]:
+        """Take one step in each trial.
+
+        Args:
+            rows: Input rows, of shape (n, row_size).
+            pixels: Their pixels, uint8, of shape (n, num_pixels).
+            state: The state before the step; it is not changed.
+
+        Returns:
+            What :meth:`distribution` takes, of shape (n, num_outputs), and the state after it.
+        """
+
+    def distribution(self, outputs: torch.Tensor) -> Distribution:
+        """Return the action distribution of the outputs of ``act``."""
+
+    def sample(self, outputs: torch.Tensor, noise: ActionNoise | None) -> torch.Tensor:
+        """Draw actions from outputs of shape (n, num_outputs); the most likely without noise."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +64,7 @@ class RecurrentPolicy:
         device: Where the network is.
     """
 
-    network: RecurrentActorCritic
+    network: ActingNetwork
     trial_input: TrialInput
     normalize: Normalizer
     device: torch.device
@@ -41,9 +74,9 @@ class RecurrentPolicy:
         self,
         rows: torch.Tensor,
         pixels: torch.Tensor,
-        state: TrialState,
+        state: State,
         noise: ActionNoise | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, TrialState]:
+    ) -> tuple[torch.Tensor, torch.Tensor, State]:
         """Choose actions.
 
         Args:
@@ -59,7 +92,7 @@ class RecurrentPolicy:
         return self.network.sample(outputs, noise), outputs, after
 
 
-class RL2Adaptation:
+class MemoryAdaptation:
     """A memory for every task, and the last transition in it to show to it.
 
     Args:
@@ -128,7 +161,7 @@ class RL2Adaptation:
         return torch.from_numpy(which).to(self._policy.device)
 
 
-class TrialBuffer(RL2Adaptation):
+class TrialBuffer(MemoryAdaptation):
     """The same adaptation, keeping what training needs of every step.
 
     Args:
