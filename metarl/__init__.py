@@ -12,7 +12,7 @@ from metarl.evaluation.adaptation import Adaptation, Agent, Rollout, Transition,
 from metarl.evaluation.differences import Comparison, Difference, compare
 from metarl.evaluation.play import evaluate, play
 from metarl.evaluation.report import Report
-from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Uniform
+from metarl.parameters import Choice, Dirichlet, LogUniform, Normal, Parameter, Table, Uniform
 from metarl.splits import Independent, TaskSampler, TaskSet
 from metarl.tasks import Task, Tasks
 from metarl.trial import TrialEnv
@@ -37,6 +37,7 @@ __all__ = [
     "Report",
     "Rollout",
     "StepResult",
+    "Table",
     "Task",
     "TaskCheck",
     "TaskDistribution",

@@ -302,6 +302,44 @@ class Choice(Parameter):
         return np.asarray(matches, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class Table(Parameter):
+    """One of finitely many rows of symbols, all equally likely.
+
+    Attributes:
+        rows: The rows, all of one length; the first is the default.
+        rule: What makes a row one of them, for error messages.
+    """
+
+    rows: tuple[tuple[Scalar, ...], ...]
+    rule: str
+
+    def __str__(self) -> str:
+        return self.rule
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (len(self.rows[0]),)
+
+    @property
+    def default(self) -> tuple[Scalar, ...]:
+        return self.rows[0]
+
+    @property
+    def finite_values(self) -> Sequence[Any]:
+        return self.rows
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
+        return np.asarray(self.rows)[rng.integers(len(self.rows), size=num_tasks)]
+
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.asarray((values[:, None] == np.asarray(self.rows)).all(axis=2).any(axis=1))
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        matches: NDArray[np.bool_] = values[:, :, None] == np.unique(self.rows)
+        return matches.reshape(len(values), -1).astype(np.float32)
+
+
 def hull(distributions: Sequence[Parameter]) -> Parameter:
     """Return one distribution that allows the values of all given ones: those of an environment.
 

@@ -64,12 +64,17 @@ class Independent(TaskSampler):
 
 
 class TaskSet(TaskSampler):
-    """Finitely many tasks, all different, equally likely.
+    """Finitely many tasks, all different, equally likely unless they are :meth:`weighted`.
 
-    Tasks are drawn without repetition until all have been drawn, then again in another order.
+    Equally likely tasks are drawn without repetition until all have been drawn, then again in
+    another order. Weighted ones are drawn independently.
 
     Args:
         columns: For each parameter an array of shape (num_tasks, *shape).
+
+    Attributes:
+        weights: How likely each task is, of shape (num_tasks,), up to a factor; None if all are
+            equally likely.
 
     Raises:
         ValueError: If there is no task, columns differ in length, or a task occurs twice.
@@ -80,6 +85,7 @@ class TaskSet(TaskSampler):
         values = {str(name): column for name, column in columns.items()}
         check_types((Sequence, np.ndarray), "an array of values", **values)
         self.columns: Columns = {name: np.asarray(column) for name, column in columns.items()}
+        self.weights: NDArray[np.float64] | None = None
         lengths = {name: len(column) if column.ndim else 0 for name, column in self.columns.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise InvalidValueError(
@@ -123,11 +129,31 @@ class TaskSet(TaskSampler):
         return cls._of({name: column[rows] for (name, column), rows in zip(values.items(), grid)})
 
     @classmethod
-    def _of(cls, columns: Columns) -> "TaskSet":
+    def _of(cls, columns: Columns, weights: NDArray[np.float64] | None = None) -> "TaskSet":
         """Build a set from columns that are known to be valid."""
         tasks = cls.__new__(cls)
-        tasks.columns = columns
+        tasks.columns, tasks.weights = columns, weights
         return tasks
+
+    def weighted(self, weights: NDArray[Any]) -> "TaskSet":
+        """Return the same tasks with other probabilities.
+
+        Args:
+            weights: How likely each task is, of shape (num_tasks,), up to a factor.
+
+        Raises:
+            ValueError: If there is not one for each task, or one is not positive and finite.
+        """
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.shape != (len(self),):
+            raise InvalidValueError(
+                f"weights must be {len(self)} numbers, one for each task, got the shape "
+                f"{weights.shape}"
+            )
+        if not (np.isfinite(weights) & (weights > 0)).all():
+            bad = weights[~(np.isfinite(weights) & (weights > 0))][0]
+            raise InvalidValueError(f"weights must be positive and finite, got {bad}")
+        return self._of(self.columns, weights)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -140,8 +166,11 @@ class TaskSet(TaskSampler):
         return len(self)
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
-        passes = [rng.permutation(len(self)) for _ in range(math.ceil(num_tasks / len(self)))]
-        rows = np.concatenate(passes)[:num_tasks]
+        if self.weights is None:
+            passes = [rng.permutation(len(self)) for _ in range(math.ceil(num_tasks / len(self)))]
+            rows = np.concatenate(passes)[:num_tasks]
+        else:
+            rows = rng.choice(len(self), num_tasks, p=self.weights / self.weights.sum())
         return {name: column[rows] for name, column in self.columns.items()}
 
     def split(self, fraction: float, seed: Seed) -> tuple["TaskSet", "TaskSet"]:
@@ -187,7 +216,8 @@ class TaskSet(TaskSampler):
         return self._select(mask)
 
     def _select(self, rows: NDArray[Any]) -> "TaskSet":
-        return self._of({name: column[rows] for name, column in self.columns.items()})
+        weights = None if self.weights is None else self.weights[rows]
+        return self._of({name: column[rows] for name, column in self.columns.items()}, weights)
 
     def parameters(self) -> dict[str, Parameter]:
         """Return a distribution for each parameter that allows the values in the set.

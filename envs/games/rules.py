@@ -1,15 +1,14 @@
 """The rules of small board games, as data: all rules, valid combinations, and their texts."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import InvalidValueError, check_at_least
-from metarl.parameters import Choice, Parameter, Scalar
+from metarl.parameters import Choice, Parameter, Table
 from metarl.splits import Columns, TaskSet
 
 ROLES = ("nothing", "treasure", "trap", "key", "door")
@@ -36,44 +35,6 @@ TRAP_COST, BORDER_COST = 0.5, 0.25
 
 SYMBOLS = "abcd"
 """What objects are called in texts: a letter for each kind."""
-
-
-@dataclass(frozen=True)
-class Table(Parameter):
-    """One of finitely many rows of symbols, all equally likely.
-
-    Attributes:
-        rows: The rows, all of one length; the first is the default.
-        rule: What makes a row one of them, for error messages.
-    """
-
-    rows: tuple[tuple[Scalar, ...], ...]
-    rule: str
-
-    def __str__(self) -> str:
-        return self.rule
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (len(self.rows[0]),)
-
-    @property
-    def default(self) -> tuple[Scalar, ...]:
-        return self.rows[0]
-
-    @property
-    def finite_values(self) -> Sequence[Any]:
-        return self.rows
-
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
-        return np.asarray(self.rows)[rng.integers(len(self.rows), size=num_tasks)]
-
-    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.asarray((values[:, None] == np.asarray(self.rows)).all(axis=2).any(axis=1))
-
-    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        matches: NDArray[np.bool_] = values[:, :, None] == np.unique(self.rows)
-        return matches.reshape(len(values), -1).astype(np.float32)
 
 
 def rules(num_kinds: int) -> dict[str, Parameter]:

@@ -58,6 +58,19 @@ def test_a_set_is_drawn_from_without_repetition_until_all_had_their_turn():
     assert list(zip(*(column.tolist() for column in few.values()))) == tasks[:5]
 
 
+def test_weighted_tasks_are_drawn_as_often_as_their_weights_say():
+    every = TaskSet.product({"size": Choice(tuple(range(4)))}).weighted(np.array([1, 2, 3, 4]))
+    drawn = every.sample(np.random.default_rng(0), 40_000)["size"]
+    np.testing.assert_allclose(np.bincount(drawn) / 40_000, [0.1, 0.2, 0.3, 0.4], atol=0.01)
+    large = every.where(lambda task: task["size"] > 1)
+    drawn = large.sample(np.random.default_rng(0), 40_000)["size"]
+    np.testing.assert_allclose(np.bincount(drawn)[2:] / 40_000, [3 / 7, 4 / 7], atol=0.01)
+    with pytest.raises(ValueError, match=r"4 numbers, one for each task, got the shape \(3,\)"):
+        every.weighted(np.ones(3))
+    with pytest.raises(ValueError, match="positive and finite, got 0"):
+        every.weighted(np.array([1, 2, 0, 1]))
+
+
 @pytest.mark.parametrize("trial", range(20))
 def test_common_tasks_are_counted_as_the_slow_way_does(trial):
     rng = np.random.default_rng(trial)
