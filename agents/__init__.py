@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from metarl.agents.classical.alchemy import KnownChemistry, RandomPotions
 from metarl.agents.classical.bandits import (
     UCB1,
     EpsilonGreedy,
@@ -81,13 +82,15 @@ REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "mdp-epsilon-greedy": EpsilonGreedyMDP,
     "mdp-greedy": GreedyMDP,
     "known-mdp": KnownMDP,
+    "random-potions": RandomPotions,
+    "known-chemistry": KnownChemistry,
 }
 """Agents that need no training, by the names under which families declare them as references.
 
 They have their default hyperparameters, which nothing tunes on the tasks at hand.
 """
 
-_ORACLES = (KnownBestArm, KnownGoal, KnownMDP)
+_ORACLES = (KnownBestArm, KnownChemistry, KnownGoal, KnownMDP)
 
 
 def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistribution]:

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 
 from metarl.distribution import TaskDistribution
+from metarl.envs.alchemy.family import FAMILIES as ALCHEMY
 from metarl.envs.bandits import FAMILIES as BANDITS
 from metarl.envs.bandits import parse_bandit
 from metarl.envs.classic_control import FAMILIES as CLASSIC_CONTROL
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     **DYNAMICS,
     **TERRAIN,
     **GAMES,
+    **ALCHEMY,
 }
 """What builds each family, by its name."""
 

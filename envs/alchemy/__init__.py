@@ -1,0 +1,1 @@
+"""Symbolic Alchemy: stones, potions and a hidden chemistry."""
