@@ -6,10 +6,12 @@ from typing import Any
 from metarl.agents.classical.alchemy import KnownChemistry, RandomPotions
 from metarl.agents.classical.bandits import (
     UCB1,
+    DiscountedThompson,
     EpsilonGreedy,
     GittinsIndex,
     Greedy,
     KnownBestArm,
+    SlidingWindowUCB,
     ThompsonSampling,
 )
 from metarl.agents.classical.mdps import (
@@ -69,6 +71,8 @@ AGENTS: dict[str, type[OnlineLearner[Any]]] = {
 REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "random": RandomActions,
     "thompson-sampling": ThompsonSampling,
+    "discounted-thompson": DiscountedThompson,
+    "sliding-window-ucb": SlidingWindowUCB,
     "greedy": Greedy,
     "epsilon-greedy": EpsilonGreedy,
     "ucb1": UCB1,
@@ -109,4 +113,6 @@ def reference(name: str, tasks: TaskDistribution) -> tuple[Agent, TaskDistributi
     """
     check_names([name], REFERENCES, "reference")
     view = tasks.oracle() if REFERENCES[name] in _ORACLES else tasks
-    return REFERENCES[name](view), view
+    # Of tasks that change, an oracle reads the one of the moment, as if they did not change.
+    family = view.still.oracle() if view is not tasks and view.still else view
+    return REFERENCES[name](family), view

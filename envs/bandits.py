@@ -2,7 +2,8 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least, check_at_most
 from metarl.parameters import Uniform
 from metarl.seeding import Ids
+from metarl.splits import Columns, TaskSampler
+from metarl.vector.changing import ChangingTasks
 from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
@@ -109,10 +112,70 @@ def bandit(num_pulls: int, num_arms: int) -> TaskDistribution:
     )
 
 
-FAMILIES = {
-    f"bandit-{pulls}x{arms}": functools.partial(bandit, pulls, arms)
-    for pulls in (10, 100, 500)
-    for arms in (5, 10, 50)
+class OneGoodArm(TaskSampler):
+    """Arms of which one, drawn uniformly, wins with probability 0.9, the others below 0.5.
+
+    Args:
+        num_arms: The number of arms.
+    """
+
+    def __init__(self, num_arms: int):
+        self.num_arms = num_arms
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
+        p = rng.uniform(0.0, 0.5, (num_tasks, self.num_arms))
+        p[np.arange(num_tasks), rng.integers(self.num_arms, size=num_tasks)] = 0.9
+        return {"p": p}
+
+
+class Flips(ChangingTasks):
+    """Bandits whose best arm changes places with another arm."""
+
+    def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
+        columns = dict(super().sample(rng, num_tasks))
+        p, rows = columns["p"], np.arange(num_tasks)
+        best = p.argmax(axis=1)
+        other = (best + rng.integers(1, p.shape[1], size=num_tasks)) % p.shape[1]
+        after = p.copy()
+        after[rows, best], after[rows, other] = p[rows, other], p[rows, best]
+        return {**columns, "next_p": after}
+
+
+def bandit_flip() -> TaskDistribution:
+    """The family of 10 arms of which one is good, until another one is.
+
+    The good arm wins with probability 0.9, the others below 0.5. Between a quarter and three
+    quarters of 200 pulls it changes places with another. An oracle gets 180.
+    """
+    num_arms, num_pulls = 10, 200
+    still = TaskDistribution(
+        name="bandit-flip",
+        parameters={"p": Uniform(0.0, 1.0, (num_arms,))},
+        env_factory=functools.partial(BanditVectorEnv, num_arms=num_arms),
+        splits={split: OneGoodArm(num_arms) for split in ("train", "held_out")},
+        episodes_per_trial=num_pulls,
+        statistic="mean",
+        description="10 Bernoulli arms, 200 pulls; the good arm changes places once",
+        varying_factor="arms",
+        built_in=True,
+    )
+    references = (
+        "random",
+        "thompson-sampling",
+        "discounted-thompson",
+        "sliding-window-ucb",
+        "known-best-arm",
+    )
+    return replace(still.changing(Flips), view={}, references=references)
+
+
+FAMILIES: dict[str, Callable[[], TaskDistribution]] = {
+    **{
+        f"bandit-{pulls}x{arms}": functools.partial(bandit, pulls, arms)
+        for pulls in (10, 100, 500)
+        for arms in (5, 10, 50)
+    },
+    "bandit-flip": bandit_flip,
 }
 
 

@@ -89,7 +89,7 @@ class DarkKeyToDoorVectorEnv(GridVectorEnv):
 
     def set_parameters(self, columns: Mapping[str, Array]) -> None:
         self._keys, self._doors = columns["key"], columns["door"]
-        self._goals = self._keys.copy()  # the next of the two
+        self._goals = np.where(self._has_key[:, None], self._doors, self._keys)  # the next
 
     def reset_lanes(self, ids: Ids) -> Array:
         self._has_key[ids] = False

@@ -74,6 +74,7 @@ def make(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    changing: bool = False,
 ) -> TaskDistribution:
     """Build the family of that name, or a view of it.
 
@@ -85,6 +86,7 @@ def make(
         num_train_tasks: How many tasks there are to train on, of those that there would be; None
             takes all.
         train_split: The split to train on; None takes ``train``.
+        changing: Whether each task becomes another one within the trial.
 
     Raises:
         TypeError: If what the name leads to is not a family, or an option is of the wrong type.
@@ -97,7 +99,9 @@ def make(
         tasks = tasks.trained_on(train_split)
     if num_train_tasks is not None:
         tasks = tasks.limited(num_train_tasks)
-    return tasks.oracle() if oracle else tasks
+    if oracle:
+        tasks = tasks.oracle()
+    return tasks.changing() if changing else tasks
 
 
 def _find(name: str) -> TaskDistribution:

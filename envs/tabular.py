@@ -60,6 +60,7 @@ class TabularVectorEnv(TaskVectorEnv):
         self, num_envs: int, num_states: int = 10, num_actions: int = 5, horizon: int = 10
     ):
         check_at_least(2, num_states=num_states, num_actions=num_actions)
+        self._states = np.zeros(num_envs, dtype=np.int64)
         super().__init__(
             num_envs,
             parameters=_parameters(num_states, num_actions),
@@ -74,7 +75,6 @@ class TabularVectorEnv(TaskVectorEnv):
         # the rounding, so it is left out.
         self._cumulative = columns["transitions"].cumsum(axis=-1)[..., :-1]
         self._rows = np.arange(self.num_envs)
-        self._states = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset_lanes(self, ids: Ids) -> Array:
         self._states[ids] = 0

@@ -20,6 +20,12 @@ from metarl.parameters import DISTRIBUTION, Parameter
 from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskSampler, TaskSet, num_shared
 from metarl.tasks import Tasks
+from metarl.vector.changing import (
+    NEXT,
+    ChangingTasks,
+    ChangingVectorEnv,
+    changing_parameters,
+)
 from metarl.vector.env import TaskVectorEnv
 from metarl.vector.oracle import OracleVectorEnv
 from metarl.views import View, label
@@ -64,8 +70,10 @@ class TaskDistribution:
         visible: The parameters that observations may show, as a map does. All others are hidden:
             :func:`metarl.check_tasks` looks for leaks.
         simulator: The package that simulates, if results depend on its version.
-        view: Which view of the family it is: the options of :meth:`trained_on`, :meth:`limited` and
-            :meth:`oracle`, empty for the family itself (:mod:`metarl.views`).
+        view: Which view of the family it is: the options of :meth:`trained_on`, :meth:`limited`,
+            :meth:`oracle` and :meth:`changing`, empty for the family itself (:mod:`metarl.views`).
+        still: The family whose tasks change within a trial, where this one is its
+            :meth:`changing` view.
         built_in: Whether it comes with metarl, so that presets find it by its name.
 
     Raises:
@@ -87,6 +95,7 @@ class TaskDistribution:
     simulator: str = ""
     view: View = field(default_factory=dict)
     built_in: bool = False
+    still: "TaskDistribution | None" = None
 
     def __post_init__(self) -> None:
         check_types(str, "a string", name=self.name)
@@ -285,13 +294,44 @@ class TaskDistribution:
         """Return the same family with the task appended to the observation: the oracle's view."""
         if self.view.get("oracle"):
             return self
+        # No closure: worker processes get factories by pickle.
+        factory: Callable[..., TaskVectorEnv] = functools.partial(_make_oracle, self)
+        if self.still is not None:  # what it sees is the task of the moment
+            factory = functools.partial(_make_changing, self.still.oracle())
         return replace(
             self,
-            # No closure: worker processes get factories by pickle.
-            env_factory=functools.partial(_make_oracle, self),
+            env_factory=factory,
             references=(),
             view={**self.view, "oracle": True},
         )
+
+    def changing(
+        self, pairs: Callable[[TaskSampler], TaskSampler] = ChangingTasks
+    ) -> "TaskDistribution":
+        """Return the same family with tasks that each become another one within the trial.
+
+        A task has the parameters of both, and ``change_at``, the share of the trial after which it
+        changes; see :class:`metarl.vector.changing.ChangingVectorEnv`. Observations do not show it.
+
+        Args:
+            pairs: Makes the distribution of such tasks of one of single tasks.
+        """
+        if self.still is not None:
+            return self
+        return replace(
+            self,
+            parameters=changing_parameters(self.parameters),
+            splits={name: pairs(self.sampler(name)) for name in self.splits},
+            env_factory=functools.partial(_make_changing, self),
+            visible=(*self.visible, *(NEXT + name for name in self.visible)),
+            references=(),
+            view={**self.view, "changing": True},
+            still=self,
+        )
+
+
+def _make_changing(tasks: TaskDistribution, num_envs: int, **options: Any) -> ChangingVectorEnv:
+    return ChangingVectorEnv(tasks.make_vec(num_envs, **options), tasks.episodes_per_trial)
 
 
 def _make_oracle(tasks: TaskDistribution, num_envs: int, **options: Any) -> OracleVectorEnv:

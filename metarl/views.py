@@ -3,7 +3,7 @@
 A view is a dictionary of those options that are not the default: ``{}`` is the family as it is,
 ``{"oracle": True}`` has the task in the observation. The options are those of
 :func:`metarl.envs.make`, and are applied in this order: ``train_split``, ``num_train_tasks``,
-``oracle``.
+``oracle``, ``changing``.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ _OPTIONS: dict[str, Rule] = {
     "train_split": STRING,
     "num_train_tasks": COUNT,
     "oracle": (lambda v: v is True, "true"),
+    "changing": (lambda v: v is True, "true"),
 }
 
 
@@ -34,12 +35,16 @@ VIEW: Rule = (
 
 
 def view_of(
-    oracle: bool = False, num_train_tasks: int | None = None, train_split: str | None = None
+    oracle: bool = False,
+    num_train_tasks: int | None = None,
+    train_split: str | None = None,
+    changing: bool = False,
 ) -> dict[str, Any]:
     """Return the options of :func:`metarl.envs.make` as a view."""
     options = {"train_split": train_split, "num_train_tasks": num_train_tasks}
     view: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
-    return view | ({"oracle": True} if oracle else {})
+    flags = {"oracle": oracle, "changing": changing}
+    return view | {name: True for name, flag in flags.items() if flag}
 
 
 def label(family: str, view: View) -> str:
@@ -61,6 +66,4 @@ def _words(view: View, before_split: str, between: str) -> list[str]:
     if "num_train_tasks" in view:
         count = view["num_train_tasks"]
         words.append(f"{count}{between}task{'s' if count > 1 else ''}")
-    if view.get("oracle"):
-        words.append("oracle")
-    return words
+    return words + [flag for flag in ("oracle", "changing") if view.get(flag)]

@@ -50,13 +50,14 @@ def test_the_training_script(tmp_path):
 
 def test_evaluation_by_the_guide(tmp_path):
     page = DOCS / "evaluation.md"
-    for name in ("report", "compare", "my_metrics.py"):
+    for name in ("report", "compare", "my_metrics.py", "changing"):
         (tmp_path / name).write_text(example(name, page))
     report = runpy.run_path("report")["report"]
     assert report.returns.shape == (200, 10)
     metric = runpy.run_path("my_metrics.py")["return_per_step"]
     assert report.table({"per step": metric}).columns[-1] == "per step"
     assert len(runpy.run_path("compare")["compared"].differences) == 1
+    assert runpy.run_path("changing")["curve"].shape == (70,)
 
 
 def test_learning_from_logs_by_the_guide(tmp_path):

@@ -1,6 +1,7 @@
 """Classical bandit algorithms: baselines for learned ones."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class BanditLearner(ABC):
 
     name: str
     episodes_per_adaptation = 1
+    discount = 1.0
+    """The factor by which each pull shrinks the counts of those before."""
+    window: int | None = None
+    """How many of the last pulls count; None counts all."""
 
     def __init__(self, tasks: TaskDistribution, *, random_ties: bool = True):
         env = tasks.make_vec(1)
@@ -92,8 +97,10 @@ class BanditAdaptation:
     def __init__(self, learner: BanditLearner, num_tasks: int, rng: np.random.Generator):
         self.learner = learner
         self.rng = rng
-        self.successes: Counts = np.zeros((num_tasks, learner.num_arms), dtype=np.int64)
-        self.failures: Counts = np.zeros_like(self.successes)
+        kind = np.int64 if learner.discount == 1.0 else np.float64
+        self.successes: Array = np.zeros((num_tasks, learner.num_arms), dtype=kind)
+        self.failures: Array = np.zeros_like(self.successes)
+        self._recent: deque[tuple[Array, Array, Array]] = deque()  # those of the window
 
     def act(self, observations: Array) -> Array:
         check_rows(observations, len(self.successes))
@@ -115,8 +122,17 @@ class BanditAdaptation:
             )
         rows = np.flatnonzero(active)
         arms = transition.actions[rows] - self.learner.first_arm
+        if self.learner.discount < 1.0:
+            self.successes[rows] *= self.learner.discount
+            self.failures[rows] *= self.learner.discount
         self.successes[rows, arms] += won[rows]
         self.failures[rows, arms] += ~won[rows]
+        if self.learner.window is not None:
+            self._recent.append((rows, arms, won[rows]))
+            if len(self._recent) > self.learner.window:
+                rows, arms, lucky = self._recent.popleft()
+                self.successes[rows, arms] -= lucky
+                self.failures[rows, arms] -= ~lucky
 
 
 class Greedy(BanditLearner):
@@ -201,6 +217,50 @@ class ThompsonSampling(BanditLearner):
 
     def scores(self, successes: Counts, failures: Counts, rng: np.random.Generator) -> Scores:
         return rng.beta(successes + 1, failures + 1)
+
+
+class DiscountedThompson(ThompsonSampling):
+    """Thompson sampling that forgets: before each pull all counts shrink by a factor.
+
+    Source: Raj and Kalyani (2017).
+
+    Args:
+        tasks: The bandits.
+        discount: The factor, in (0, 1].
+
+    Raises:
+        ValueError: If the discount is outside (0, 1], or the action space is not Discrete.
+    """
+
+    name = "discounted Thompson sampling"
+
+    def __init__(self, tasks: TaskDistribution, *, discount: float = 0.97):
+        super().__init__(tasks)
+        if not 0.0 < discount <= 1.0:
+            raise InvalidValueError(f"discount must be in (0, 1], got {discount}")
+        self.discount = discount
+
+
+class SlidingWindowUCB(UCB1):
+    """UCB1 on the last pulls alone.
+
+    Source: Garivier and Moulines (2011).
+
+    Args:
+        tasks: The bandits.
+        window: How many pulls count.
+        c: The width of the bound, as for :class:`UCB1`.
+
+    Raises:
+        ValueError: If the window is below 1, c is negative, or the action space is not Discrete.
+    """
+
+    name = "sliding-window UCB"
+
+    def __init__(self, tasks: TaskDistribution, *, window: int = 30, c: float = 0.2):
+        super().__init__(tasks, c=c)
+        check_at_least(1, window=window)
+        self.window = window
 
 
 class GittinsIndex(BanditLearner):

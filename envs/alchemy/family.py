@@ -88,6 +88,8 @@ whether it was used. A used stone shows 2, 2, 2, 2, 1; a used potion 1, 1 |
         "render_fps": 3,
     }
 
+    changes_within_episodes = False
+
     def __init__(self, num_envs: int, rotated: bool = False, render_mode: str | None = None):
         self._lanes = np.arange(num_envs)
         self._corners = np.zeros((num_envs, STONES), dtype=np.int64)
@@ -198,6 +200,7 @@ def alchemy(rotated: bool) -> TaskDistribution:
         splits=splits(rotated),
         episodes_per_trial=10,
         statistic="mean",
+        visible=("stones", "rotation") if rotated else ("stones",),  # how stones look
         references=("random", "random-potions", "known-chemistry"),
         description="stones and potions: find out the chemistry, then make the best stones",
         varying_factor="rules",

@@ -104,6 +104,8 @@ class AdaptedVectorEnv(TaskVectorEnv):
         render_mode: One of the batch's render modes, or None.
     """
 
+    changes_within_episodes = False
+
     def __init__(
         self,
         num_envs: int,

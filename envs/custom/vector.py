@@ -65,6 +65,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
             support a space, or a wrapper carries statistics from task to task.
     """
 
+    changes_within_episodes = False
+
     def __init__(
         self,
         num_envs: int,

@@ -74,6 +74,7 @@ def train_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    changing: bool = False,
     num_workers: int = 0,
     eval_every: int = 0,
     processes: int = 1,
@@ -97,6 +98,7 @@ def train_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).
+        changing: Let each task become another one within the trial, which does not show.
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on held-out tasks during training, for
@@ -118,7 +120,7 @@ def train_command(
         commands.train(
             agent,
             tasks,
-            view=view_of(oracle, num_train_tasks, train_split),
+            view=view_of(oracle, num_train_tasks, train_split, changing),
             run_dir=run_dir,
             total_timesteps=total_timesteps,
             data=data,
@@ -247,6 +249,7 @@ def record_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    changing: bool = False,
     trust: Trust = None,
 ) -> None:
     """Record histories: all steps of an agent in many tasks, to learn from. Rerun to continue.
@@ -263,6 +266,7 @@ def record_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks the train split has (default: all that there are).
         train_split: The split that is the train split (default: train).
+        changing: Let each task become another one within the trial, which does not show.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
@@ -270,7 +274,7 @@ def record_command(
         agent,
         tasks,
         output,
-        view=view_of(oracle, num_train_tasks, train_split),
+        view=view_of(oracle, num_train_tasks, train_split, changing),
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         split=split,
@@ -317,6 +321,7 @@ def tune_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    changing: bool = False,
     storage: Path | None = None,
 ) -> None:
     """Search for hyperparameters with Optuna, starting from the preset. Rerun to continue.
@@ -335,13 +340,14 @@ def tune_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).
+        changing: Let each task become another one within the trial, which does not show.
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
     from metarl.experiments.tuning.search import tune
     from metarl.experiments.tuning.settings import Settings
 
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split)
+    view = view_of(oracle, num_train_tasks, train_split, changing)
     settings = Settings(agent, tasks, total_timesteps, seed, storage, view)
     tune(settings, trials=trials, minutes=minutes, processes=processes)
 

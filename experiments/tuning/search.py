@@ -333,13 +333,14 @@ def _work(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    changing: bool = False,
     storage: Path | None = None,
     trials: int | None = None,
     minutes: float | None = None,
 ) -> None:
     """Make trials: the entry point of the processes that :func:`tune` starts."""
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split)
+    view = view_of(oracle, num_train_tasks, train_split, changing)
     Search(Settings(agent, family, total_timesteps, seed, storage, view), trials, minutes).run()
 
 

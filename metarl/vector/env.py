@@ -101,6 +101,9 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "render_modes": [],
     }
+    changes_within_episodes = True
+    """Whether ``set_parameters`` may be called between two steps of an episode, which then goes on
+    under the new task; if not, a new task counts from the next episode on."""
     random: BatchedRandom
 
     def __init__(
@@ -137,7 +140,10 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
 
     @abstractmethod
     def set_parameters(self, columns: Mapping[str, Array]) -> None:
-        """Take over the parameters of all tasks: arrays of shape (num_envs, *shape)."""
+        """Take over the parameters of all tasks: arrays of shape (num_envs, *shape).
+
+        Where ``changes_within_episodes`` is true, episodes go on from the state they are in.
+        """
 
     @abstractmethod
     def reset_lanes(self, ids: Ids) -> Values:

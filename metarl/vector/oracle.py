@@ -30,6 +30,7 @@ class OracleVectorEnv(TaskVectorEnv):
         check_space("observation", space)
         self.env = env
         self.metadata = env.metadata
+        self.changes_within_episodes = env.changes_within_episodes
         self._encode = encode
         size = encode(env.tasks).shape[1]
         self._has_images = bool(image_shapes(space))

@@ -111,6 +111,8 @@ class WorkerVectorEnv(TaskVectorEnv):
             are stopped then.
     """
 
+    changes_within_episodes = False
+
     def __init__(
         self,
         num_envs: int,

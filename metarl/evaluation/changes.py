@@ -1,0 +1,88 @@
+"""How an agent fares before and after its task changes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.distribution import TaskDistribution
+from metarl.errors import InvalidValueError, check_at_least, check_at_most
+from metarl.evaluation.adaptation import Agent, Transition
+from metarl.evaluation.play import MAX_ENVS, play
+from metarl.vector.changing import ChangingVectorEnv
+
+
+def rewards_around_change(
+    agent: Agent,
+    tasks: TaskDistribution,
+    *,
+    before: int,
+    after: int,
+    split: str = "held_out",
+    num_tasks: int = 200,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> NDArray[np.float64]:
+    """Play trials in which the task changes, and return the rewards of the steps around the change.
+
+    The mean over tasks shows how low the reward falls and how many steps it takes to recover::
+
+        rewards = rewards_around_change(agent, tasks, before=20, after=50)
+        curve = np.nanmean(rewards, axis=0)  # curve[20] is the first step of the new task
+
+    Args:
+        agent: The agent.
+        tasks: A family whose tasks change, as :meth:`metarl.TaskDistribution.changing` makes it.
+        before: How many steps before the change.
+        after: How many steps from the change on.
+        split: The split to draw tasks from.
+        num_tasks: How many tasks, at most 4,096.
+        seed: The seed of tasks, episodes and actions.
+        deterministic: Whether the agent takes its most likely actions.
+
+    Returns:
+        Rewards of shape (num_tasks, before + after); NaN outside of the trial.
+
+    Raises:
+        ValueError: If the tasks do not change, a number is out of its range, or the agent plays
+            several episodes of a task side by side.
+    """
+    check_at_least(1, before=before, after=after, num_tasks=num_tasks)
+    check_at_most(MAX_ENVS, num_tasks=num_tasks)
+    if tasks.still is None:
+        raise InvalidValueError(
+            f"the tasks of {tasks.label} do not change within a trial: pass tasks.changing()"
+        )
+    if agent.episodes_per_adaptation > 1:
+        raise InvalidValueError(
+            f"{agent.name} plays {agent.episodes_per_adaptation} episodes of a task side by side, "
+            "each with a change of its own: the step at which it learns of it is not defined"
+        )
+    sampled = tasks.sample(split, num_tasks, seed)
+    env = tasks.make_vec(num_tasks)
+    assert isinstance(env, ChangingVectorEnv)
+    env.set_tasks(sampled)
+    num_steps, changes = env.horizon * tasks.episodes_per_trial, env.change_steps
+    at_once = env.changes_within_episodes
+    env.close()
+    rewards = np.full((num_tasks, before + num_steps + after), np.nan)  # a margin on both sides
+    steps = np.zeros(num_tasks, dtype=np.int64)
+    first = np.where(at_once, changes, num_steps)  # of the new task
+
+    def record(transition: Transition) -> bool:
+        (lanes,) = np.nonzero(transition.active)
+        rewards[lanes, before + steps[lanes]] = transition.rewards[lanes]
+        steps[lanes] += 1
+        waiting = transition.episode_end & (first == num_steps) & (steps >= changes)
+        first[waiting] = steps[waiting]
+        return True
+
+    play(
+        agent,
+        tasks,
+        sampled,
+        tasks.episodes_per_trial,
+        seed=seed,
+        deterministic=deterministic,
+        on_step=record,
+    )
+    columns = first[:, None] + np.arange(before + after)
+    return np.take_along_axis(rewards, columns, axis=1)
