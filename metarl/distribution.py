@@ -211,6 +211,12 @@ class TaskDistribution:
             [distributions[name].encode(tasks.columns[name]) for name in distributions], axis=1
         )
 
+    @property
+    def task_size(self) -> int:
+        """The length of an encoded task."""
+        defaults = {name: np.asarray(p.default)[None] for name, p in self.parameters.items()}
+        return self.encode(Tasks(self.name, defaults)).shape[1]
+
     def make_vec(self, num_envs: int, **options: Any) -> TaskVectorEnv:
         """Build a batch of environments. Every sub-environment starts with the default task.
 

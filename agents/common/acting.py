@@ -180,7 +180,7 @@ class TrialBuffer(MemoryAdaptation):
         num_episodes: int,
         horizon: int,
         noise: ActionNoise,
-        task: torch.Tensor | None = None,
+        task: torch.Tensor,
     ):
         super().__init__(policy, num_tasks, noise)
         self._horizon = horizon

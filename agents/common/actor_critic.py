@@ -13,6 +13,7 @@ from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.common.noise import ActionNoise
+from metarl.agents.common.trials import TrialOutputs
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Config, Range, Width
 from metarl.errors import InvalidValueError, check_names
@@ -46,6 +47,11 @@ class NetworkConfig(Config):
     """The number of features per image."""
     separate_critic: bool = False
     """Whether the critic has an encoder and a memory of its own."""
+    privileged_critic: bool = False
+    """Whether the critic also sees the encoded task, which the policy never does (Pinto et al.
+    2017). What the policy does, and earns, depends on the task and on what it has found out of it:
+    the critic's layers take both (Baisero & Amato 2022). Without ``separate_critic`` it needs no
+    memory of its own: it reads the actor's, which is then trained by the policy alone."""
     log_std_init: Annotated[float, Range(-100, 100)] = -0.5
     """The initial log standard deviation of Box actions, in units of half the action range."""
 
@@ -80,6 +86,7 @@ class RecurrentActorCritic(nn.Module):
         action_space: The action space.
         generator: The source of the initial weights.
         config: Sizes and kinds.
+        task_size: The length of an encoded task.
     """
 
     def __init__(
@@ -88,9 +95,11 @@ class RecurrentActorCritic(nn.Module):
         action_space: spaces.Space[Any],
         generator: torch.Generator,
         config: NetworkConfig,
+        task_size: int,
     ):
         super().__init__()
         size = config.hidden_size
+        self._privileged = config.privileged_critic
         self._episode_end = trial_input.episode_end.start
         self.action_head = action_head(action_space)
         input_size = trial_input.size
@@ -114,8 +123,11 @@ class RecurrentActorCritic(nn.Module):
             self.critic_encoder, self.critic = memory()
         joined = size + input_size
         self.policy_layers = tanh_layers(joined, config.head, generator)
-        self.value_layers = tanh_layers(joined, config.head, generator)
         last = config.head[-1] if config.head else size
+        if self._privileged:  # a layer at least, as the task counts together with what is known
+            self.value_layers = tanh_layers(joined + task_size, config.head or [size], generator)
+        else:
+            self.value_layers = tanh_layers(joined, config.head, generator)
         self.policy = nn.Linear(last, self.action_head.num_outputs)
         self.value = nn.Linear(last, 1)
         # A policy that starts close to uniform explores all actions alike.
@@ -170,34 +182,43 @@ class RecurrentActorCritic(nn.Module):
         """Draw actions from outputs of shape (n, num_outputs); the most likely without noise."""
         return self.action_head.sample(outputs, self.log_std, noise)
 
-    def forward(
-        self, rows: torch.Tensor, pixels: torch.Tensor
-    ) -> tuple[torch.distributions.Distribution, torch.Tensor]:
+    def forward(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> TrialOutputs:
         """Run over whole trials, from an empty memory.
 
         Args:
             rows: Input rows, of shape (time, n, row_size).
             pixels: Their pixels, uint8, of shape (time, n, num_pixels).
+            task: The encoded tasks, of shape (n, task_size), for training alone.
 
         Returns:
-            The action distribution over (time, n), and the values of shape (time, n).
+            The action distributions and the values.
         """
         inputs = self._see(rows, pixels)
         features = self._read(rows, inputs)
         values = features if self.critic is None else self._read(rows, inputs, for_critic=True)
-        return self.distribution(self._policy(features, inputs)), self._value(values, inputs)
+        distribution = self.distribution(self._policy(features, inputs))
+        return TrialOutputs(distribution, self._value(values, inputs, task))
 
-    def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
         inputs = self._see(rows, pixels)
-        return self._value(self._read(rows, inputs, for_critic=True), inputs)
+        return self._value(self._read(rows, inputs, for_critic=True), inputs, task)
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.policy(self.policy_layers(self._joined(features, inputs)))
         return outputs
 
-    def _value(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        values: torch.Tensor = self.value(self.value_layers(self._joined(features, inputs)))
+    def _value(
+        self, features: torch.Tensor, inputs: torch.Tensor, task: torch.Tensor
+    ) -> torch.Tensor:
+        if self._privileged:
+            if self.critic is None:
+                features = features.detach()
+            known = task.expand(len(inputs), -1, -1)  # (time, n, task_size)
+            joined = torch.cat([features, inputs, known], dim=-1)
+        else:
+            joined = self._joined(features, inputs)
+        values: torch.Tensor = self.value(self.value_layers(joined))
         return values.squeeze(-1)
 
     def _joined(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
-from torch.distributions import Distribution
 
 from metarl.agents.common.losses import (
     generalized_advantages,
@@ -19,7 +18,7 @@ from metarl.agents.common.losses import (
     ppo_surrogate,
     standardize,
 )
-from metarl.agents.common.trials import Trials
+from metarl.agents.common.trials import TrialOutputs, Trials
 from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.training.ranks import ALONE, Ranks
 from metarl.agents.training.threads import one_thread, parallel_map
@@ -28,26 +27,28 @@ MEASURES = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
 
 
 class TrialNetwork(Protocol):
-    """The interface of a network for PPO on trials."""
+    """The interface of a network for PPO on trials.
+
+    It may use the encoded task in training, for its critic for example. Its policy must not: no
+    task is given when it acts.
+    """
 
     @property
     def steps_per_piece(self) -> int:
         """How many steps, of all trials together, one thread takes at a time."""
 
     def __call__(
-        self, rows: torch.Tensor, pixels: torch.Tensor
-    ) -> tuple[Distribution, torch.Tensor]:
+        self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor
+    ) -> TrialOutputs:
         """Return the action distributions and the critic's outputs of whole trials.
 
         Args:
             rows: Input rows, of shape (time, n, row_size).
             pixels: Their pixels, uint8, of shape (time, n, num_pixels).
-
-        Returns:
-            Distributions and outputs, of batch shape (time, n).
+            task: The encoded tasks, of shape (n, task_size).
         """
 
-    def values(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the critic's outputs alone, of shape (time, n)."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
@@ -61,6 +62,7 @@ class Batch:
     Attributes:
         rows: The network's input rows.
         pixels: Their pixels, uint8.
+        task: The encoded tasks, of shape (num_trials, task_size).
         actions: As sampled.
         log_probs: Of the actions, when they were taken.
         advantages: Standardised over all real steps, zero in the padding.
@@ -71,6 +73,7 @@ class Batch:
 
     rows: torch.Tensor
     pixels: torch.Tensor
+    task: torch.Tensor
     actions: torch.Tensor
     log_probs: torch.Tensor
     advantages: torch.Tensor
@@ -80,7 +83,9 @@ class Batch:
 
     def select(self, trials: torch.Tensor) -> "Batch":
         """Return some of the trials."""
-        return Batch(*(getattr(self, field.name)[:, trials] for field in fields(self)))
+        of_steps = (field.name for field in fields(self) if field.name != "task")
+        chosen = {name: getattr(self, name)[:, trials] for name in of_steps}
+        return Batch(**chosen, task=self.task[trials])
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def make_batch(
     """
     mask, gamma = trials.mask, config.gamma
     scale = value_scale(trials, gamma, config.infinite_horizon_critic)
-    values = trial_values(network, rows, trials.pixels) * scale
+    values = trial_values(network, rows, trials.pixels, trials.task) * scale
     discount = wall_clock_discounts(trials, gamma) if config.wall_clock_discount else gamma
     advantages = generalized_advantages(rewards, values, mask, discount, config.gae_lambda)
     targets = advantages + masked(values, mask)
@@ -165,6 +170,7 @@ def make_batch(
     batch = Batch(
         rows=rows,
         pixels=trials.pixels,
+        task=trials.task,
         actions=trials.actions,
         log_probs=trials.log_probs,
         advantages=standardize(advantages, mask, ranks=ranks),
@@ -215,13 +221,16 @@ def value_scale(trials: Trials, gamma: float, infinite_horizon_critic: bool) -> 
     return trials.episodes_left if gamma else torch.ones_like(trials.mask)
 
 
-def trial_values(network: TrialNetwork, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+def trial_values(
+    network: TrialNetwork, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor
+) -> torch.Tensor:
     """Return the critic's values of whole trials, without a gradient.
 
     Args:
         network: The network.
         rows: Of shape (time, n, row_size).
         pixels: Of shape (time, n, num_pixels).
+        task: Of shape (n, task_size).
 
     Returns:
         A tensor of shape (time, n).
@@ -229,7 +238,7 @@ def trial_values(network: TrialNetwork, rows: torch.Tensor, pixels: torch.Tensor
 
     def values(piece: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():  # in each thread, because the mode is per thread
-            return network.values(rows[:, piece], pixels[:, piece])
+            return network.values(rows[:, piece], pixels[:, piece], task[piece])
 
     trials = torch.arange(rows.shape[1], device=rows.device)
     return torch.cat(parallel_map(values, _pieces(network, trials, len(rows))), dim=1)
@@ -337,7 +346,7 @@ def ppo_loss(
         The loss; and policy loss, value loss, entropy and divergence, without a gradient.
     """
     mask = batch.mask
-    distribution, values = network(batch.rows, batch.pixels)
+    distribution, values = network(batch.rows, batch.pixels, batch.task)
     # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
     log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
     surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, config.clip_range)

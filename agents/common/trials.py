@@ -1,8 +1,10 @@
 """Whole trials as tensors: the training data of agents that are trained on trials."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch.distributions import Distribution
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Trials:
         rewards: The rewards.
         mask: 1 where a step is real and 0 in the padding.
         task: The encoded task of each trial, of shape (num_trials, task_size): what training may
-            use and the policy must not see. None where it was not recorded.
+            use and the policy must not see.
     """
 
     rows: torch.Tensor
@@ -32,4 +34,16 @@ class Trials:
     steps_left: torch.Tensor
     rewards: torch.Tensor
     mask: torch.Tensor
-    task: torch.Tensor | None = None
+    task: torch.Tensor
+
+
+class TrialOutputs(NamedTuple):
+    """What a network makes of whole trials, of batch shape (time, n).
+
+    Attributes:
+        distribution: The action distributions.
+        values: The critic's outputs.
+    """
+
+    distribution: Distribution
+    values: torch.Tensor

@@ -49,7 +49,7 @@ def test_rows_tell_of_the_last_transition_and_of_episode_ends(space):
 def test_without_a_discount_the_critic_predicts_the_next_reward():
     witness = Witness(gamma=0.0).learn()
     (batch,), (trials,) = witness.batches, witness.recorded
-    values = trial_values(witness.agent.network, batch.rows, batch.pixels)
+    values = trial_values(witness.agent.network, batch.rows, batch.pixels, batch.task)
     assert (batch.value_scale == 1).all()
     assert torch.allclose(batch.targets, trials.rewards * batch.mask)
     assert values.shape == trials.rewards.shape

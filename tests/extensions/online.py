@@ -9,7 +9,7 @@ from metarl import Transition, rollout
 from metarl.agents import OnlineLearner
 from metarl.agents.common.actions import action_head
 from metarl.agents.common.ppo import TrialPPOConfig, make_batch, ppo_update
-from metarl.agents.common.trials import Trials
+from metarl.agents.common.trials import TrialOutputs, Trials
 from metarl.agents.training.config import Count
 from metarl.seeding import stream_seed
 from metarl.trial import TrialInput
@@ -61,11 +61,12 @@ class Policy(nn.Module):
     def outputs(self, rows):
         return self.policy(torch.tanh(self.body(rows)))
 
-    def values(self, rows, pixels):
+    def values(self, rows, pixels, task):
         return self.value(torch.tanh(self.body(rows))).squeeze(-1)
 
-    def forward(self, rows, pixels):
-        return self.head.distribution(self.outputs(rows)), self.values(rows, pixels)
+    def forward(self, rows, pixels, task):
+        values = self.values(rows, pixels, task)
+        return TrialOutputs(self.head.distribution(self.outputs(rows)), values)
 
     def act(self, rows, noise):
         with torch.no_grad():
@@ -119,10 +120,11 @@ class Reactive(OnlineLearner[Trials]):
         episodes_left = self.tasks.episodes_per_trial - ends.cumsum(0) + ends
         steps_left = episodes_left * self.horizon
         with torch.no_grad():
-            log_probs = self.network(rows, pixels)[0].log_prob(actions)
-        mask = torch.ones_like(rewards)
+            distribution = self.network.head.distribution(self.network.outputs(rows))
+        log_probs, mask = distribution.log_prob(actions), torch.ones_like(rewards)
+        task = torch.as_tensor(self.tasks.encode(env.tasks))
         return played, Trials(
-            rows, pixels, actions, log_probs, episodes_left, steps_left, rewards, mask
+            rows, pixels, actions, log_probs, episodes_left, steps_left, rewards, mask, task
         )
 
     def update(self, experience):

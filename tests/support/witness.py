@@ -68,7 +68,7 @@ class Witness:
             batch, explained_variance = batch_of(trials)
             self.recorded.append(trials)
             self.batches.append(batch)
-            values = trial_values(self.agent.network, batch.rows, batch.pixels)
+            values = trial_values(self.agent.network, batch.rows, batch.pixels, batch.task)
             self.values.append(values * batch.value_scale)
             for check in self.checks:
                 check(batch)
