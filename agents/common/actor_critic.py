@@ -199,6 +199,11 @@ class RecurrentActorCritic(nn.Module):
         distribution = self.distribution(self._policy(features, inputs))
         return TrialOutputs(distribution, self._value(values, inputs, task))
 
+    def outputs(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`distribution` takes, of shape (time, n, num_outputs)."""
+        inputs = self._see(rows, pixels)
+        return self._policy(self._read(rows, inputs), inputs)
+
     def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
         inputs = self._see(rows, pixels)

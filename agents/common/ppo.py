@@ -5,11 +5,12 @@ each in a thread of its own.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
+from torch.distributions import kl_divergence
 
 from metarl.agents.common.losses import (
     generalized_advantages,
@@ -18,6 +19,7 @@ from metarl.agents.common.losses import (
     ppo_surrogate,
     standardize,
 )
+from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.common.trials import TrialOutputs, Trials
 from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
 from metarl.agents.training.ranks import ALONE, Ranks
@@ -69,6 +71,8 @@ class Batch:
         targets: The critic's target values.
         value_scale: The factor from the critic's output to a value.
         mask: 1 where a step is real and 0 in the padding.
+        labels: A teacher's action distributions, which the policy is to imitate; None to improve it
+            by the advantages.
     """
 
     rows: torch.Tensor
@@ -80,12 +84,16 @@ class Batch:
     targets: torch.Tensor
     value_scale: torch.Tensor
     mask: torch.Tensor
+    labels: ActionLabels | None = None
 
     def select(self, trials: torch.Tensor) -> "Batch":
         """Return some of the trials."""
-        of_steps = (field.name for field in fields(self) if field.name != "task")
-        chosen = {name: getattr(self, name)[:, trials] for name in of_steps}
-        return Batch(**chosen, task=self.task[trials])
+        of_steps = {field.name for field in fields(self)} - {"task", "labels"}
+        return Batch(
+            **{name: getattr(self, name)[:, trials] for name in of_steps},
+            task=self.task[trials],
+            labels=None if self.labels is None else self.labels.select(trials),
+        )
 
 
 @dataclass(frozen=True)
@@ -237,11 +245,31 @@ def trial_values(
     """
 
     def values(piece: torch.Tensor) -> torch.Tensor:
+        return network.values(rows[:, piece], pixels[:, piece], task[piece])
+
+    return of_pieces(network, values, rows)
+
+
+def of_pieces(
+    network: TrialNetwork, function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor
+) -> torch.Tensor:
+    """Apply a function to pieces of whole trials, without a gradient.
+
+    Args:
+        network: What it calls.
+        function: From the numbers of some trials to a tensor of shape (time, len(trials), ...).
+        rows: The rows of all trials, of shape (time, n, row_size).
+
+    Returns:
+        A tensor of shape (time, n, ...).
+    """
+
+    def of_piece(piece: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():  # in each thread, because the mode is per thread
-            return network.values(rows[:, piece], pixels[:, piece], task[piece])
+            return function(piece)
 
     trials = torch.arange(rows.shape[1], device=rows.device)
-    return torch.cat(parallel_map(values, _pieces(network, trials, len(rows))), dim=1)
+    return torch.cat(parallel_map(of_piece, _pieces(network, trials, len(rows))), dim=1)
 
 
 def ppo_update(
@@ -337,25 +365,33 @@ def ppo_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return PPO's loss (Schulman et al. 2017, eq. 9), and its parts.
 
+    With labels the policy's part is the divergence KL(teacher || policy) instead, in closed form,
+    without the noise of sampled actions. Where the policy cannot know the task yet, its minimum is
+    the mean of the teacher's distributions over the tasks that remain possible.
+
     Args:
         network: The network.
         batch: Some trials.
         config: The loss's weights.
 
     Returns:
-        The loss; and policy loss, value loss, entropy and divergence, without a gradient.
+        The loss; and policy loss, value loss, entropy and divergence from the policy that acted,
+        without a gradient.
     """
     mask = batch.mask
     distribution, values = network(batch.rows, batch.pixels, batch.task)
     # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
     log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
-    surrogate = ppo_surrogate(log_ratio, batch.advantages, mask, config.clip_range)
+    if batch.labels is None:
+        policy_loss = -ppo_surrogate(log_ratio, batch.advantages, mask, config.clip_range)
+    else:
+        policy_loss = masked_mean(kl_divergence(batch.labels.distribution(), distribution), mask)
     value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
     entropy = masked_mean(distribution.entropy(), mask)
-    loss = -surrogate + config.vf_coef * value_loss - config.ent_coef * entropy
+    loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     with torch.no_grad():  # the estimator of Schulman's note, never negative
         kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
-        return loss, torch.stack([-surrogate, value_loss, entropy, kl])
+        return loss, torch.stack([policy_loss, value_loss, entropy, kl])
 
 
 def _pieces(network: TrialNetwork, trials: torch.Tensor, num_steps: int) -> Sequence[torch.Tensor]:

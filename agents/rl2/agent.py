@@ -1,6 +1,7 @@
 """RL²: the learning algorithm is a recurrent network, learned by reinforcement learning."""
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,14 +11,17 @@ from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCriti
 from metarl.agents.common.losses import running_returns
 from metarl.agents.common.memory_agent import MemoryAgent
 from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
-from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, ppo_update
+from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, of_pieces, ppo_update
+from metarl.agents.common.teacher import ActionLabels, check_teacher, oracle_rows
 from metarl.agents.common.trials import Trials
 from metarl.agents.rl2.presets import PRESETS
-from metarl.agents.training.config import Count
+from metarl.agents.training.config import Count, Share
+from metarl.agents.training.learner import Learner
 from metarl.agents.training.online import OnlineLearner
-from metarl.errors import InvalidValueError
+from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.evaluation.adaptation import OnStep, Rollout, rollout
 from metarl.seeding import stream_seed
+from metarl.spaces import difference, to_json
 from metarl.trial import TrialInput
 from metarl.vector.env import TaskVectorEnv
 
@@ -38,6 +42,10 @@ class RL2Config(TrialPPOConfig):
     """Act with a fresh memory after this many episodes in a task; None keeps it. The network has
     learned to use its memory for the K episodes of a trial, and beyond them it may go wrong for
     good. It changes nothing in training: ``load(path, tasks, reset_memory_every=K)``."""
+    teacher_share: Share = 0.0
+    """The share of the env steps of ``learn`` during which the policy imitates its teacher, an
+    agent that observes the task (:meth:`RL2.set_teacher`); PPO follows. The critic learns from the
+    returns all the time."""
     normalize_observation: bool = False
     """Whether to normalise observations by running moments."""
     normalize_reward: bool = False
@@ -102,6 +110,7 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
     num_tasks_option = "trials_per_iteration"
     config: RL2Config
     network: RecurrentActorCritic
+    _teacher: Learner | None = None
     config_class = RL2Config
     policy_config_class = NetworkConfig
 
@@ -138,9 +147,70 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
         }
         self.optimizers = {"optimizer": self.optimizer}
 
+    # What training knows and the policy does not.
+
+    def set_teacher(self, teacher: Learner) -> None:
+        """Set the agent that the policy imitates in the first ``teacher_share`` of ``learn``.
+
+        It imitates the teacher's action distributions in its own trials (Ross et al. 2011): the
+        teacher observes what the policy does, and the task. Saved files do not hold the teacher: a
+        loaded agent that is trained on needs it again.
+
+        Args:
+            teacher: Trained on ``tasks.oracle()`` of the same family; it is only read.
+
+        Raises:
+            TypeError: If such an agent cannot be a teacher.
+            ValueError: If it is of another family or of a view without the task, its spaces are
+                others, or ``teacher_share`` is zero.
+        """
+        if not isinstance(teacher, Learner):
+            raise InvalidTypeError(f"teacher must be a trained agent, got {teacher!r}")
+        if not self.config.teacher_share:
+            raise InvalidValueError(
+                "teacher_share is 0, so nothing would be learned from the teacher; pass "
+                "teacher_share=1.0, or less for PPO after it"
+            )
+        check_teacher(self.tasks, teacher.tasks.name, teacher.tasks.view)
+        with closing(self.tasks.oracle().make_vec(1)) as view:
+            expected = {
+                "observation_space": view.single_observation_space,
+                "action_space": view.single_action_space,
+            }
+        for name, space in expected.items():
+            if differs := difference(to_json(getattr(teacher, name)), space):
+                raise InvalidValueError(f"the teacher has another {name}: {differs}")
+        self._teacher = teacher
+
+    def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        rows, network = self.normalizer()(rows), self.network
+
+        def outputs(piece: torch.Tensor) -> torch.Tensor:
+            return network.outputs(rows[:, piece], pixels[:, piece])
+
+        log_std = None if network.log_std is None else network.log_std.detach()
+        return ActionLabels(network.action_head, of_pieces(network, outputs, rows), log_std)
+
+    def _present_teacher(self) -> Learner | None:
+        """Return the teacher to imitate in the present iteration; None if there is none.
+
+        Raises:
+            ValueError: If there should be one.
+        """
+        share = self.config.teacher_share
+        if self.progress() >= share:
+            return None
+        if self._teacher is None:
+            raise InvalidValueError(
+                f"teacher_share is {share:g} and there is no teacher; call set_teacher(teacher) "
+                "before learn(), or set teacher_share=0"
+            )
+        return self._teacher
+
     # One iteration.
 
     def collect(self, env: TaskVectorEnv, on_step: OnStep) -> tuple[Rollout, TrialBuffer]:
+        self._present_teacher()  # raises before any work
         observations = self.begin_tasks(env)
         num_episodes = self._present_episodes_per_trial()
         task = torch.as_tensor(self.tasks.encode(env.tasks), device=self.device)
@@ -151,8 +221,18 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
     def update(self, experience: TrialBuffer) -> None:
         config, trials = self.config.annealed(self.progress()), experience.trials()
         batch, explained_variance = self.batch_of(trials)
+        teacher = self._present_teacher()
+        if teacher is not None:
+            labels = teacher.action_labels(
+                oracle_rows(trials, self.trial_input.observation), trials.pixels
+            )
+            batch = replace(batch, labels=labels)
+            # How random actions are, and how far a policy may move, is up to the teacher.
+            config = replace(config, ent_coef=0.0, target_kl=None)
         generator = self.generator_for("minibatches")
         measured = ppo_update(self.network, self.optimizer, batch, config, generator, self.ranks)
+        if teacher is not None:
+            measured["teacher_kl"] = measured.pop("policy_loss")
         # The moments change only between iterations: what was recorded under the old ones is
         # learned from under the old ones.
         self._update_moments(trials)

@@ -19,6 +19,8 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from metarl.agents.common.actions import action_head
+from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.common.vision import Vision
 from metarl.agents.sb3.adapter import SB3Adaptation
 from metarl.agents.sb3.presets import PRESETS
@@ -46,7 +48,7 @@ from metarl.batches import as_batch
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
 from metarl.evaluation.adaptation import Adaptation, OnStep, Rollout, Transition
 from metarl.seeding import Seed, stream_seed
-from metarl.spaces import Values, image_shapes
+from metarl.spaces import Values, image_shapes, vector_size
 from metarl.vector.env import TaskVectorEnv
 
 Array = NDArray[Any]
@@ -302,6 +304,23 @@ class MultiTask(OnlineLearner[PPO]):
     def _prepare(self, observations: Values) -> Values:
         rows = flat(self.observation_space, observations)
         return rows if self._normalize is None else self._normalize.normalize_obs(rows)
+
+    @torch.no_grad()
+    def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        # (time, n, ...) to (time * n, ...); without a memory, the observation is all that counts
+        seen: Values = rows[..., : vector_size(self.observation_space)].flatten(0, 1).cpu().numpy()
+        if image_shapes(self.observation_space):
+            seen = {"row": seen, "pixels": pixels.flatten(0, 1).cpu().numpy()}
+        if self._normalize is not None:
+            seen = self._normalize.normalize_obs(seen)
+        policy = self.policy
+        features = policy.extract_features(
+            policy.obs_to_tensor(seen)[0], policy.pi_features_extractor
+        )
+        outputs = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        head = action_head(self.action_space)
+        log_std = policy.log_std.detach() if head.has_log_std else None
+        return ActionLabels(head, outputs.unflatten(0, rows.shape[:2]), log_std)
 
     def predict(
         self,

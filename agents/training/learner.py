@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl.agents.common.actions import advice
 from metarl.agents.common.noise import ActionNoise
+from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import document
 from metarl.agents.training.preset import Preset, first_match
@@ -153,6 +154,30 @@ class Learner(SavedAgent, SB3Model):
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
         """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
+
+    # What a learner may implement.
+
+    def set_teacher(self, teacher: "Learner") -> None:
+        """Set the agent to imitate in training.
+
+        Raises:
+            TypeError: If this learner imitates none, or the other cannot be a teacher.
+            ValueError: If the other does not fit.
+        """
+        raise InvalidTypeError(f"{self.name} learns from no teacher; rl2 does")
+
+    def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        """Return what this agent would do in the steps of trials, for a student to imitate.
+
+        Args:
+            rows: The input rows that it would have had (:class:`metarl.trial.TrialInput`), of shape
+                (time, n, row_size).
+            pixels: Their pixels, uint8, of shape (time, n, num_pixels).
+
+        Raises:
+            TypeError: If it cannot be a teacher.
+        """
+        raise InvalidTypeError(f"{self.name} cannot be a teacher; multi-task and rl2 can")
 
     # What a loop implements.
 

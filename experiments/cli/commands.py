@@ -29,13 +29,14 @@ from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
 from metarl.evaluation.report import Metric
 from metarl.experiments.cli.launch import restarted
-from metarl.experiments.cli.overrides import parse_overrides
+from metarl.experiments.cli.overrides import hyperparameters_of, parse_overrides
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
 from metarl.experiments.runs.learners import (
     check_data_options,
+    check_teacher_options,
     find_learner,
     find_preset,
 )
@@ -43,9 +44,12 @@ from metarl.experiments.runs.loading import (
     build_agent,
     check_divisible,
     data_entry,
+    give_teacher,
     in_workers,
     load_agent,
+    load_teacher,
     restore,
+    teacher_entry,
 )
 from metarl.experiments.runs.run import Run, evaluation_name
 from metarl.experiments.runs.training import Interrupted, follow, learn, save
@@ -68,6 +72,7 @@ def train(
     device: str = "auto",
     overrides: Sequence[str] = (),
     start: Path | None = None,
+    teacher: Path | None = None,
     num_workers: int = 0,
     eval_every: int = 0,
     command: str = "",
@@ -86,6 +91,7 @@ def train(
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
         start: A saved agent to start from, instead of random parameters.
+        teacher: A run, or a saved agent, of the oracle view, whose actions are imitated.
         num_workers: How many worker processes step the environments; 0 steps them in this one.
             Results are bit-for-bit the same.
         eval_every: Iterations between two evaluations for the log; 0 for none.
@@ -126,10 +132,16 @@ def train(
         total = preset.total_timesteps
     assert total is not None  # presets that are found have one
     check_at_least(1, **{option: total})
-    hyperparameters = {**preset.hyperparameters, **parse_overrides(agent_class, overrides)}
+    hyperparameters = hyperparameters_of(
+        preset.hyperparameters, parse_overrides(agent_class, overrides), teacher is not None
+    )
+    check_teacher_options(agent, teacher, hyperparameters)
     learner = agent_class(family, **hyperparameters, seed=seed, device=device)
     if start is not None:
         learner.start_from(start)
+    if teacher is not None:
+        teacher = teacher if teacher.is_file() else open_run(teacher).agent
+        learner.set_teacher(load_teacher(teacher, learner))
     histories = None if data is None else Histories(data)
     if histories is not None:
         assert isinstance(learner, OfflineLearner)
@@ -162,6 +174,7 @@ def train(
                 "seed": EVALUATION_SEED,
             },
             **({} if start is None else {"start": str(start)}),
+            **({} if teacher is None else {"teacher": teacher_entry(teacher)}),
             **({"num_workers": num_workers} if num_workers else {}),
             **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),
@@ -169,6 +182,7 @@ def train(
         },
     )
     with run.exclusive():
+        give_teacher(run, learner)
         return _train(run, learner)
 
 
@@ -208,6 +222,7 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
             restore(run, learner, run.checkpoint)
         elif "start" in run.config:
             learner.start_from(run.config["start"])
+        give_teacher(run, learner)
         return _train(run, learner)
 
 

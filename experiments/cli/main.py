@@ -71,6 +71,7 @@ def train_command(
     threads: int = 1,
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
+    teacher: Path | None = None,
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
@@ -95,6 +96,9 @@ def train_command(
         overrides: A hyperparameter to change from the preset, value in JSON; may be repeated.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
+        teacher: A run of an oracle, or its agent.safetensors, whose actions rl2 imitates in its own
+            trials; with --set teacher_share=0.5 in the first half of the training, before PPO
+            (default: no teacher).
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).
@@ -129,6 +133,7 @@ def train_command(
             device=device,
             overrides=overrides,
             start=start,
+            teacher=teacher,
             num_workers=num_workers,
             eval_every=eval_every,
             command=shlex.join(["metarl", *sys.argv[1:]]),

@@ -33,6 +33,13 @@ def parse_overrides(agent_class: type[Learner], overrides: Sequence[str]) -> dic
     return values
 
 
+def hyperparameters_of(
+    preset: Mapping[str, Any], overrides: Mapping[str, Any], has_teacher: bool
+) -> dict[str, Any]:
+    """Return the hyperparameters of a training: with a teacher, imitation to the end by default."""
+    return {**preset, **({"teacher_share": 1.0} if has_teacher else {}), **overrides}
+
+
 def overrides_in(command: str) -> list[str]:
     """Return the ``name=value`` pairs of a command line."""
     return [value for option, value in pairwise(shlex.split(command)) if option == "--set"]
@@ -49,7 +56,8 @@ def has_earlier_preset(config: Mapping[str, Any]) -> bool:
     overrides = overrides_in(config["command"])
     try:
         preset = find_preset(config["agent"], config["tasks"]).hyperparameters
-        today = {**preset, **parse_overrides(AGENTS[config["agent"]], overrides)}
+        given = parse_overrides(AGENTS[config["agent"]], overrides)
+        today = hyperparameters_of(preset, given, "teacher" in config)
     except InvalidValueError:  # a preset or hyperparameter that no longer exists
         return True
     return bool(json.loads(json.dumps(today)) != config["hyperparameters"])

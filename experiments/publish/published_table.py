@@ -9,6 +9,7 @@ import numpy as np
 
 from metarl import Report
 from metarl.evaluation.archive import SUFFIX, read_archive
+from metarl.experiments.cli.overrides import overrides_in
 from metarl.experiments.publish import papers as published
 from metarl.experiments.runs.records import load_evaluation
 from metarl.views import View
@@ -40,9 +41,10 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
 def is_of(
     config: Mapping[str, Any], agent: str, family: str, view: View = MappingProxyType({})
 ) -> bool:
-    """Return whether a run is of that agent, family and view."""
+    """Return whether a run is of that agent, family and view, as its preset trains it."""
     found = config["agent"], config["tasks"], config.get("view", {})
-    return found == (agent, family, dict(view))
+    plain = not config.get("teacher") and not overrides_in(config["command"])
+    return plain and found == (agent, family, dict(view))
 
 
 def _of(runs: Sequence[Mapping[str, Any]], agent: str, family: str) -> list[Report]:

@@ -67,7 +67,7 @@ def publish(run: Run, path: Path | None = None) -> Path:
         run: The run.
         path: Where to write the record; the agent is written beside it. None takes
             ``AGENT-TASKS-seedN.json`` in the folder of results, ``AGENT-TASKS-started-seedN.json``
-            for a run that started from another agent.
+            for a run that started from another agent, ``-taught`` likewise with a teacher.
 
     Returns:
         Where the record is.
@@ -102,6 +102,7 @@ def publish(run: Run, path: Path | None = None) -> Path:
         arrays = {name: array for name, array in arrays.items() if not name.startswith(TASKS)}
     if path is None:
         started = "-started" if run.config.get("start") else ""
+        started += "-taught" if run.config.get("teacher") else ""
         family = slug(run.config["tasks"], run.config.get("view", {}))
         name = f"{run.config['agent']}-{family}{started}-seed{run.config['seed']}"
         path = RESULTS / f"{name.replace(':', '-')}{SUFFIX}"
@@ -182,6 +183,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         threads = config["threads"]
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
+        if taught := config.get("teacher"):
+            start += (
+                f", taught by `{Path(taught['agent']).stem}` ({taught['env_steps'] / 1e6:.1f}M)"
+            )
         earlier = ", earlier preset" if has_earlier_preset(config) else ""
         published: float | str = ""
         if report.agent == "RL2" and not report.view:

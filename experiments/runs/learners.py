@@ -1,9 +1,12 @@
 """The learners of the command line, by name: those of metarl, and ``module:Class`` of your own."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from metarl.agents import AGENTS, Learner, OfflineLearner, presets
 from metarl.agents.training.preset import Preset, first_match
+from metarl.agents.training.ranks import current_ranks
 from metarl.distribution import TaskDistribution
 from metarl.envs.custom.loading import load_attribute
 from metarl.errors import InvalidTypeError, InvalidValueError, check_names
@@ -62,6 +65,33 @@ def check_data_options(
         raise InvalidValueError(
             f"{agent} learns in environments, got {given}: leave it out, or train a learner from "
             "stored data (metarl.agents.OfflineLearner)"
+        )
+
+
+def check_teacher_options(agent: str, teacher: object, hyperparameters: Mapping[str, Any]) -> None:
+    """Raise unless a learner with a teacher is one that learns from it, and has one if it must.
+
+    Args:
+        agent: Its name.
+        teacher: The teacher, if any.
+        hyperparameters: The learner's.
+
+    Raises:
+        ValueError: If there is a teacher too many or too few, or several processes train.
+    """
+    share = hyperparameters.get("teacher_share", 0.0)
+    if teacher is None:
+        if share:
+            raise InvalidValueError(
+                f"teacher_share is {share} and there is no teacher; pass --teacher RUN"
+            )
+    elif "teacher_share" not in find_learner(agent).hyperparameter_names():
+        raise InvalidValueError(
+            f"{agent} learns from no teacher, got --teacher {teacher}: leave it out, or train rl2"
+        )
+    elif (size := current_ranks().size) > 1:
+        raise InvalidValueError(
+            f"one process learns from a teacher, got {size}; leave out --processes"
         )
 
 

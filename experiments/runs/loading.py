@@ -11,15 +11,20 @@ import torch
 
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS, Learner
+from metarl.agents.common.teacher import check_teacher
+from metarl.agents.training.checkpoint import load_checkpoint
 from metarl.agents.training.ranks import current_ranks
 from metarl.data import Histories
+from metarl.entries import COUNT, STRING, check_entries, optional
 from metarl.errors import InvalidValueError, check_names, found_in
 from metarl.experiments.cli.overrides import parse_overrides
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import check_trusted, remember
 from metarl.experiments.runs.learners import find_learner
 from metarl.experiments.runs.run import Run
+from metarl.files import atomic_write
 from metarl.vector.workers import with_workers
+from metarl.views import VIEW
 
 
 def build_agent(run: Run, trust: str | None = None) -> Learner:
@@ -84,6 +89,56 @@ def histories_of(config: Mapping[str, Any]) -> Histories:
             "differs; put those back, or train a new run"
         )
     return histories
+
+
+def teacher_entry(path: Path) -> dict[str, Any]:
+    """Return what a configuration says of the saved agent that another learns from.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or has not been trained.
+    """
+    _, state = load_checkpoint(path)
+    with found_in(repr(str(path))):
+        check_entries(state, {"num_timesteps": COUNT})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"agent": str(path), "sha256": digest, "env_steps": state["num_timesteps"]}
+
+
+def load_teacher(path: Path, student: Learner) -> Learner:
+    """Return the saved agent that a student is to learn from.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or cannot teach this student.
+    """
+    _, state = load_checkpoint(path)
+    with found_in(repr(str(path))):
+        check_entries(state, {"agent": STRING, "tasks": STRING, "view": optional(VIEW)})
+        kinds = {kind.__name__: kind for kind in AGENTS.values()}
+        check_names([state["agent"]], kinds, "kind of teacher")
+        check_teacher(student.tasks, state["tasks"], state.get("view", {}))
+    return kinds[state["agent"]].load(path, student.tasks.oracle(), device=student.device)
+
+
+def give_teacher(run: Run, student: Learner) -> None:
+    """Give a student the teacher that its run names, if any. The run keeps a copy of it.
+
+    Raises:
+        FileNotFoundError: If there is neither the copy nor what it is a copy of.
+        ValueError: If it is another teacher than the training began with.
+    """
+    if "teacher" not in run.config:
+        return
+    expected = run.config["teacher"]
+    if not run.teacher.exists():  # the run has just begun
+        atomic_write(run.teacher, Path(expected["agent"]).read_bytes())
+    if teacher_entry(run.teacher)["sha256"] != expected["sha256"]:
+        raise InvalidValueError(
+            f"{str(run.teacher)!r} is another teacher than the training began with; put a copy of "
+            f"{expected['agent']!r} as it was then in its place, or train a new run"
+        )
+    student.set_teacher(load_teacher(run.teacher, student))
 
 
 def check_divisible(agent: str) -> None:

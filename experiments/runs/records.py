@@ -14,7 +14,7 @@ from metarl import Report
 from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, check_entries, optional
 from metarl.errors import found_in
 from metarl.evaluation.archive import read_archive
-from metarl.experiments.runs.run import CONFIG
+from metarl.experiments.runs.run import CONFIG, TEACHER
 from metarl.views import VIEW
 
 
@@ -31,6 +31,7 @@ _TRAINING: dict[str, Rule] = {
     "config.command": (_is_command, "a command line"),
     "config.git_commit": optional(STRING),
     "config.start": optional(STRING),
+    "config.teacher": optional(TEACHER),
     "config.view": optional(VIEW),
     "env_steps": COUNT,
     "training_seconds": (lambda v: NUMBER[0](v) and v >= 0, "a number of at least 0"),

@@ -5,6 +5,7 @@
     config.json           the configuration: enough to repeat the run, with versions and git commit
     progress.csv          the log, a row for each iteration
     events.out.tfevents.* the same for TensorBoard, and the adaptation curve
+    teacher.safetensors   the agent that it learns from, if there is one
     checkpoint.safetensors   the newest checkpoint, until the run is complete
     agent.safetensors     the trained agent, once it is evaluated: the run is complete
     evaluation/           <split>.npz with raw returns, <split>.png with the adaptation curve
@@ -58,10 +59,22 @@ def _is_data(value: Any) -> bool:
     )
 
 
+def _is_teacher(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"agent", "sha256", "env_steps"}
+        and all(STRING[0](value[name]) for name in ("agent", "sha256"))
+        and COUNT[0](value["env_steps"])
+    )
+
+
+TEACHER = (_is_teacher, "a saved agent, its SHA-256, and the env steps that it was trained for")
+
 _OPTIONAL = {
     "view": VIEW,
     "data": (_is_data, "the folder of histories, and the SHA-256 of their index"),
     "start": STRING,
+    "teacher": TEACHER,
     "num_workers": integer(1, MAX_WORKERS),
     "eval_every": COUNT,
     "processes": integer(2, MAX_PROCESSES),
@@ -169,6 +182,11 @@ class Run:
     def agent(self) -> Path:
         """The trained agent; the file exists once the run is complete."""
         return self.directory / "agent.safetensors"
+
+    @property
+    def teacher(self) -> Path:
+        """Its own copy of the agent that it learns from, so that it resumes wherever it is."""
+        return self.directory / "teacher.safetensors"
 
     @property
     def evaluation(self) -> Path:
