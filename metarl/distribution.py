@@ -214,8 +214,15 @@ class TaskDistribution:
     @property
     def task_size(self) -> int:
         """The length of an encoded task."""
-        defaults = {name: np.asarray(p.default)[None] for name, p in self.parameters.items()}
-        return self.encode(Tasks(self.name, defaults)).shape[1]
+        return sum(self.feature_sizes.values())
+
+    @property
+    def feature_sizes(self) -> dict[str, int]:
+        """How many features of an encoded task each parameter has, in their order."""
+        return {
+            name: parameter.encode(np.asarray(parameter.default)[None]).shape[1]
+            for name, parameter in self.parameters.items()
+        }
 
     def make_vec(self, num_envs: int, **options: Any) -> TaskVectorEnv:
         """Build a batch of environments. Every sub-environment starts with the default task.

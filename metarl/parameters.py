@@ -43,6 +43,11 @@ class Parameter(ABC):
         """How many values there are, or None if they form a continuum."""
         return None if self.finite_values is None else len(self.finite_values)
 
+    @property
+    def one_hot_size(self) -> int | None:
+        """The length of a one-hot block of its features; 1 if they are signs, None if numbers."""
+        return None
+
     @abstractmethod
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         """Draw independent values, as an array of shape (num_tasks, *shape)."""
@@ -289,6 +294,10 @@ class Choice(Parameter):
     def finite_values(self) -> Sequence[Any]:
         return self.values
 
+    @property
+    def one_hot_size(self) -> int:
+        return 1 if len(self.values) == 2 else len(self.values)
+
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         return np.asarray(self.values)[rng.integers(len(self.values), size=num_tasks)]
 
@@ -328,6 +337,10 @@ class Table(Parameter):
     @property
     def finite_values(self) -> Sequence[Any]:
         return self.rows
+
+    @property
+    def one_hot_size(self) -> int:
+        return len(np.unique(self.rows))
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> NDArray[Any]:
         return np.asarray(self.rows)[rng.integers(len(self.rows), size=num_tasks)]

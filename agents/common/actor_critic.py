@@ -13,9 +13,11 @@ from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.common.noise import ActionNoise
+from metarl.agents.common.task_prediction import TaskPrediction
 from metarl.agents.common.trials import TrialOutputs
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Config, Range, Width
+from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_names
 from metarl.trial import TrialInput
 
@@ -86,7 +88,8 @@ class RecurrentActorCritic(nn.Module):
         action_space: The action space.
         generator: The source of the initial weights.
         config: Sizes and kinds.
-        task_size: The length of an encoded task.
+        tasks: The family, whose encoded tasks it may use in training.
+        predicts_task: Whether the actor's memory is to predict them.
     """
 
     def __init__(
@@ -95,7 +98,8 @@ class RecurrentActorCritic(nn.Module):
         action_space: spaces.Space[Any],
         generator: torch.Generator,
         config: NetworkConfig,
-        task_size: int,
+        tasks: TaskDistribution,
+        predicts_task: bool = False,
     ):
         super().__init__()
         size = config.hidden_size
@@ -125,7 +129,9 @@ class RecurrentActorCritic(nn.Module):
         self.policy_layers = tanh_layers(joined, config.head, generator)
         last = config.head[-1] if config.head else size
         if self._privileged:  # a layer at least, as the task counts together with what is known
-            self.value_layers = tanh_layers(joined + task_size, config.head or [size], generator)
+            self.value_layers = tanh_layers(
+                joined + tasks.task_size, config.head or [size], generator
+            )
         else:
             self.value_layers = tanh_layers(joined, config.head, generator)
         self.policy = nn.Linear(last, self.action_head.num_outputs)
@@ -138,6 +144,8 @@ class RecurrentActorCritic(nn.Module):
             if self.action_head.has_log_std
             else None
         )
+
+        self.task_prediction = TaskPrediction(tasks, size, generator) if predicts_task else None
 
     @property
     def steps_per_piece(self) -> int:
@@ -191,13 +199,16 @@ class RecurrentActorCritic(nn.Module):
             task: The encoded tasks, of shape (n, task_size), for training alone.
 
         Returns:
-            The action distributions and the values.
+            The action distributions, the values, and the loss of predicting the task.
         """
         inputs = self._see(rows, pixels)
         features = self._read(rows, inputs)
         values = features if self.critic is None else self._read(rows, inputs, for_critic=True)
         distribution = self.distribution(self._policy(features, inputs))
-        return TrialOutputs(distribution, self._value(values, inputs, task))
+        values = self._value(values, inputs, task)
+        predict = self.task_prediction
+        task_loss = None if predict is None else predict(features, task)
+        return TrialOutputs(distribution, values, task_loss)
 
     def outputs(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return what :meth:`distribution` takes, of shape (time, n, num_outputs)."""

@@ -25,7 +25,8 @@ from metarl.agents.training.config import Config, Count, NotNegative, Positive, 
 from metarl.agents.training.ranks import ALONE, Ranks
 from metarl.agents.training.threads import one_thread, parallel_map
 
-MEASURES = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm")
+PARTS = ("policy_loss", "value_loss", "entropy", "approx_kl", "task_prediction_loss")
+MEASURES = (*PARTS, "grad_norm")
 
 
 class TrialNetwork(Protocol):
@@ -129,6 +130,9 @@ class TrialPPOConfig(Config):
     """The weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
     """The weight of the value loss."""
+    task_prediction_coef: NotNegative = 0.0
+    """The weight of a loss that makes the actor's memory predict the encoded task in each step, so
+    that it learns to identify the task (after Humplik et al. 2019); 0 makes no prediction."""
     max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this norm."""
     target_kl: Positive | None = None
@@ -320,8 +324,10 @@ def ppo_update(
             if epoch[:, MEASURES.index("approx_kl")].double().mean() > config.target_kl:
                 break
     # Read once, at the end: reading a number synchronises a GPU.
-    means = torch.stack(history).double().mean(0).tolist()
-    return {**dict(zip(MEASURES, means)), "gradient_steps": len(history)}
+    measured = dict(zip(MEASURES, torch.stack(history).double().mean(0).tolist()))
+    if not config.task_prediction_coef:
+        del measured["task_prediction_loss"]
+    return {**measured, "gradient_steps": len(history)}
 
 
 def ppo_gradients(
@@ -341,8 +347,7 @@ def ppo_gradients(
         config: The loss's weights.
 
     Returns:
-        The gradient by each parameter; then policy loss, value loss, entropy and divergence in one
-        tensor.
+        The gradient by each parameter; then the parts of the loss in one tensor.
     """
     parameters = list(network.parameters())
 
@@ -355,7 +360,7 @@ def ppo_gradients(
 
     if not len(trials):
         empty = [torch.zeros_like(parameter) for parameter in parameters]
-        return [*empty, batch.mask.new_zeros(len(MEASURES) - 1)]
+        return [*empty, batch.mask.new_zeros(len(PARTS))]
     pieces = parallel_map(of_piece, _pieces(network, trials, len(batch.rows)))
     return [sum(parts) for parts in zip(*pieces)]  # type: ignore[misc]
 
@@ -375,11 +380,11 @@ def ppo_loss(
         config: The loss's weights.
 
     Returns:
-        The loss; and policy loss, value loss, entropy and divergence from the policy that acted,
-        without a gradient.
+        The loss; and policy loss, value loss, entropy, divergence from the policy that acted and
+        loss of predicting the task, without a gradient.
     """
     mask = batch.mask
-    distribution, values = network(batch.rows, batch.pixels, batch.task)
+    distribution, values, task_loss = network(batch.rows, batch.pixels, batch.task)
     # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
     log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
     if batch.labels is None:
@@ -389,9 +394,13 @@ def ppo_loss(
     value_loss = 0.5 * masked_mean((values * batch.value_scale - batch.targets).square(), mask)
     entropy = masked_mean(distribution.entropy(), mask)
     loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    prediction = torch.zeros_like(value_loss)
+    if task_loss is not None:
+        prediction = masked_mean(task_loss, mask)
+        loss = loss + config.task_prediction_coef * prediction
     with torch.no_grad():  # the estimator of Schulman's note, never negative
         kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)
-        return loss, torch.stack([policy_loss, value_loss, entropy, kl])
+        return loss, torch.stack([policy_loss, value_loss, entropy, kl, prediction])
 
 
 def _pieces(network: TrialNetwork, trials: torch.Tensor, num_steps: int) -> Sequence[torch.Tensor]:

@@ -43,7 +43,9 @@ class TrialOutputs(NamedTuple):
     Attributes:
         distribution: The action distributions.
         values: The critic's outputs.
+        task_loss: How wrong the network's prediction of the task is, if it makes one.
     """
 
     distribution: Distribution
     values: torch.Tensor
+    task_loss: torch.Tensor | None = None

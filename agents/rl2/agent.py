@@ -131,7 +131,12 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
             # Layers draw weights before ours replace them; those of an added memory may stay.
             torch.default_generator.manual_seed(weights.initial_seed())
             self.network = RecurrentActorCritic(
-                self.trial_input, self.action_space, weights, network_config, tasks.task_size
+                self.trial_input,
+                self.action_space,
+                weights,
+                network_config,
+                tasks,
+                predicts_task=bool(config.task_prediction_coef),
             ).to(self.device)
         self.observation_moments = RunningMoments(self.trial_input.observation.stop).to(self.device)
         self.reward_moments = RunningMoments(1).to(self.device)

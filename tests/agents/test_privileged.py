@@ -1,12 +1,21 @@
 """What training knows of the task, and the policy does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from toys import strolls
+from learning import trained
+from run_logs import rows_of
+from stable_baselines3.common.logger import configure
+from toys import aim, strolls
 from witness import Witness
 
+from metarl import Choice, Uniform
 from metarl.agents import RL2
+from metarl.agents.common.ppo import PARTS, ppo_loss
+from metarl.agents.common.task_prediction import TaskPrediction
+from metarl.envs.games.rules import Table
 
 MEMORIES = {
     "of the actor": {"privileged_critic": True},
@@ -125,6 +134,106 @@ def test_it_predicts_what_only_the_task_tells():
 def test_resumed_to_the_bit(name, tmp_path):
     straight = small(MEMORIES[name]).learn(200)
     half = small(MEMORIES[name]).learn(100)
+    half.save(tmp_path / "agent")
+    loaded = RL2.load(tmp_path / "agent", strolls())
+    loaded.learn(straight.num_timesteps - loaded.num_timesteps, reset_num_timesteps=False)
+    assert same(tensors(straight), tensors(loaded))
+
+
+# Prediction of the task.
+
+PREDICTS = {"task_prediction_coef": 0.3}
+
+
+def mixed():
+    """A family whose tasks have numbers, a sign, a choice of three and rows of symbols."""
+    table = Table((("a", "b"), ("c", "b"), ("b", "a")), "rows")
+    return replace(
+        strolls(),
+        parameters={
+            "length": Uniform(1.0, 12.0),
+            "place": Uniform(-1.0, 1.0, (2,)),
+            "side": Choice(("left", "right")),
+            "kind": Choice((3, 5, 8)),
+            "table": table,
+        },
+        splits={},
+    )
+
+
+def test_the_loss_of_a_prediction_of_each_kind_of_parameter():
+    tasks = mixed()
+    prediction = TaskPrediction(tasks, 4, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        prediction.layer.weight.normal_()
+        prediction.layer.bias.normal_()
+    assert tasks.task_size == 1 + 2 + 1 + 3 + 2 * 3
+    sampled = tasks.sample("train", 5, seed=0)
+    features = torch.randn(7, 5, 4)
+    losses = prediction(features, torch.as_tensor(tasks.encode(sampled)))
+    assert losses.shape == (7, 5)
+    outputs = prediction.layer(features).detach().double().numpy()
+    columns = sampled.columns
+    for t in range(7):
+        for n in range(5):
+            o = outputs[t, n]
+            length = 2 * (columns["length"][n] - 1) / 11 - 1
+            right = 1 / (1 + np.exp(-o[3]))
+            symbols = [
+                -np.log(
+                    np.exp(o[7 + 3 * i + "abc".index(symbol)]) / np.exp(o[7 + 3 * i :][:3]).sum()
+                )
+                for i, symbol in enumerate(columns["table"][n])
+            ]
+            parts = [
+                (o[0] - length) ** 2,
+                np.mean((o[1:3] - columns["place"][n]) ** 2),
+                -np.log(right if columns["side"][n] == "right" else 1 - right),
+                -np.log(np.exp(o[4 + (3, 5, 8).index(columns["kind"][n])]) / np.exp(o[4:7]).sum()),
+                np.mean(symbols),
+            ]
+            np.testing.assert_allclose(losses[t, n].item(), np.mean(parts), rtol=1e-4)
+
+
+def test_it_is_a_part_of_the_loss_and_trains_the_actors_memory():
+    agent = small(**PREDICTS)
+    witness = []
+    batch_of = agent.batch_of
+    agent.batch_of = lambda trials: witness.append(batch_of(trials)) or witness[-1]
+    agent.learn(1)
+    batch, network = witness[0][0], agent.network
+    with_it, parts = ppo_loss(network, batch, agent.config)
+    without, _ = ppo_loss(network, batch, replace(agent.config, task_prediction_coef=0.0))
+    of_steps = network(batch.rows, batch.pixels, batch.task).task_loss
+    expected = of_steps[batch.mask.bool()].mean()
+    torch.testing.assert_close(parts[PARTS.index("task_prediction_loss")], expected)
+    torch.testing.assert_close(with_it - without, 0.3 * expected)
+    gradients = torch.autograd.grad(expected, list(network.actor.parameters()))
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_the_memory_learns_to_identify_the_task():
+    # The reward says what the task is: from the second step of a trial on it can be known. A
+    # prediction that knows nothing, or learns from the tasks of other trials, is at ln 2 = 0.69.
+    agent = trained(aim(), 25, task_prediction_coef=1.0)
+    batch_of, seen = agent.batch_of, []
+    agent.batch_of = lambda trials: seen.append(trials) or batch_of(trials)
+    agent.learn(1)
+    (trials,) = seen
+    with torch.no_grad():
+        by_step = agent.network(trials.rows, trials.pixels, trials.task).task_loss.mean(1)
+    assert by_step[0] > 0.6
+    assert by_step[1:].mean() < 0.3
+
+
+def test_a_prediction_is_logged_and_resumed_to_the_bit(tmp_path):
+    straight = small(**PREDICTS)
+    straight.set_logger(configure(str(tmp_path), ["csv"]))
+    straight.learn(200)
+    straight.logger.close()
+    rows = rows_of(tmp_path / "progress.csv")
+    assert all(float(row["train/task_prediction_loss"]) > 0 for row in rows)
+    half = small(**PREDICTS).learn(100)
     half.save(tmp_path / "agent")
     loaded = RL2.load(tmp_path / "agent", strolls())
     loaded.learn(straight.num_timesteps - loaded.num_timesteps, reset_num_timesteps=False)

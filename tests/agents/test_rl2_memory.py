@@ -57,7 +57,7 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
     def check(batch):
         real = batch.mask.bool()
         with torch.no_grad():
-            distribution, values = witness.agent.network(batch.rows, batch.pixels, batch.task)
+            distribution, values, _ = witness.agent.network(batch.rows, batch.pixels, batch.task)
         log_probs = distribution.log_prob(batch.actions)
         torch.testing.assert_close(log_probs[real], batch.log_probs[real], atol=1e-5, rtol=0.0)
         values = values * batch.value_scale
@@ -215,7 +215,7 @@ def test_a_head_sees_the_present_input_beside_the_memory(memory):
     for step in rows:  # acting step by step equals whole trials
         out, state = network.act(step, pixels[0], state)
         outputs.append(out)
-    distribution, values = network(rows, pixels, torch.zeros(3, tasks.task_size))
+    distribution, values, _ = network(rows, pixels, torch.zeros(3, tasks.task_size))
     acted = network.distribution(torch.stack(outputs))
     torch.testing.assert_close(acted.logits, distribution.logits)
     assert values.shape == (6, 3)

@@ -1,0 +1,54 @@
+"""A head that predicts the task from a memory, so that the memory learns to identify tasks."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from metarl.agents.common.actions import orthogonal_
+from metarl.distribution import TaskDistribution
+
+
+class TaskPrediction(nn.Module):
+    """A linear prediction of the encoded task in each step (after Humplik et al. 2019).
+
+    Args:
+        tasks: The family.
+        input_size: The length of a memory's features.
+        generator: The source of the initial weights.
+    """
+
+    def __init__(self, tasks: TaskDistribution, input_size: int, generator: torch.Generator):
+        super().__init__()
+        self._sizes = list(tasks.feature_sizes.values())
+        self._one_hot_sizes = [p.one_hot_size for p in tasks.parameters.values()]
+        self.layer = nn.Linear(input_size, tasks.task_size)
+        orthogonal_(self.layer, 0.01, generator)
+
+    def forward(self, features: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """Return the loss in each step, the mean over the parameters of the task.
+
+        It is the squared error of numbers, the cross-entropy of one-hot features and of signs; the
+        mean over the features, or one-hot blocks, of a parameter.
+
+        Args:
+            features: Of shape (time, n, input_size).
+            task: The encoded tasks, of shape (n, task_size).
+
+        Returns:
+            A tensor of shape (time, n).
+        """
+        predicted = self.layer(features).split(self._sizes, -1)
+        targets = task.expand(len(features), -1, -1).split(self._sizes, -1)
+        parts = zip(predicted, targets, self._one_hot_sizes)
+        return torch.stack([_loss(*part) for part in parts]).mean(0)
+
+
+def _loss(predicted: torch.Tensor, target: torch.Tensor, one_hot_size: int | None) -> torch.Tensor:
+    """Return the loss of one parameter: (time, n, size) twice to (time, n)."""
+    if one_hot_size is None:
+        return (predicted - target).square().mean(-1)
+    if one_hot_size == 1:
+        return functional.softplus(-target * predicted).mean(-1)
+    blocks = (-1, one_hot_size)  # (time, n, size) to (time, n, blocks, one_hot_size)
+    log_probs = predicted.unflatten(-1, blocks).log_softmax(-1)
+    return -(target.unflatten(-1, blocks) * log_probs).sum(-1).mean(-1)
