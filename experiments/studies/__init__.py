@@ -19,6 +19,7 @@ STUDIES = {
     "few-shot": "few_shot",
     "more-tasks": "more_tasks",
     "maml": "maml",
+    "privileged": "privileged",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

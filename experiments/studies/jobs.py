@@ -139,8 +139,8 @@ class TrainingJob(_Job):
 
     @property
     def needs(self) -> "list[TrainingJob]":
-        start = self.training.start
-        return [] if start is None else [TrainingJob(start, self.places)]
+        others = (self.training.start, self.training.teacher)
+        return [TrainingJob(other, self.places) for other in others if other is not None]
 
     @property
     def env_steps(self) -> int:
@@ -178,7 +178,7 @@ class TrainingJob(_Job):
     def run(self) -> None:
         """Train or continue training, and publish."""
         training, directory = self.training, self.run_directory
-        start = training.start
+        start, teacher = training.start, training.teacher
         if not (directory / "config.json").is_file():
             commands.train(
                 training.agent,
@@ -190,6 +190,7 @@ class TrainingJob(_Job):
                 device="cpu",
                 overrides=overrides_of(training),
                 start=None if start is None else self.places.agent(start),
+                teacher=None if teacher is None else self.places.agent(teacher),
                 command=command_of(training),
             )
         elif not Run.open(directory).agent.exists():
@@ -210,6 +211,8 @@ def command_of(training: Training) -> str:
         parts += ["--set", override]
     if training.start is not None:
         parts += ["--start", f"{training.start.name}.safetensors"]
+    if training.teacher is not None:
+        parts += ["--teacher", f"{training.teacher.name}.safetensors"]
     return shlex.join(parts)
 
 

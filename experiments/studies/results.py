@@ -78,6 +78,8 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             record = load_training(job.record)
             minutes = f"{record['training_seconds'] / 60:.1f} min"
             steps = f"{record['env_steps'] / 1e6:.1f}M"
+            if taught := record["config"].get("teacher"):
+                steps += f", teacher {taught['env_steps'] / 1e6:.1f}M"
             commit = (record["config"]["git_commit"] or "")[:9]
             if earlier := has_earlier_preset(record["config"]):
                 commit += ", earlier preset"

@@ -28,6 +28,7 @@ class Training:
         variant: What tells it from the preset's training, for its name.
         hyperparameters: Those other than the preset's.
         start: A training whose agent it starts from, instead of random parameters.
+        teacher: A training whose agent it imitates.
         view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
     """
 
@@ -38,6 +39,7 @@ class Training:
     variant: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     start: "Training | None" = None
+    teacher: "Training | None" = None
     view: View = field(default_factory=dict)
 
     @property
@@ -64,6 +66,7 @@ class Learner:
         adaptation: Hyperparameters that are set for the evaluation.
         episodes: Adaptation episodes of the evaluation; None takes those of the study's.
         start: A learner whose agent the training starts from.
+        teacher: A learner of the oracle view, whose agent the training imitates.
         variant: A word for the names of its records, if hyperparameters differ from the preset.
         note: A note for the page's limitations.
         view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
@@ -78,6 +81,7 @@ class Learner:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     episodes: int | None = None
     start: "Learner | None" = None
+    teacher: "Learner | None" = None
     variant: str = ""
     note: str = ""
     view: View = field(default_factory=dict)
@@ -99,6 +103,7 @@ class Learner:
             "-".join(part for part in (self.variant, length) if part),
             self.hyperparameters,
             None if self.start is None else self.start.training(seed, study),
+            None if self.teacher is None else self.teacher.training(seed, study),
             self.view,
         )
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from command_line import edit_archive
+from command_line import edit_archive, small_evaluations
 
 from metarl import envs, evaluate
 from metarl.agents import MAML, MultiTask
@@ -50,6 +50,8 @@ FINE_TUNE = Learner(
     hyperparameters=SMALL_PPO,
     adaptation={"episodes_per_adaptation": 2},
 )
+ORACLE = replace(MULTI_TASK, label="oracle", view={"oracle": True})
+TAUGHT = replace(RL2, label="taught", variant="taught", teacher=ORACLE)
 RANDOM = Learner("random", "random")
 
 
@@ -115,6 +117,20 @@ def test_every_study_is_whole(name):
                     )
     keys = [job.key for job in jobs_of(study, places_for(1.0, None))]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_teacher_is_trained_first_and_its_env_steps_are_shown():
+    study = replace(toy(TAUGHT), total_timesteps=200)
+    with small_evaluations():
+        places = run_in_this_process(study)
+    oracle = "multi-task-bandit-10x5-oracle-0.0002M-seed0"
+    jobs = [job.key for job in jobs_of(study, places)]
+    assert jobs[:2] == [f"train {oracle}", "train rl2-bandit-10x5-taught-0.0002M-seed0"]
+    record, _ = read_archive(places.trained / "rl2-bandit-10x5-taught-0.0002M-seed0.npz")
+    teacher, _ = read_archive(places.trained / f"{oracle}.npz")
+    assert record["config"]["teacher"]["env_steps"] == teacher["env_steps"] > 0
+    page = write_results(study, places)[0].read_text()
+    assert f"--teacher {oracle}.safetensors` | 0.0M, teacher 0.0M |" in page
 
 
 def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, capsys):
