@@ -32,17 +32,23 @@ class NetworkConfig(Config):
     hidden_size: Width = 128
     """The number of units of the memory."""
     memory: str = "gru"
-    """The memory: ``gru``, ``lstm``, ``episodic`` (a GRU that also recalls earlier steps by their
-    look), ``transformer``, or one that :func:`metarl.agents.register_memory` has added."""
+    """The memory: ``gru``, ``lstm``, ``linear`` (a linear recurrence, far cheaper to train on long
+    trials), ``episodic`` (a GRU that also recalls earlier steps by their look), ``transformer``,
+    ``none`` (a control that sees the present observation alone), or one that
+    :func:`metarl.agents.register_memory` has added."""
     memory_kwargs: dict[str, Any] | None = None
     """The memory's own options; those of ``episodic`` are
-    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`, those of ``transformer``
+    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`, those of ``linear``
+    :class:`metarl.agents.common.memory.linear.LinearConfig`, those of ``transformer``
     :class:`metarl.agents.common.memory.transformer.TransformerConfig`."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
     head: Sequence[Width] = ()
     """The sizes of tanh layers after the memory, which also take the present input. They combine
     remembered facts with the present input, such as "the treasure is red" and "red is left"."""
+    skip: bool = False
+    """Whether the heads take the present input beside the memory where ``head`` is empty, too. The
+    memory then need not pass on what is seen at present, and can specialise on the task."""
     channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
     image_features: Width = 64
@@ -105,15 +111,18 @@ class RecurrentActorCritic(nn.Module):
         size = config.hidden_size
         self._privileged = config.privileged_critic
         self._episode_end = trial_input.episode_end.start
+        self._skip = config.skip or bool(config.head)
         self.action_head = action_head(action_space)
-        input_size = trial_input.size
+        remembers = MEMORIES[config.memory].remembers
+        self._visible = slice(trial_input.size) if remembers else trial_input.observation
+        row_size = input_size = self._visible.stop
         self.vision = None
         if trial_input.image_shapes:
             self.vision = Vision(
                 trial_input.image_shapes, config.channels, config.image_features, generator
             )
             input_size += self.vision.num_features
-        sizes = MemorySizes(input_size, trial_input.size, size)
+        sizes = MemorySizes(input_size, row_size, size)
         if config.encoder:
             sizes = MemorySizes(config.encoder[-1], config.encoder[-1], size)
 
@@ -125,17 +134,16 @@ class RecurrentActorCritic(nn.Module):
         self.critic_encoder = self.critic = None
         if config.separate_critic:
             self.critic_encoder, self.critic = memory()
-        joined = size + input_size
+        joined = size + input_size if self._skip else size
         self.policy_layers = tanh_layers(joined, config.head, generator)
-        last = config.head[-1] if config.head else size
-        if self._privileged:  # a layer at least, as the task counts together with what is known
-            self.value_layers = tanh_layers(
-                joined + tasks.task_size, config.head or [size], generator
-            )
-        else:
-            self.value_layers = tanh_layers(joined, config.head, generator)
-        self.policy = nn.Linear(last, self.action_head.num_outputs)
-        self.value = nn.Linear(last, 1)
+        # With the task a layer at least, as it counts together with what is known.
+        value_head = config.head or ([size] if self._privileged else ())
+        seen = size + input_size + tasks.task_size if self._privileged else joined
+        self.value_layers = tanh_layers(seen, value_head, generator)
+        self.policy = nn.Linear(
+            config.head[-1] if config.head else joined, self.action_head.num_outputs
+        )
+        self.value = nn.Linear(value_head[-1] if value_head else seen, 1)
         # A policy that starts close to uniform explores all actions alike.
         orthogonal_(self.policy, 0.01, generator)
         orthogonal_(self.value, 1.0, generator)
@@ -239,10 +247,11 @@ class RecurrentActorCritic(nn.Module):
 
     def _joined(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the inputs of the heads."""
-        return torch.cat([features, inputs], dim=-1) if len(self.policy_layers) else features
+        return torch.cat([features, inputs], dim=-1) if self._skip else features
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return the inputs of the memories."""
+        rows = rows[..., self._visible]
         if self.vision is None:
             return rows
         return torch.cat([rows, self.vision(pixels)], dim=-1)

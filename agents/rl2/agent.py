@@ -138,6 +138,8 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
                 tasks,
                 predicts_task=bool(config.task_prediction_coef),
             ).to(self.device)
+        if not self.network.actor.remembers:
+            self.name = "RL2 without memory"
         self.observation_moments = RunningMoments(self.trial_input.observation.stop).to(self.device)
         self.reward_moments = RunningMoments(1).to(self.device)
         self.return_moments = RunningMoments(1).to(self.device)
@@ -273,6 +275,10 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
             moments.merge(self.ranks.gather(summarized(values[real])))
 
     # Acting.
+
+    def evaluation_warning(self, num_episodes: int) -> str | None:
+        remembers = self.network.actor.remembers
+        return super().evaluation_warning(num_episodes) if remembers else None
 
     def normalizer(self) -> Normalizer:
         """Return the function from rows to network inputs, with the present moments."""

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from toys import strolls
+from toys import aim, strolls
 from witness import SMALL
 
 from metarl import evaluate
@@ -22,14 +22,19 @@ with patch.dict(MEMORIES):  # other tests do not know it
 CASES = [
     *((name, {}) for name in [*MEMORIES, "traces"]),
     ("episodic", {"recall_encoder": [5]}),
+    ("linear", {"num_layers": 1}),
     ("transformer", {"context": 5}),  # in two layers it sees 8 steps back: of the 9 here, all
 ]
 SIZES = MemorySizes(inputs=7, row=3, hidden=8)
 T, N = 9, 3
 
-every_memory = pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: "-".join((case[0], *case[1]))
-)
+
+def parametrized(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: "-".join((case[0], *case[1])))
+
+
+every_memory = parametrized(CASES)
+every_memory_that_remembers = parametrized([case for case in CASES if case[0] != "none"])
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +104,13 @@ def test_a_step_changes_no_features_before_it_nor_in_other_lanes(case, t):
     after, other = read(memory, changed)
     same = (before - after).abs().amax(-1) < 1e-12
     expected = torch.ones(T, N, dtype=torch.bool)
-    expected[t:, 1] = False
+    expected[t : None if memory.remembers else t + 1, 1] = False
     assert torch.equal(same, expected)
     for mine, theirs in zip(tensors_of(state), tensors_of(other)):
         torch.testing.assert_close(mine[[0, 2]], theirs[[0, 2]])
 
 
-@every_memory
+@every_memory_that_remembers
 def test_gradients_flow_from_the_last_step_to_the_first(case):
     memory, inputs = build(case), random_inputs().requires_grad_()
     features, _ = read(memory, inputs)
@@ -132,7 +137,7 @@ def test_reading_and_resetting_leave_the_given_state_as_it_was(case):
     assert torch.equal(once, again)
 
 
-@every_memory
+@every_memory_that_remembers
 def test_a_lane_that_is_reset_is_at_the_start_of_a_trial(case):
     memory, inputs = build(case), random_inputs(12)
     _, state = read(memory, inputs[:6])
@@ -168,7 +173,7 @@ def test_every_tensor_of_a_state_has_a_row_for_each_lane(case):
     memory = build(case)
     _, after = read(memory, random_inputs())
     for state in (memory.initial_state(N), after):
-        assert {len(tensor) for tensor in tensors_of(state)} == {N}
+        assert {len(tensor) for tensor in tensors_of(state)} == ({N} if memory.remembers else set())
 
 
 @every_memory
@@ -204,6 +209,38 @@ def test_an_agent_with_it_is_trained_saved_and_evaluated(case, tmp_path):
     one, same, loaded = (evaluate(a, strolls(), num_tasks=3, seed=0).returns for a in agents)
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(one, loaded)
+
+
+def test_without_memory_only_the_present_observation_counts():
+    agent = RL2(strolls(), seed=0, policy_kwargs={"memory": "none", "head": [5], "encoder": [6]})
+    seen = agent.trial_input.observation
+    rows = torch.randn(4, 3, agent.trial_input.size)
+    pixels = torch.zeros(4, 3, 0, dtype=torch.uint8)
+
+    def outputs(rows):
+        distribution, values = agent.network(rows, pixels)
+        return distribution.mean[-1], values[-1]
+
+    with torch.no_grad():
+        agent.network.policy.weight.normal_()
+        before = outputs(rows)
+        rows[..., seen.stop :] += 1.0  # last action, last reward, episode end
+        rows[:3] += 1.0
+        for one, other in zip(before, outputs(rows)):
+            assert torch.equal(one, other)
+        rows[3, :, seen] += 1.0
+        for one, other in zip(before, outputs(rows)):
+            assert ((one - other).abs() > 1e-4).all()
+
+
+def test_reports_name_the_control_and_warn_of_no_memory():
+    with_memory, without = (RL2(aim(), policy_kwargs={"memory": m}) for m in ("gru", "none"))
+    reports = [
+        evaluate(agent, aim(), num_tasks=2, num_episodes=9) for agent in (with_memory, without)
+    ]
+    assert [report.agent for report in reports] == ["RL2", "RL2 without memory"]
+    assert "its memory may fail" in str(reports[0])
+    assert "memory may fail" not in str(reports[1])
 
 
 Pair = namedtuple("Pair", ["short", "long"])

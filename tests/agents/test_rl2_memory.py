@@ -18,10 +18,12 @@ NETWORKS = {
     "separate": {"separate_critic": True, "encoder": [5]},
     "lstm-separate": {"memory": "lstm", "separate_critic": True},
     "episodic-pairs": {"memory": "episodic", "memory_kwargs": {"recall_encoder": [5]}},
+    "skip": {"skip": True},
 }
+REMEMBERING = [network for network in NETWORKS if network != "none"]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", REMEMBERING)
 def test_memory_starts_empty_and_outlives_episodes(network):
     witness = Witness(policy_kwargs=NETWORKS[network], num_iterations=2)
     memory = witness.agent.network.actor
@@ -71,7 +73,7 @@ def test_one_call_over_whole_trials_repeats_what_was_recorded(network, space, op
     assert min(seen) > 10
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", REMEMBERING)
 def test_a_memory_that_forgets_begins_anew_in_that_task_alone(network):
     tasks = envs.make("navigation-2d")
     rng = np.random.default_rng(0)
@@ -203,10 +205,11 @@ def test_pairs_are_told_apart_only_after_a_recall_encoder():
         assert bool((one - other).abs().max() > 1e-3) == told_apart
 
 
+@pytest.mark.parametrize("options", [{"head": [16]}, {"skip": True}], ids=["head", "skip"])
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_a_head_sees_the_present_input_beside_the_memory(memory):
+def test_a_head_sees_the_present_input_beside_the_memory(memory, options):
     tasks = envs.bandit(10, 5)
-    kwargs = {"hidden_size": 8, "memory": memory, "head": [16], "separate_critic": True}
+    kwargs = {"hidden_size": 8, "memory": memory, "separate_critic": True, **options}
     agent = RL2(tasks, seed=0, policy_kwargs=kwargs)
     network = agent.modules["network"]
     rows = torch.randn(6, 3, agent.trial_input.size)
@@ -219,11 +222,11 @@ def test_a_head_sees_the_present_input_beside_the_memory(memory):
     acted = network.distribution(torch.stack(outputs))
     torch.testing.assert_close(acted.logits, distribution.logits)
     assert values.shape == (6, 3)
-    # The last layer takes no memory but what the head makes of it: without a head's memory weights
-    # the policy still follows the input.
+    # Without the weights of the memory the policy still follows the input.
     with torch.no_grad():
-        network.policy_layers[0].weight[:, :8] = 0.0
         network.policy.weight.normal_()
+        first = network.policy_layers[0] if "head" in options else network.policy
+        first.weight[:, :8] = 0.0
         one, _ = network.act(rows[0], pixels[0], network.initial_state(3))
         other, _ = network.act(rows[1], pixels[0], network.initial_state(3))
     assert (one - other).abs().max() > 0.01

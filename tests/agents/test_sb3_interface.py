@@ -78,7 +78,7 @@ def test_predict_agrees_with_adaptation_step_by_step(space, network):
         assert sum(rewards) == pytest.approx(done.returns.sum(), abs=1e-4)
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("memory", [name for name in MEMORIES if name != "none"])
 def test_predict_resets_the_memory_of_those_that_start(memory):
     agent = small(policy_kwargs={"memory": memory})
     # Other rows first: a mean of equal ones, as attention takes it, does not say how many they are.

@@ -53,10 +53,13 @@ class Memory(nn.Module, ABC):
         config_class: The dataclass of its options, the ``memory_kwargs``.
         steps_per_piece: How many steps, of all trials together, one thread takes at a time in an
             update: the most that stay in a core's cache.
+        remembers: Whether features depend on earlier steps. Where they do not, the network shows it
+            the observation alone.
     """
 
     config_class: ClassVar[type[Config]] = NoOptions
     steps_per_piece: int = 6_400
+    remembers: ClassVar[bool] = True
 
     def __init__(self, sizes: MemorySizes, config: Config, generator: torch.Generator):
         super().__init__()

@@ -2,6 +2,8 @@
 
 from metarl.agents.common.memory.contract import Memory
 from metarl.agents.common.memory.episodic import Episodic
+from metarl.agents.common.memory.linear import Linear
+from metarl.agents.common.memory.none import NoMemory
 from metarl.agents.common.memory.recurrent import GRU, LSTM
 from metarl.agents.common.memory.transformer import Transformer
 from metarl.errors import InvalidTypeError, InvalidValueError
@@ -11,6 +13,8 @@ MEMORIES: dict[str, type[Memory]] = {
     "lstm": LSTM,
     "episodic": Episodic,
     "transformer": Transformer,
+    "linear": Linear,
+    "none": NoMemory,
 }
 """The memories, by the names that ``policy_kwargs={"memory": NAME}`` takes."""
 
