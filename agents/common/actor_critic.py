@@ -32,7 +32,7 @@ class NetworkConfig(Config):
     hidden_size: Width = 128
     """The number of units of the memory."""
     memory: str = "gru"
-    """The memory: ``gru``, ``lstm``, ``linear`` (a linear recurrence, far cheaper to train on long
+    """The memory: ``gru``, ``lstm``, ``linear`` (a linear recurrence, cheaper than a GRU on long
     trials), ``episodic`` (a GRU that also recalls earlier steps by their look), ``transformer``,
     ``none`` (a control that sees the present observation alone), or one that
     :func:`metarl.agents.register_memory` has added."""

@@ -7,10 +7,10 @@ from test_memories import SIZES, random_inputs, read
 from metarl.agents.common.memory.linear import Linear, LinearConfig, scan
 
 
-def loop(factors, terms, start):
+def loop(gates, candidates, start):
     result = []
-    for factor, term in zip(factors, terms):
-        start = factor * start + term
+    for gate, candidate in zip(gates, candidates):
+        start = gate * start + (1 - gate) * candidate
         result.append(start)
     return torch.stack(result)
 
@@ -42,8 +42,8 @@ def test_features_are_those_of_the_definition():
         x = memory.embedding(step)
         for i, (norm, layer) in enumerate(zip(memory.norms, memory.layers)):
             gate, candidate = layer(norm(x)).split(SIZES.hidden, -1)
-            z = torch.sigmoid(gate)
-            held[i] = (1 - z) * held[i] + z * candidate
+            gate = torch.sigmoid(gate)
+            held[i] = gate * held[i] + (1 - gate) * candidate
             x = x + held[i]
         expected.append(torch.tanh(memory.output_norm(x)))
     features, state = read(memory, inputs)

@@ -22,15 +22,14 @@ class LinearConfig(Config):
 class Linear(Memory):
     """A stack of minimal gated recurrent units (Feng et al. 2024, "Were RNNs all we needed?").
 
-    In each layer ``h[t] = (1 - z[t]) * h[t-1] + z[t] * c[t]``, where gate z and candidate c are
-    linear in the normalised input of the layer, the gate after a sigmoid. Neither sees ``h[t-1]``,
-    so one matrix product makes all of them, and what is left step by step is one multiplication and
-    one addition. Each layer adds what it holds to its input.
+    In each layer ``h[t] = g[t] * h[t-1] + (1 - g[t]) * c[t]``, where gate g and candidate c are
+    linear in the normalised input of the layer, the gate before a sigmoid. Neither sees ``h[t-1]``,
+    so one matrix product makes those of all steps. Each layer adds ``h`` to its input.
 
     Gates start with time scales of 2 to 1,100 steps (after Tallec and Ollivier 2018, "Can recurrent
-    neural networks warp time?"): with equal ones of two steps, nothing old would be learned from.
+    neural networks warp time?"): were all of them 2, nothing would be learned from what is old.
 
-    The state is what the layers hold, of shape (n, num_layers, hidden).
+    The state is the ``h`` of each layer, of shape (n, num_layers, hidden).
     """
 
     config_class = LinearConfig
@@ -47,7 +46,7 @@ class Linear(Memory):
             assert isinstance(layer, nn.Linear)
             orthogonal_(layer, 1.0, generator)
         for layer in self.layers:
-            nn.init.uniform_(layer.bias[:size], -7.0, 0.0, generator=generator)  # of the gates
+            nn.init.uniform_(layer.bias[:size], 0.0, 7.0, generator=generator)  # of the gates
 
     def initial_state(self, num_lanes: int) -> State:
         return self.embedding.weight.new_zeros(num_lanes, len(self.layers), self.sizes.hidden)
@@ -58,25 +57,26 @@ class Linear(Memory):
         features, after = self.embedding(inputs), []
         for norm, layer, held in zip(self.norms, self.layers, state.unbind(1)):
             gates, candidates = layer(norm(features)).chunk(2, -1)
-            share = torch.sigmoid(gates)
-            held = scan(1.0 - share, share * candidates, held)  # (T, n, hidden)
+            held = scan(torch.sigmoid(gates), candidates, held)  # (T, n, hidden)
             features = features + held
             after.append(held[-1])
         return torch.tanh(self.output_norm(features)), torch.stack(after, 1)
 
 
-def scan(factors: torch.Tensor, terms: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Return ``h[t] = factors[t] * h[t-1] + terms[t]`` for all steps.
+def scan(gates: torch.Tensor, candidates: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Return ``h[t] = gates[t] * h[t-1] + (1 - gates[t]) * candidates[t]`` of all steps.
 
     Args:
-        factors: Of shape (T, n, size).
-        terms: Of shape (T, n, size).
-        start: What is there before the first step, of shape (n, size).
+        gates: Of shape (T, n, size).
+        candidates: Of shape (T, n, size).
+        start: ``h`` before the first step, of shape (n, size).
 
     Returns:
         A tensor of shape (T, n, size).
     """
-    result: torch.Tensor = _Scan.apply(factors, terms, start)  # type: ignore[no-untyped-call]
+    if len(gates) == 1:  # acting: the same numbers in less time
+        return torch.lerp(candidates, start, gates)
+    result: torch.Tensor = _Scan.apply(gates, candidates, start)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -89,21 +89,22 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, factors: torch.Tensor, terms: torch.Tensor, start: torch.Tensor
+        ctx: Any, gates: torch.Tensor, candidates: torch.Tensor, start: torch.Tensor
     ) -> torch.Tensor:
-        result = terms.clone()
+        result = candidates.clone()
         before = start
-        for factor, row in zip(factors.unbind(), result.unbind()):
-            before = row.addcmul_(factor, before)
-        ctx.save_for_backward(factors, result, start)
+        for gate, row in zip(gates.unbind(), result.unbind()):
+            before = row.lerp_(before, gate)
+        ctx.save_for_backward(gates, candidates, start, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
-        factors, result, start = ctx.saved_tensors
-        by_terms = gradient.clone()  # by_terms[t] = gradient[t] + factors[t + 1] * by_terms[t + 1]
-        rows = by_terms.unbind()
-        for t in reversed(range(len(rows) - 1)):
-            rows[t].addcmul_(factors[t + 1], rows[t + 1])
-        by_factors = by_terms * torch.cat([start[None], result[:-1]])
-        return by_factors, by_terms, factors[0] * by_terms[0]
+        gates, candidates, start, result = ctx.saved_tensors
+        total = gradient.clone()  # total[t] = gradient[t] + gates[t + 1] * total[t + 1]
+        after = total[-1]
+        for gate, row in zip(reversed(gates.unbind()[1:]), reversed(total.unbind()[:-1])):
+            after = row.addcmul_(gate, after)
+        kept = total * gates
+        before = torch.cat([start[None], result[:-1]])
+        return before.sub_(candidates).mul_(total), total - kept, kept[0]
