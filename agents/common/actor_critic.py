@@ -198,35 +198,64 @@ class RecurrentActorCritic(nn.Module):
         """Draw actions from outputs of shape (n, num_outputs); the most likely without noise."""
         return self.action_head.sample(outputs, self.log_std, noise)
 
-    def forward(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> TrialOutputs:
-        """Run over whole trials, from an empty memory.
+    def forward(
+        self,
+        rows: torch.Tensor,
+        pixels: torch.Tensor,
+        task: torch.Tensor,
+        state: State | None = None,
+    ) -> TrialOutputs:
+        """Run over whole trials, from an empty memory, or over sequences of their steps.
 
         Args:
             rows: Input rows, of shape (time, n, row_size).
             pixels: Their pixels, uint8, of shape (time, n, num_pixels).
             task: The encoded tasks, of shape (n, task_size), for training alone.
+            state: Where sequences start, one of those of :meth:`states`.
 
         Returns:
             The action distributions, the values, and the loss of predicting the task.
         """
         inputs = self._see(rows, pixels)
-        features = self._read(rows, inputs)
-        values = features if self.critic is None else self._read(rows, inputs, for_critic=True)
-        distribution = self.distribution(self._policy(features, inputs))
-        values = self._value(values, inputs, task)
+        state = self._start(rows) if state is None else state
+        features, _ = self._read(rows, inputs, state)
+        for_value = features
+        if self.critic is not None:
+            for_value, _ = self._read(rows, inputs, state, for_critic=True)
         predict = self.task_prediction
-        task_loss = None if predict is None else predict(features, task)
-        return TrialOutputs(distribution, values, task_loss)
+        return TrialOutputs(
+            self.distribution(self._policy(features, inputs)),
+            self._value(for_value, inputs, task),
+            None if predict is None else predict(features, task),
+        )
 
     def outputs(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return what :meth:`distribution` takes, of shape (time, n, num_outputs)."""
         inputs = self._see(rows, pixels)
-        return self._policy(self._read(rows, inputs), inputs)
+        return self._policy(self._read(rows, inputs, self._start(rows))[0], inputs)
 
     def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
         inputs = self._see(rows, pixels)
-        return self._value(self._read(rows, inputs, for_critic=True), inputs, task)
+        features, _ = self._read(rows, inputs, self._start(rows), for_critic=True)
+        return self._value(features, inputs, task)
+
+    def states(self, rows: torch.Tensor, pixels: torch.Tensor, length: int) -> list[State]:
+        """Return the states before steps 0, ``length``, ``2 * length``, ... of whole trials.
+
+        One is the index of the step in its trial, of shape (n,), the state of the actor's memory
+        and that of the critic's, if it has its own.
+        """
+        inputs = self._see(rows, pixels)
+        found = [self._start(rows)]
+        for start in range(length, len(rows), length):
+            part = slice(start - length, start)
+            after = [
+                self._read(rows[part], inputs[part], found[-1], for_critic)[1]
+                for for_critic in (False, True)[: len(found[-1]) - 1]
+            ]
+            found.append((found[-1][0] + length, *after))
+        return found
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.policy(self.policy_layers(self._joined(features, inputs)))
@@ -256,18 +285,24 @@ class RecurrentActorCritic(nn.Module):
             return rows
         return torch.cat([rows, self.vision(pixels)], dim=-1)
 
+    def _start(self, rows: torch.Tensor) -> State:
+        """Return the state at the start of trials of rows (time, n, row_size)."""
+        num_trials = rows.shape[1]
+        critics = [] if self.critic is None else [self.critic.initial_state(num_trials)]
+        return *self.initial_state(num_trials), *critics
+
     def _read(
-        self, rows: torch.Tensor, inputs: torch.Tensor, for_critic: bool = False
-    ) -> torch.Tensor:
-        """Return the features of whole trials, of shape (time, n, hidden_size)."""
-        encoder, memory = self.actor_encoder, self.actor
+        self, rows: torch.Tensor, inputs: torch.Tensor, state: State, for_critic: bool = False
+    ) -> tuple[torch.Tensor, State]:
+        """Return features of shape (time, n, hidden_size), and the memory's state after them."""
+        encoder, memory, before = self.actor_encoder, self.actor, state[1]
         if for_critic and self.critic is not None and self.critic_encoder is not None:
-            encoder, memory = self.critic_encoder, self.critic
-        num_steps, num_trials = rows.shape[:2]
-        time = torch.arange(num_steps, device=rows.device)[:, None].expand(-1, num_trials)
-        state = memory.initial_state(num_trials)
-        features: torch.Tensor = memory(encoder(inputs), state, time, self._starts(rows, time))[0]
-        return features
+            encoder, memory, before = self.critic_encoder, self.critic, state[2]
+        time = state[0] + torch.arange(len(rows), device=rows.device)[:, None]  # (time, n)
+        result: tuple[torch.Tensor, State] = memory(
+            encoder(inputs), before, time, self._starts(rows, time)
+        )
+        return result
 
     def _starts(self, rows: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Return where an episode starts: after the end of one, and at the start of the trial."""

@@ -1,7 +1,7 @@
 """PPO over whole trials: advantages, epochs of minibatches, the loss.
 
-Whole trials go through the network in one call and back, a minibatch in pieces of a few trials,
-each in a thread of its own.
+Whole trials, or sequences of their steps, go through the network in one call and back, a minibatch
+in pieces of a few trials, each in a thread of its own.
 """
 
 import math
@@ -19,6 +19,7 @@ from metarl.agents.common.losses import (
     ppo_surrogate,
     standardize,
 )
+from metarl.agents.common.memory.contract import State, map_state
 from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.common.trials import TrialOutputs, Trials
 from metarl.agents.training.config import Config, Count, NotNegative, Positive, Share
@@ -41,7 +42,7 @@ class TrialNetwork(Protocol):
         """How many steps, of all trials together, one thread takes at a time."""
 
     def __call__(
-        self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor
+        self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor, *state: State
     ) -> TrialOutputs:
         """Return the action distributions and the critic's outputs of whole trials.
 
@@ -49,6 +50,13 @@ class TrialNetwork(Protocol):
             rows: Input rows, of shape (time, n, row_size).
             pixels: Their pixels, uint8, of shape (time, n, num_pixels).
             task: The encoded tasks, of shape (n, task_size).
+            state: For sequences, which start within a trial, one of those of :meth:`states`.
+        """
+
+    def states(self, rows: torch.Tensor, pixels: torch.Tensor, length: int) -> list[State]:
+        """Return the states before steps 0, ``length``, ``2 * length``, ... of whole trials.
+
+        It is called with ``sequence_length`` only.
         """
 
     def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
@@ -74,6 +82,8 @@ class Batch:
         mask: 1 where a step is real and 0 in the padding.
         labels: A teacher's action distributions, which the policy is to imitate; None to improve it
             by the advantages.
+        state: The network's state before the first step, as the only one of a tuple, with trials
+            along dimension 0; empty for whole trials.
     """
 
     rows: torch.Tensor
@@ -86,14 +96,22 @@ class Batch:
     value_scale: torch.Tensor
     mask: torch.Tensor
     labels: ActionLabels | None = None
+    state: tuple[State, ...] = ()
 
     def select(self, trials: torch.Tensor) -> "Batch":
         """Return some of the trials."""
-        of_steps = {field.name for field in fields(self)} - {"task", "labels"}
-        return Batch(
-            **{name: getattr(self, name)[:, trials] for name in of_steps},
+        return replace(
+            self.map(lambda tensor: tensor[:, trials]),
             task=self.task[trials],
-            labels=None if self.labels is None else self.labels.select(trials),
+            state=map_state(lambda tensor: tensor[trials], self.state),
+        )
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """Return it with a function applied to every tensor that has a row for each step."""
+        names = {field.name for field in fields(self)} - {"task", "labels", "state"}
+        labels = None if self.labels is None else self.labels.map(function)
+        return replace(
+            self, labels=labels, **{name: function(getattr(self, name)) for name in names}
         )
 
 
@@ -107,6 +125,12 @@ class TrialPPOConfig(Config):
     """Whether step size and entropy bonus fall linearly to zero over ``learn``."""
     trials_per_minibatch: Count | None = 64
     """Trials in each gradient step; None takes all."""
+    sequence_length: Count | None = None
+    """Learn from sequences of this many steps instead of whole trials; each starts from the memory
+    that the network had there before the update, and gradients end at its start (truncated
+    backpropagation through time). A minibatch has as many steps as before, in more and shorter
+    sequences: for a GRU and a few long trials that is several times faster. Within a sequence the
+    memory must learn what to keep; across sequences it still carries what it keeps."""
     n_epochs: Count = 4
     """Passes over the collected trials."""
     gamma: Share = 0.99
@@ -284,7 +308,7 @@ def ppo_update(
     generator: torch.Generator,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Make some epochs of gradient steps, each on a minibatch of whole trials.
+    """Make some epochs of gradient steps, each on a minibatch of whole trials or of sequences.
 
     Args:
         network: The network; its parameters change.
@@ -301,10 +325,17 @@ def ppo_update(
     parameters = list(network.parameters())
     history = []
     lengths = ranks.gather(batch.mask.sum(0))  # of all trials, whoever has them
+    num_trials = len(lengths)
+    present = torch.arange(num_trials, device=lengths.device)
+    if config.sequence_length is not None:
+        batch = in_sequences(network, batch, config.sequence_length, ranks)
+        lengths = ranks.gather(batch.mask.sum(0))
+        present = lengths.nonzero().flatten()  # the rest is padding
+    per_minibatch = (config.trials_per_minibatch or num_trials) * len(present) / num_trials
     own = ranks.shard(len(lengths), "trials")
     for _ in range(config.n_epochs):
-        order = torch.randperm(len(lengths), generator=generator, device=lengths.device)
-        minibatches = torch.split(order, config.trials_per_minibatch or len(lengths))
+        order = torch.randperm(len(present), generator=generator, device=lengths.device)
+        minibatches = torch.split(present[order], math.ceil(per_minibatch))
         for minibatch in minibatches:
             num_steps = lengths[minibatch].sum()
             trials = minibatch[(minibatch >= own.start) & (minibatch < own.stop)] - own.start
@@ -328,6 +359,43 @@ def ppo_update(
     if not config.task_prediction_coef:
         del measured["task_prediction_loss"]
     return {**measured, "gradient_steps": len(history)}
+
+
+def in_sequences(network: TrialNetwork, batch: Batch, length: int, ranks: Ranks = ALONE) -> Batch:
+    """Cut whole trials into sequences, each with the network's present state at its start.
+
+    Args:
+        network: The network.
+        batch: The whole trials.
+        length: The steps of a sequence.
+        ranks: The processes that have the other trials.
+
+    Returns:
+        The sequences, those of a trial side by side: of shapes (length, num_trials * parts, ...).
+    """
+    # The longest trial of all processes counts, so that all have as many sequences.
+    num_steps = int(ranks.gather(torch.tensor([len(batch.rows)], device=batch.rows.device)).max())
+    length = min(length, num_steps)
+    parts = math.ceil(num_steps / length)
+
+    def padded(steps: torch.Tensor) -> torch.Tensor:
+        missing = steps.new_zeros(parts * length - len(steps), *steps.shape[1:])
+        return torch.cat([steps, missing])
+
+    def cut(steps: torch.Tensor) -> torch.Tensor:  # (time, n, ...) to (length, n * parts, ...)
+        return steps.unflatten(0, (parts, length)).movedim(0, 2).flatten(1, 2)
+
+    def states(piece: torch.Tensor) -> State:
+        with torch.no_grad():
+            found = network.states(batch.rows[:, piece], batch.pixels[:, piece], length)
+        return map_state(lambda *times: torch.stack(times, 1).flatten(0, 1), *found)
+
+    batch = batch.map(padded)
+    trials = torch.arange(batch.rows.shape[1], device=batch.rows.device)
+    pieces = parallel_map(states, _pieces(network, trials, len(batch.rows)))
+    state = map_state(lambda *tensors: torch.cat(tensors), *pieces)
+    task = batch.task.repeat_interleave(parts, dim=0)
+    return replace(batch.map(cut), task=task, state=(state,))
 
 
 def ppo_gradients(
@@ -384,7 +452,7 @@ def ppo_loss(
         loss of predicting the task, without a gradient.
     """
     mask = batch.mask
-    distribution, values, task_loss = network(batch.rows, batch.pixels, batch.task)
+    distribution, values, task_loss = network(batch.rows, batch.pixels, batch.task, *batch.state)
     # Masked before it is exponentiated: a gradient of zero times infinity is NaN.
     log_ratio = masked(distribution.log_prob(batch.actions) - batch.log_probs, mask)
     if batch.labels is None:

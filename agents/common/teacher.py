@@ -1,5 +1,6 @@
 """What a teacher gives: action distributions of an agent that observes the task, as labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,9 +31,9 @@ class ActionLabels:
         """Return the distributions, of batch shape (time, n)."""
         return self.head.distribution(self.outputs, self.log_std)
 
-    def select(self, trials: torch.Tensor) -> "ActionLabels":
-        """Return those of some trials."""
-        return replace(self, outputs=self.outputs[:, trials])
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "ActionLabels":
+        """Return them with a function applied to the outputs."""
+        return replace(self, outputs=function(self.outputs))
 
 
 def oracle_rows(trials: Trials, observation: slice) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from metarl.agents.common.acting import TrialBuffer
 from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCritic
 from metarl.agents.common.losses import running_returns
+from metarl.agents.common.memory.contract import tensors_of
 from metarl.agents.common.memory_agent import MemoryAgent
 from metarl.agents.common.normalization import Normalizer, RunningMoments, summarized
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, make_batch, of_pieces, ppo_update
@@ -138,6 +139,8 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
                 tasks,
                 predicts_task=bool(config.task_prediction_coef),
             ).to(self.device)
+        if config.sequence_length is not None:
+            self._check_fixed_state(network_config.memory)
         if not self.network.actor.remembers:
             self.name = "RL2 without memory"
         self.observation_moments = RunningMoments(self.trial_input.observation.stop).to(self.device)
@@ -213,6 +216,23 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
                 "before learn(), or set teacher_share=0"
             )
         return self._teacher
+
+    @torch.no_grad()
+    def _check_fixed_state(self, memory: str) -> None:
+        """Raise if the memory's state grows: there would be a copy of it for each sequence.
+
+        Raises:
+            ValueError: If it does.
+        """
+        before = self.network.initial_state(1)
+        rows = torch.zeros(1, self.trial_input.size, device=self.device)
+        pixels = torch.zeros(1, self.trial_input.num_pixels, dtype=torch.uint8, device=self.device)
+        _, after = self.network.act(rows, pixels, before)
+        if [t.shape for t in tensors_of(before)] != [t.shape for t in tensors_of(after)]:
+            raise InvalidValueError(
+                "sequence_length needs a memory whose state has a fixed size, such as 'gru', got "
+                f"{memory!r}, whose state grows with the trial; leave sequence_length at None"
+            )
 
     # One iteration.
 
