@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from metarl.agents.common.actions import action_head, orthogonal_
+from metarl.agents.common.hypernetwork import Hypernetwork
 from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.registry import MEMORIES
@@ -49,6 +50,10 @@ class NetworkConfig(Config):
     skip: bool = False
     """Whether the heads take the present input beside the memory where ``head`` is empty, too. The
     memory then need not pass on what is seen at present, and can specialise on the task."""
+    hypernetwork: Sequence[Width] = ()
+    """The sizes of tanh layers on the present input whose weights, like those of the outputs after
+    them, are emitted from the memory in each step, in place of ``head``. They learn a policy of its
+    own for each task where a head learns one for all. One layer, as ``[32]``, is enough to try."""
     channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
     image_features: Width = 64
@@ -67,6 +72,11 @@ class NetworkConfig(Config):
         super().__post_init__()
         if not self.channels:
             raise InvalidValueError("channels must name at least one convolution, got []")
+        if self.hypernetwork and (self.head or self.skip):
+            raise InvalidValueError(
+                "hypernetwork takes the place of head and skip: leave both out, got "
+                f"head={self.head!r}, skip={self.skip!r}"
+            )
         check_names([self.memory], MEMORIES, "memory")
         self.memory_config()  # raises if there is no such option
 
@@ -140,13 +150,23 @@ class RecurrentActorCritic(nn.Module):
         value_head = config.head or ([size] if self._privileged else ())
         seen = size + input_size + tasks.task_size if self._privileged else joined
         self.value_layers = tanh_layers(seen, value_head, generator)
-        self.policy = nn.Linear(
-            config.head[-1] if config.head else joined, self.action_head.num_outputs
-        )
-        self.value = nn.Linear(value_head[-1] if value_head else seen, 1)
+
+        def output(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
+            layer = nn.Linear(num_inputs, num_outputs)
+            orthogonal_(layer, gain, generator)
+            return layer
+
+        def emitted(num_outputs: int, gain: float) -> Hypernetwork:
+            sizes = config.hypernetwork
+            return Hypernetwork(size, input_size, sizes, num_outputs, gain, generator)
+
         # A policy that starts close to uniform explores all actions alike.
-        orthogonal_(self.policy, 0.01, generator)
-        orthogonal_(self.value, 1.0, generator)
+        num_outputs, last = self.action_head.num_outputs, config.head[-1] if config.head else joined
+        last_value = value_head[-1] if value_head else seen
+        emits = bool(config.hypernetwork)
+        self.policy = emitted(num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
+        emits = emits and not self._privileged
+        self.value = emitted(1, 1.0) if emits else output(last_value, 1, 1.0)
         self.log_std = (
             nn.Parameter(torch.full((self.action_head.num_outputs,), config.log_std_init))
             if self.action_head.has_log_std
@@ -163,7 +183,8 @@ class RecurrentActorCritic(nn.Module):
     def initial_state(self, num_trials: int) -> TrialState:
         """Return what is known at the start of a trial: nothing."""
         memory = self.actor.initial_state(num_trials)
-        return torch.zeros(num_trials, dtype=torch.int64, device=self.policy.weight.device), memory
+        device = next(self.parameters()).device
+        return torch.zeros(num_trials, dtype=torch.int64, device=device), memory
 
     def reset(self, state: TrialState, where: torch.Tensor) -> TrialState:
         """Return a state in which some trials, of shape (n,), are at their start."""
@@ -258,8 +279,7 @@ class RecurrentActorCritic(nn.Module):
         return found
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = self.policy(self.policy_layers(self._joined(features, inputs)))
-        return outputs
+        return self._head(self.policy_layers, self.policy, features, inputs)
 
     def _value(
         self, features: torch.Tensor, inputs: torch.Tensor, task: torch.Tensor
@@ -268,15 +288,26 @@ class RecurrentActorCritic(nn.Module):
             if self.critic is None:
                 features = features.detach()
             known = task.expand(len(inputs), -1, -1)  # (time, n, task_size)
-            joined = torch.cat([features, inputs, known], dim=-1)
+            values: torch.Tensor = self.value(
+                self.value_layers(torch.cat([features, inputs, known], dim=-1))
+            )
         else:
-            joined = self._joined(features, inputs)
-        values: torch.Tensor = self.value(self.value_layers(joined))
+            values = self._head(self.value_layers, self.value, features, inputs)
         return values.squeeze(-1)
 
-    def _joined(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the inputs of the heads."""
-        return torch.cat([features, inputs], dim=-1) if self._skip else features
+    def _head(
+        self,
+        layers: nn.Module,
+        output: nn.Module,
+        features: torch.Tensor,
+        inputs: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the outputs of a head, of shape (..., num_outputs)."""
+        if isinstance(output, Hypernetwork):
+            return output(features, inputs)
+        joined = torch.cat([features, inputs], dim=-1) if self._skip else features
+        outputs: torch.Tensor = output(layers(joined))
+        return outputs
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Return the inputs of the memories."""
