@@ -1,6 +1,7 @@
 """Families of tasks over environments: ``make(name)`` builds one, ``names()`` lists them."""
 
 from metarl.envs.bandits import bandit
+from metarl.envs.custom.action_masks import ActionMaskFromInfo
 from metarl.envs.custom.batch import from_vector_env
 from metarl.envs.custom.gym import from_gymnasium
 from metarl.envs.gridnavi import gridnavi
@@ -11,6 +12,7 @@ from metarl.envs.registry import make, names
 from metarl.envs.tabular import tabular_mdp
 
 __all__ = [
+    "ActionMaskFromInfo",
     "bandit",
     "from_gymnasium",
     "from_vector_env",

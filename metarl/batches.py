@@ -3,7 +3,7 @@
 As in gymnasium's vector environments, a batch has one row for each value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,28 @@ def map_leaves(function: Callable[..., Any], values: Values, *others: Values) ->
     if isinstance(values, tuple):
         return tuple(map_leaves(function, *parts) for parts in zip(values, *others))
     return function(values, *others)
+
+
+def map_spaces(function: Callable[[Space, Any], Any], space: Space, values: Values) -> Values:
+    """Apply a function to the plain parts of a space and of a value or batch of it.
+
+    Raises:
+        ValueError: If the values lack an entry.
+    """
+    try:
+        parts = [function(leaf, part) for leaf, part in leaf_values(space, values)]
+    except (KeyError, IndexError, TypeError):
+        raise InvalidValueError(f"expected values of {space}, got {values!r:.200}") from None
+    return nest(space, iter(parts))
+
+
+def nest(space: Space, parts: Iterator[Any]) -> Values:
+    """Put the plain parts of a value or batch together as the space is nested."""
+    if isinstance(space, spaces.Dict):
+        return {key: nest(part, parts) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(nest(part, parts) for part in space.spaces)
+    return next(parts)
 
 
 def take(values: Values, rows: Any) -> Values:

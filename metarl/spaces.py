@@ -35,33 +35,27 @@ def check_space(what: str, space: Space) -> None:
         space: The space.
 
     Raises:
-        ValueError: If an action space is not Box, Discrete, MultiDiscrete or MultiBinary, or an
-            observation space is not made of these by Dict and Tuple.
+        ValueError: If it is not made of Box, Discrete, MultiDiscrete and MultiBinary, by Dict and
+            Tuple.
     """
-    kinds = "Box, Discrete, MultiDiscrete or MultiBinary"
-    if what == "action":
-        if not isinstance(space, _PLAIN):
-            raise InvalidValueError(
-                f"action spaces must be {kinds}, got {space}; wrap the environment in a "
-                "gymnasium.ActionWrapper"
-            )
-        return
     parts = list(leaves(space))
     good = [path for path, leaf in parts if isinstance(leaf, _PLAIN)]
     for path, leaf in parts:
         if isinstance(leaf, _PLAIN):
             continue
-        if not path:
+        if what == "action":
+            way_out = "wrap the environment in a gymnasium.ActionWrapper"
+        elif not path:
             way_out = "translate it with a gymnasium.ObservationWrapper"
         else:
             top = list(dict.fromkeys(other[0] for other in good))
             way_out = f"leave it out with gymnasium.wrappers.FilterObservation(env, {top})"
         raise InvalidValueError(
-            f"observation spaces must be {kinds}, or Dict or Tuple of these, got {leaf}"
-            f"{f' at {_named(path)}' if path else ''}; {way_out}"
+            f"{what} spaces must be Box, Discrete, MultiDiscrete or MultiBinary, or Dict or Tuple "
+            f"of these, got {leaf}{f' at {_named(path)}' if path else ''}; {way_out}"
         )
     if not parts:
-        raise InvalidValueError(f"the observation space {space} is empty")
+        raise InvalidValueError(f"the {what} space {space} is empty")
 
 
 def leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:

@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.batches import map_leaves, take
+from metarl.batches import map_leaves, map_spaces, take
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_at_least
+from metarl.masks import find_mask
 from metarl.seeding import Seed, check_seed, stream, stream_seed
 from metarl.spaces import Values, check_space, flatten, image_shapes, split, vector_size
 from metarl.tasks import Task
@@ -38,9 +39,11 @@ class TrialInput:
         image_shapes: The shape of each image of an observation.
         num_pixels: The length of a row of pixels.
         observation, action, reward, episode_end: The slice of each part.
+        mask: The slice of the observation that says which actions are allowed; None where there
+            is no mask (:mod:`metarl.masks`).
 
     Raises:
-        ValueError: If agents do not support a space.
+        ValueError: If agents do not support a space, or a mask does not fit the actions.
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
@@ -53,6 +56,8 @@ class TrialInput:
             slice(int(start), int(stop)) for start, stop in itertools.pairwise(bounds)
         )
         self.size = int(bounds[-1])
+        mask = find_mask(observation_space, action_space)
+        self.mask = None if mask is None else mask.columns(images=False)
         self.image_shapes = image_shapes(observation_space)
         self.num_pixels = sum(math.prod(shape) for shape in self.image_shapes)
 
@@ -64,7 +69,7 @@ class TrialInput:
         return rows, pixels
 
     def follow(
-        self, observations: Values, actions: Array, rewards: Array, episode_end: Array
+        self, observations: Values, actions: Values, rewards: Array, episode_end: Array
     ) -> Rows:
         """Return rows and pixels after a step, of shape (n, size), (n, num_pixels).
 
@@ -81,7 +86,7 @@ class TrialInput:
         return rows, pixels
 
     def sequence(
-        self, observations: Values, actions: Array, rewards: Array, episode_end: Array
+        self, observations: Values, actions: Values, rewards: Array, episode_end: Array
     ) -> Rows:
         """Return rows and pixels of whole trials, of shape (n, num_steps, ...).
 
@@ -99,7 +104,10 @@ class TrialInput:
             return values.reshape(-1, *values.shape[2:])
 
         # The first step of a trial gets the last one of another, which is then set to zero.
-        last = (np.roll(flat(values), 1, axis=0) for values in (actions, rewards, episode_end))
+        def last_of(values: Array) -> Array:
+            return np.roll(flat(values), 1, axis=0)
+
+        last = (map_leaves(last_of, values) for values in (actions, rewards, episode_end))
         rows, pixels = self.follow(map_leaves(flat, observations), *last)
         rows, pixels = rows.reshape(*shape, -1), pixels.reshape(*shape, self.num_pixels)
         rows[:, 0, self.observation.stop :] = 0.0
@@ -175,7 +183,7 @@ class TrialEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; ``terminated`` marks the end of the trial, not of an episode."""
-        actions = np.asarray(action)[None]
+        actions = map_spaces(lambda _, part: np.asarray(part)[None], self.action_space, action)
         observations, rewards, terminated, truncated, info = self._env.step(actions)
         ended = terminated | truncated
         self._episode += int(ended[0])

@@ -112,15 +112,15 @@ class MemoryAdaptation:
         self._policy = policy
         self._state = self._state_before = policy.network.initial_state(num_tasks)
         self._noise = noise
-        self._last: tuple[Array, Array, Array] | None = None  # actions, rewards, episode ends
+        self._last: tuple[Values, Array, Array] | None = None  # actions, rewards, episode ends
         self._reset_memory_every = reset_memory_every
         self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
         self._fresh = np.ones(num_tasks, dtype=np.bool_)  # where the memory is empty
 
-    def act(self, observations: Values) -> Array:
+    def act(self, observations: Values) -> Values:
         return self._act(observations)[0]
 
-    def _act(self, observations: Values) -> tuple[Array, tuple[torch.Tensor, ...]]:
+    def _act(self, observations: Values) -> tuple[Values, tuple[torch.Tensor, ...]]:
         """Return actions for the environments; rows, pixels, actions and the policy's outputs."""
         check_rows(observations, len(self._num_episodes))
         policy, last = self._policy, self._last
@@ -190,7 +190,7 @@ class TrialBuffer(MemoryAdaptation):
         self._acted: tuple[list[torch.Tensor], ...] = ([], [], [], [])
         self._observed: tuple[list[Array], ...] = ([], [], [], [])
 
-    def act(self, observations: Values) -> Array:
+    def act(self, observations: Values) -> Values:
         chosen, acted = self._act(observations)
         for steps, tensor in zip(self._acted, acted):
             steps.append(tensor)

@@ -2,19 +2,31 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    Normal,
+    kl_divergence,
+    register_kl,
+)
 
 from metarl.agents.common.noise import ActionNoise
-from metarl.spaces import action_scale, check_space, stretching
+from metarl.batches import nest
+from metarl.spaces import Values, action_scale, check_space, leaves, stretching
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+IMPOSSIBLE = -1e8
+"""The logit of what cannot be chosen; finite, as the gradient of a divergence of infinities is not
+a number."""
 
 
 class ActionHead(ABC):
@@ -22,16 +34,31 @@ class ActionHead(ABC):
 
     Args:
         space: The action space.
+        masked: Whether actions may be forbidden (:meth:`forbid`).
 
     Attributes:
         num_outputs: How many outputs the network needs.
-        has_log_std: Whether the distribution needs a log standard deviation besides.
+        num_log_std: How many log standard deviations the distribution needs besides.
+        num_choices: How many of the outputs are logits of values that can be forbidden.
+        action_shape: The shape of one sampled action.
     """
 
-    has_log_std = False
+    num_log_std = 0
+    num_choices = 0
 
-    def __init__(self, space: spaces.Space[Any]):
+    def __init__(self, space: spaces.Space[Any], masked: bool = False):
         self.num_outputs = spaces.flatdim(space)
+        self.action_shape: tuple[int, ...] = (self.num_outputs,)
+        self._masked = masked
+
+    def forbid(self, outputs: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """Return outputs with which forbidden values have no chance.
+
+        Args:
+            outputs: Network outputs, of shape (..., num_outputs).
+            allowed: 1 where a value is allowed and 0 elsewhere, of shape (..., num_choices).
+        """
+        return outputs.masked_fill(allowed <= 0, IMPOSSIBLE)
 
     @abstractmethod
     def distribution(
@@ -41,8 +68,8 @@ class ActionHead(ABC):
 
         Args:
             outputs: Network outputs, of shape (..., num_outputs).
-            log_std: For Box actions, broadcastable to the outputs; clamped to [-5, 2], so that
-                sampling, likelihood and divergence agree.
+            log_std: Of shape (..., num_log_std), broadcastable to the outputs; clamped to [-5, 2],
+                so that sampling, likelihood and divergence agree.
         """
 
     @abstractmethod
@@ -61,8 +88,8 @@ class ActionHead(ABC):
         """
 
     @abstractmethod
-    def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
-        """Return sampled actions as environment actions, of shape (n, *action_shape)."""
+    def to_env(self, actions: torch.Tensor) -> Values:
+        """Return sampled actions, of shape (n, *action_shape), as the environment's."""
 
 
 class BoxHead(ActionHead):
@@ -74,10 +101,9 @@ class BoxHead(ActionHead):
     Integers are rounded.
     """
 
-    has_log_std = True
-
-    def __init__(self, space: spaces.Box):
-        super().__init__(space)
+    def __init__(self, space: spaces.Box, masked: bool = False):
+        super().__init__(space, masked)
+        self.num_log_std = self.num_outputs
         self._stretched = stretching(space)
 
     def distribution(
@@ -105,8 +131,10 @@ class BoxHead(ActionHead):
 class DiscreteHead(ActionHead):
     """A categorical distribution."""
 
-    def __init__(self, space: spaces.Discrete):
-        super().__init__(space)
+    def __init__(self, space: spaces.Discrete, masked: bool = False):
+        super().__init__(space, masked)
+        self.num_choices = self.num_outputs
+        self.action_shape = ()
         self._space = space
 
     def distribution(
@@ -120,17 +148,20 @@ class DiscreteHead(ActionHead):
         log_std: torch.Tensor | None,
         noise: ActionNoise | None,
     ) -> torch.Tensor:
-        return _sample_categories(outputs, noise).clamp(max=self.num_outputs - 1)
+        categories = _sample_categories(outputs, noise).clamp(max=self.num_outputs - 1)
+        return _possible(categories, outputs) if self._masked else categories
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
-        return np.asarray(actions.cpu().numpy() + self._space.start)
+        return np.asarray(actions.cpu().numpy() + self._space.start, dtype=self._space.dtype)
 
 
 class MultiDiscreteHead(ActionHead):
     """A categorical distribution for each part of the action, independent of each other."""
 
-    def __init__(self, space: spaces.MultiDiscrete):
-        super().__init__(space)
+    def __init__(self, space: spaces.MultiDiscrete, masked: bool = False):
+        super().__init__(space, masked)
+        self.num_choices = self.num_outputs
+        self.action_shape = (space.nvec.size,)
         self._space = space
         counts = torch.as_tensor(space.nvec.ravel())
         self._last = counts - 1
@@ -140,8 +171,7 @@ class MultiDiscreteHead(ActionHead):
     def _logits(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return logits of shape (..., parts, most); what a part does not have is impossible."""
         shape = (*outputs.shape[:-1], *self._real.shape)
-        # Finite, as the gradient of a divergence of infinities is not a number.
-        return outputs.new_full(shape, -1e8).masked_scatter(
+        return outputs.new_full(shape, IMPOSSIBLE).masked_scatter(
             self._real.to(outputs.device).expand(shape), outputs
         )
 
@@ -157,8 +187,10 @@ class MultiDiscreteHead(ActionHead):
         log_std: torch.Tensor | None,
         noise: ActionNoise | None,
     ) -> torch.Tensor:
-        categories = _sample_categories(self._logits(outputs), noise)
-        return torch.minimum(categories, self._last.to(outputs.device))
+        logits = self._logits(outputs)
+        categories = _sample_categories(logits, noise)
+        categories = torch.minimum(categories, self._last.to(outputs.device))
+        return _possible(categories, logits) if self._masked else categories
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         values = actions.cpu().numpy().reshape(-1, *self._space.shape)
@@ -168,8 +200,8 @@ class MultiDiscreteHead(ActionHead):
 class MultiBinaryHead(ActionHead):
     """Switches that are on or off independently of each other."""
 
-    def __init__(self, space: spaces.MultiBinary):
-        super().__init__(space)
+    def __init__(self, space: spaces.MultiBinary, masked: bool = False):
+        super().__init__(space, masked)
         self._space = space
 
     def distribution(
@@ -193,28 +225,133 @@ class MultiBinaryHead(ActionHead):
         return np.asarray(values, dtype=self._space.dtype)
 
 
-_HEADS: dict[type, Callable[[Any], ActionHead]] = {
+class CompositeHead(ActionHead):
+    """The heads of the parts of a Dict or Tuple space, which are drawn independently.
+
+    The parts of outputs, log standard deviations and sampled actions lie side by side, in the order
+    of :func:`metarl.spaces.leaves`.
+    """
+
+    def __init__(self, space: spaces.Space[Any], masked: bool = False):
+        super().__init__(space, masked)
+        self._space = space
+        self._heads = [_head(part, masked) for _, part in leaves(space)]
+        self.num_log_std = sum(head.num_log_std for head in self._heads)
+        self.num_choices = sum(head.num_choices for head in self._heads)
+        self.action_shape = (sum(math.prod(head.action_shape) for head in self._heads),)
+
+    def forbid(self, outputs: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        choices = allowed.split([head.num_choices for head in self._heads], dim=-1)
+        parts = zip(self._heads, self._split(outputs), choices)
+        return torch.cat(
+            [head.forbid(own, part) if head.num_choices else own for head, own, part in parts], -1
+        )
+
+    def distribution(
+        self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
+    ) -> Distribution:
+        parts = zip(self._heads, self._split(outputs), self._stds(log_std))
+        shapes = [head.action_shape for head in self._heads]
+        return SideBySide([head.distribution(own, std) for head, own, std in parts], shapes)
+
+    def sample(
+        self,
+        outputs: torch.Tensor,
+        log_std: torch.Tensor | None,
+        noise: ActionNoise | None,
+    ) -> torch.Tensor:
+        parts = zip(self._heads, self._split(outputs), self._stds(log_std))
+        sampled = [head.sample(own, std, noise) for head, own, std in parts]
+        lead = outputs.shape[:-1]
+        return torch.cat([part.reshape(*lead, -1).to(outputs.dtype) for part in sampled], dim=-1)
+
+    def to_env(self, actions: torch.Tensor) -> Values:
+        shapes = [head.action_shape for head in self._heads]
+        parts = zip(self._heads, _split_actions(actions, shapes))
+        return nest(self._space, (head.to_env(part) for head, part in parts))
+
+    def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return outputs.split([head.num_outputs for head in self._heads], dim=-1)
+
+    def _stds(self, log_std: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        if log_std is None:
+            return (None,) * len(self._heads)
+        return log_std.split([head.num_log_std for head in self._heads], dim=-1)
+
+
+class SideBySide(Distribution):
+    """Independent distributions, whose values lie side by side along the last dimension.
+
+    Args:
+        parts: The distributions, of one batch shape.
+        shapes: The shape of a value of each.
+    """
+
+    def __init__(self, parts: Sequence[Distribution], shapes: Sequence[tuple[int, ...]]):
+        self.parts, self.shapes = parts, shapes
+        size = sum(map(math.prod, shapes))
+        super().__init__(parts[0].batch_shape, torch.Size([size]), validate_args=False)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        values = _split_actions(value, self.shapes)
+        return _sum(part.log_prob(own) for part, own in zip(self.parts, values))  # type: ignore[no-untyped-call]
+
+    def entropy(self) -> torch.Tensor:
+        return _sum(part.entropy() for part in self.parts)  # type: ignore[no-untyped-call]
+
+
+@register_kl(SideBySide, SideBySide)
+def _(p: SideBySide, q: SideBySide) -> torch.Tensor:
+    return _sum(kl_divergence(own, other) for own, other in zip(p.parts, q.parts))
+
+
+def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(parts)).sum(0)
+
+
+def _split_actions(actions: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Cut actions of shape (..., size) into parts of shape (..., *shape)."""
+    parts = actions.split([math.prod(shape) for shape in shapes], dim=-1)
+    return [part.reshape(*part.shape[:-1], *shape) for part, shape in zip(parts, shapes)]
+
+
+_HEADS: dict[type, Callable[[Any, bool], ActionHead]] = {
     spaces.Box: BoxHead,
     spaces.Discrete: DiscreteHead,
     spaces.MultiDiscrete: MultiDiscreteHead,
     spaces.MultiBinary: MultiBinaryHead,
+    spaces.Dict: CompositeHead,
+    spaces.Tuple: CompositeHead,
 }
 
 
-def action_head(space: spaces.Space[Any]) -> ActionHead:
+def action_head(space: spaces.Space[Any], masked: bool = False) -> ActionHead:
     """Return the head of an action space.
+
+    Args:
+        space: The action space.
+        masked: Whether actions may be forbidden.
 
     Raises:
         ValueError: If agents do not support the space.
     """
     check_space("action", space)
-    return next(head for kind, head in _HEADS.items() if isinstance(space, kind))(space)
+    return _head(space, masked)
+
+
+def _head(space: spaces.Space[Any], masked: bool) -> ActionHead:
+    return next(head for kind, head in _HEADS.items() if isinstance(space, kind))(space, masked)
 
 
 def advice(space: spaces.Space[Any]) -> str | None:
     """Return a warning if an action space makes learning harder; otherwise None."""
-    if not isinstance(space, spaces.Box):
-        return None
+    for _, part in leaves(space):
+        if isinstance(part, spaces.Box) and (advised := _box_advice(part)):
+            return advised
+    return None
+
+
+def _box_advice(space: spaces.Box) -> str | None:
     center, half_range = action_scale(space)
     lowest, highest = center - half_range, center + half_range
     if not (np.isclose(lowest, space.low) & np.isclose(highest, space.high)).all():
@@ -239,6 +376,13 @@ def _sample_categories(logits: torch.Tensor, noise: ActionNoise | None) -> torch
     # result one too large.
     below = logits.softmax(-1).cumsum(-1) < draws.unsqueeze(-1)
     return below.sum(-1)
+
+
+def _possible(categories: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return categories, with the most likely one for any to which rounding led, and no chance."""
+    chosen = categories.unsqueeze(-1)
+    likely = logits.argmax(-1, keepdim=True)
+    return torch.where(logits.gather(-1, chosen) > IMPOSSIBLE, chosen, likely).squeeze(-1)
 
 
 def _std(log_std: torch.Tensor) -> torch.Tensor:

@@ -122,7 +122,8 @@ class RecurrentActorCritic(nn.Module):
         self._privileged = config.privileged_critic
         self._episode_end = trial_input.episode_end.start
         self._skip = config.skip or bool(config.head)
-        self.action_head = action_head(action_space)
+        self._mask = trial_input.mask
+        self.action_head = action_head(action_space, masked=self._mask is not None)
         remembers = MEMORIES[config.memory].remembers
         self._visible = slice(trial_input.size) if remembers else trial_input.observation
         row_size = input_size = self._visible.stop
@@ -168,8 +169,8 @@ class RecurrentActorCritic(nn.Module):
         emits = emits and not self._privileged
         self.value = emitted(1, 1.0) if emits else output(last_value, 1, 1.0)
         self.log_std = (
-            nn.Parameter(torch.full((self.action_head.num_outputs,), config.log_std_init))
-            if self.action_head.has_log_std
+            nn.Parameter(torch.full((self.action_head.num_log_std,), config.log_std_init))
+            if self.action_head.num_log_std
             else None
         )
 
@@ -279,7 +280,10 @@ class RecurrentActorCritic(nn.Module):
         return found
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        return self._head(self.policy_layers, self.policy, features, inputs)
+        outputs = self._head(self.policy_layers, self.policy, features, inputs)
+        if self._mask is not None:  # inputs begin with the row
+            outputs = self.action_head.forbid(outputs, inputs[..., self._mask])
+        return outputs
 
     def _value(
         self, features: torch.Tensor, inputs: torch.Tensor, task: torch.Tensor

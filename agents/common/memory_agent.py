@@ -10,7 +10,7 @@ from metarl.agents.common.acting import ActingNetwork, MemoryAdaptation, Recurre
 from metarl.agents.common.memory.contract import State, map_state, tensors_of
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.training.learner import Learner
-from metarl.batches import as_batch
+from metarl.batches import as_batch, take
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.seeding import Seed
 from metarl.spaces import Values
@@ -89,7 +89,7 @@ class MemoryAgent(Learner):
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...]]:
+    ) -> tuple[Values, tuple[Array, ...]]:
         """Choose actions in trial environments (:class:`metarl.TrialEnv`). SB3's signature.
 
         Args:
@@ -128,7 +128,7 @@ class MemoryAgent(Learner):
         actions, _, trials = self.policy().act(rows, pixels, trials, noise)
         chosen = self.network.action_head.to_env(actions)
         after = tuple(tensor.detach().cpu().numpy() for tensor in tensors_of(trials))
-        return (chosen[0] if single else chosen), after
+        return (take(chosen, 0) if single else chosen), after
 
     def _state_of(self, arrays: tuple[Array, ...], like: State) -> State:
         """Return the state that ``predict`` has returned as arrays.

@@ -19,7 +19,7 @@ from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.linear_baseline import linear_baseline
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.agents.training.learner import NO_MEMORY
-from metarl.batches import as_batch
+from metarl.batches import as_batch, take
 from metarl.errors import found_in
 from metarl.evaluation.adaptation import Transition, check_rows
 from metarl.spaces import Values, flatten
@@ -77,7 +77,7 @@ class GradientAdaptation:
         self._active: list[Array] = []
         self._ended = np.zeros(self._shape[0] * self._shape[1], dtype=np.bool_)
 
-    def act(self, observations: Values) -> Array:
+    def act(self, observations: Values) -> Values:
         check_rows(observations, len(self._ended))
         # The step is taken when the next round begins: the last round needs no update.
         if self._ended.all():
@@ -237,7 +237,7 @@ class AdaptedPolicy:
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
+    ) -> tuple[Values, tuple[Array, ...] | None]:
         """Choose actions. SB3's signature; there is no state.
 
         Args:
@@ -261,4 +261,4 @@ class AdaptedPolicy:
             noise = None if deterministic else self._noise
             sampled = self._policy.sample(outputs, self._parameters, noise)[0]
         actions = self._policy.head.to_env(sampled)
-        return (actions[0] if single else actions), state
+        return (take(actions, 0) if single else actions), state

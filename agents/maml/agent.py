@@ -16,6 +16,7 @@ from metarl.agents.training.config import Config, Count, Discount, NotNegative, 
 from metarl.agents.training.online import OnlineLearner
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import OnStep, Rollout, rollout
+from metarl.masks import find_mask
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values
 from metarl.vector.env import TaskVectorEnv
@@ -166,7 +167,9 @@ class MAML(OnlineLearner[RolloutBuffer]):
         self.episodes_per_adaptation = config.episodes_per_adaptation
         weights = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
         size = spaces.flatdim(self.observation_space)
-        self.policy = StackedPolicy(size, self.action_space, weights, policy_config)
+        mask = find_mask(self.observation_space, self.action_space)
+        columns = None if mask is None else mask.columns(images=True)
+        self.policy = StackedPolicy(size, self.action_space, weights, policy_config, columns)
         self.policy.to(self.device)
         self.inner = InnerLoop(self.policy, config.inner)
         self.modules = {"policy": self.policy, "rates": self.inner.rates}
@@ -200,7 +203,7 @@ class MAML(OnlineLearner[RolloutBuffer]):
         problem = MetaProblem(self.inner, supports, query, self.config.exploration_coef, self.ranks)
         for name, value in self.outer_update(problem).items():
             self.logger.record(f"train/{name}", value)
-        if self.policy.head.has_log_std:
+        if self.policy.head.num_log_std:
             self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         for name, rate in self.inner.rates.items():
             self.logger.record(f"train/inner_lr_{name}", float(rate.detach().mean()))
@@ -280,7 +283,7 @@ class MAML(OnlineLearner[RolloutBuffer]):
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
+    ) -> tuple[Values, tuple[Array, ...] | None]:
         """Choose actions before any adaptation; see :meth:`AdaptedPolicy.predict`.
 
         The policy of a task is ``adaptation.policy(task)``, once it has seen its episodes.

@@ -48,6 +48,7 @@ class StackedPolicy(nn.Module):
         action_space: The action space.
         generator: The source of the initial weights.
         config: Sizes and kinds.
+        mask: The part of an observation that says which actions are allowed; None if none does.
 
     Attributes:
         head: From outputs to action distributions.
@@ -60,9 +61,11 @@ class StackedPolicy(nn.Module):
         action_space: spaces.Space[Any],
         generator: torch.Generator,
         config: PolicyConfig,
+        mask: slice | None = None,
     ):
         super().__init__()
-        self.head = action_head(action_space)
+        self._mask = mask
+        self.head = action_head(action_space, masked=mask is not None)
         self._activation = _ACTIVATIONS[config.activation]
         sizes = [observation_size, *config.hidden_sizes, self.head.num_outputs]
         self.num_layers = len(sizes) - 1
@@ -72,8 +75,8 @@ class StackedPolicy(nn.Module):
             nn.init.xavier_uniform_(weight, gain, generator=generator)
             self.register_parameter(f"weight{index}", nn.Parameter(weight))
             self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(fan_out)))
-        if self.head.has_log_std:
-            log_std = torch.full((self.head.num_outputs,), config.log_std_init)
+        if self.head.num_log_std:
+            log_std = torch.full((self.head.num_log_std,), config.log_std_init)
             self.log_std = nn.Parameter(log_std)
         self.last_layer = (f"weight{self.num_layers - 1}", f"bias{self.num_layers - 1}")
 
@@ -96,6 +99,8 @@ class StackedPolicy(nn.Module):
             features = torch.baddbmm(bias, features, parameters[f"weight{index}"])
             if index < self.num_layers - 1:
                 features = self._activation(features)
+        if self._mask is not None:
+            features = self.head.forbid(features, observations[..., self._mask])
         return features
 
     def distribution(
@@ -114,7 +119,7 @@ class StackedPolicy(nn.Module):
         return self.head.sample(outputs, self._log_std(parameters), noise)
 
     def _log_std(self, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        return parameters["log_std"].unsqueeze(1) if self.head.has_log_std else None
+        return parameters["log_std"].unsqueeze(1) if self.head.num_log_std else None
 
     def forward(
         self, observations: torch.Tensor, parameters: Mapping[str, torch.Tensor]

@@ -307,6 +307,8 @@ class RL2(MemoryAgent, OnlineLearner[TrialBuffer]):
         if self.config.normalize_observation:
             moments = self.observation_moments
             normalizer.set(part.observation, moments.mean.float(), moments.std())
+            if part.mask is not None:  # the network reads it
+                normalizer.set(part.mask, 0.0, torch.ones(()))
         if self.config.normalize_reward:
             normalizer.set(part.reward, 0.0, self.reward_moments.std())
         return normalizer

@@ -14,12 +14,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from metarl.agents.common.actions import action_head
+from metarl.agents.common.actions import IMPOSSIBLE, action_head
 from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.common.vision import Vision
 from metarl.agents.sb3.adapter import SB3Adaptation
@@ -47,6 +48,7 @@ from metarl.agents.training.online import OnlineLearner
 from metarl.batches import as_batch
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
 from metarl.evaluation.adaptation import Adaptation, OnStep, Rollout, Transition
+from metarl.masks import KEY, find_mask
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values, image_shapes, vector_size
 from metarl.vector.env import TaskVectorEnv
@@ -143,10 +145,14 @@ class MultiTask(OnlineLearner[PPO]):
         self.optimizers = {"optimizer": self.policy.optimizer}
 
     def _make_policy(self) -> ActorCriticPolicy:
-        has_images = bool(image_shapes(self.observation_space))
-        policy_class: Any = MultiInputActorCriticPolicy if has_images else ActorCriticPolicy
+        space = flat_space(self.observation_space)
+        policy_class: Any = ActorCriticPolicy
+        if find_mask(self.observation_space, self.action_space) is not None:
+            policy_class = MaskedPolicy
+        elif isinstance(space, spaces.Dict):
+            policy_class = MultiInputActorCriticPolicy
         policy: ActorCriticPolicy = policy_class(
-            flat_space(self.observation_space),
+            space,
             scaled(self.action_space),
             lambda remaining: self.config.learning_rate,
             **self._policy_options(),
@@ -167,9 +173,9 @@ class MultiTask(OnlineLearner[PPO]):
             "activation_fn": {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[config.activation],
             "log_std_init": config.log_std_init,
         }
-        if shapes := image_shapes(self.observation_space):
+        if isinstance(flat_space(self.observation_space), spaces.Dict):
             options["features_extractor_class"] = RowAndPixels
-            options["features_extractor_kwargs"] = {"shapes": shapes}
+            options["features_extractor_kwargs"] = {"shapes": image_shapes(self.observation_space)}
         return options
 
     def close(self) -> None:
@@ -341,22 +347,43 @@ class MultiTask(OnlineLearner[PPO]):
 
 
 class RowAndPixels(BaseFeaturesExtractor):
-    """The input of SB3's policies for observations with images: the row, and image features.
+    """The input of SB3's policies for observations in several parts: row and image features.
 
     Args:
-        observation_space: Of rows and pixels.
+        observation_space: Of rows, and of pixels and masks where there are any.
         shapes: The shape of each image.
+
+    Attributes:
+        allowed: The mask of the last observations, for :class:`MaskedPolicy`.
     """
+
+    allowed: torch.Tensor
 
     def __init__(self, observation_space: spaces.Dict, shapes: Sequence[tuple[int, ...]]):
         (row_size,) = observation_space["row"].shape or (0,)
         super().__init__(observation_space, row_size + 64 * len(shapes))
-        generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
-        self.vision = Vision(shapes, (16, 32, 32), 64, generator)
+        self.vision = None
+        if shapes:
+            generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
+            self.vision = Vision(shapes, (16, 32, 32), 64, generator)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return features of shape (n, features_dim)."""
+        if KEY in observations:
+            self.allowed = observations[KEY]
+        if self.vision is None:
+            return observations["row"]
         return torch.cat([observations["row"], self.vision(observations["pixels"])], dim=1)
+
+
+class MaskedPolicy(MultiInputActorCriticPolicy):
+    """SB3's policy without invalid actions, which SB3's own PPO does not know."""
+
+    def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Distribution:
+        # Of the same observations: SB3 computes their features in the call before this one.
+        allowed = self.features_extractor.allowed
+        logits = self.action_net(latent_pi).masked_fill(allowed <= 0, IMPOSSIBLE)
+        return self.action_dist.proba_distribution(logits)  # type: ignore[call-arg]
 
 
 class _Forward(BaseCallback):

@@ -11,12 +11,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from metarl.batches import replaced, take
 from metarl.distribution import TaskDistribution
-from metarl.errors import check_at_least
+from metarl.errors import InvalidValueError, check_at_least
+from metarl.masks import KEY, mask_values
 from metarl.seeding import Seed, check_seed, stream, stream_seed
 from metarl.spaces import (
     Space,
     Values,
-    flatten,
     has_bounds,
     image_shapes,
     split,
@@ -52,7 +52,8 @@ class TaskVecEnv(VecEnv):
         env: The batch to step, where there is one already; it is not closed with this one.
 
     Raises:
-        ValueError: If there is no such split, or a number is below 1.
+        ValueError: If there is no such split, a number is below 1, or the action space is Dict or
+            Tuple.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TaskVecEnv(VecEnv):
         self._episodes_per_trial = episodes_per_trial
         self._input = None
         space, self._action_space = self.env.single_observation_space, self.env.single_action_space
+        check_actions(self._action_space)
         if episodes_per_trial is not None:
             self._input = TrialInput(space, self._action_space)
             space = self._input.space()
@@ -171,7 +173,7 @@ class TaskVecEnv(VecEnv):
 
 
 class FlatVecEnv(VecEnvWrapper):
-    """Observations of any kind as rows of numbers, with images as rows and pixels; scaled actions.
+    """Observations of any kind as rows of numbers (:func:`flat`); scaled actions.
 
     SB3's policies take no nested spaces, its convolutions no small pictures, and its Gaussian
     policies are made for actions in [-1, 1].
@@ -200,6 +202,19 @@ class FlatVecEnv(VecEnvWrapper):
 
 
 # The spaces that SB3 supports, and translations from and to those of the environments.
+
+
+def check_actions(space: Space) -> None:
+    """Raise if SB3 cannot act in an action space.
+
+    Raises:
+        ValueError: If it is Dict or Tuple.
+    """
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        raise InvalidValueError(
+            f"Stable-Baselines3 has no actions of several kinds, got {space}; train RL2 or MAML, "
+            "or give the environment a Box, Discrete, MultiDiscrete or MultiBinary action space"
+        )
 
 
 def zero_based_space(space: Space) -> Space:
@@ -246,6 +261,7 @@ def scaled(space: Space) -> Space:
     A Box is [-1, 1] where it has bounds. SB3 wants bounds elsewhere too, and clips actions to them:
     there they are the extremes of float32.
     """
+    check_actions(space)
     if not isinstance(space, spaces.Box):
         return zero_based_space(space)
     reach = np.where(has_bounds(space), 1.0, np.finfo(np.float32).max).astype(np.float32)
@@ -261,20 +277,20 @@ def translation(space: Space) -> Callable[[Array], Array]:
 
 def flat_space(space: Space) -> Space:
     """Return the space of the values of :func:`flat`."""
-    if not image_shapes(space):
-        return spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32)
-    num_pixels = spaces.flatdim(space) - vector_size(space)
-    return spaces.Dict(
-        {
-            "row": spaces.Box(-np.inf, np.inf, (vector_size(space),), np.float32),
-            "pixels": spaces.Box(0, 255, (num_pixels,), np.uint8),
-        }
-    )
+    row = spaces.Box(-np.inf, np.inf, (vector_size(space),), np.float32)
+    mask = mask_values(space, space)
+    parts: dict[str, Space] = {} if mask is None else {KEY: mask}
+    if image_shapes(space):
+        num_pixels = spaces.flatdim(space) - vector_size(space)
+        parts["pixels"] = spaces.Box(0, 255, (num_pixels,), np.uint8)
+    return spaces.Dict({"row": row, **parts}) if parts else row
 
 
 def flat(space: Space, observations: Values) -> Values:
-    """Return a batch of observations as rows; with images as rows and pixels."""
-    if not image_shapes(space):
-        return flatten(space, observations)
+    """Return a batch of observations as rows; with images or a mask as a dictionary with a row."""
     rows, pixels = split(space, observations)
-    return {"row": rows, "pixels": pixels}
+    mask = mask_values(space, observations)
+    parts: dict[str, Array] = {} if mask is None else {KEY: mask}
+    if image_shapes(space):
+        parts["pixels"] = pixels
+    return {"row": rows, **parts} if parts else rows

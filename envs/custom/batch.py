@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from metarl.batches import in_types, map_leaves
+from metarl.batches import in_types, map_leaves, map_spaces
 from metarl.distribution import TaskDistribution
 from metarl.envs.custom.gym import Splits, allowed
 from metarl.envs.custom.vector import (
@@ -147,12 +148,14 @@ class AdaptedVectorEnv(TaskVectorEnv):
         observations, _ = self._batch.reset(seed=seed, options=options)
         return in_types(self.single_observation_space, self._rows(observations, ids))
 
-    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
-        # Copied, as the batch may clip actions in place.
-        actions = np.array(actions, dtype=self.single_action_space.dtype)
-        if not isinstance(ids, slice):
-            some, actions = actions, np.zeros(self.action_space.shape or (), actions.dtype)
-            actions[ids] = some
+    def step_lanes(self, ids: Ids, actions: Values) -> StepResult:
+        def of_all(space: gymnasium.Space[Any], some: Array) -> Array:
+            # Copied, as the batch may clip actions in place.
+            every = np.zeros((self.num_envs, *(space.shape or ())), space.dtype)
+            every[ids] = some
+            return every
+
+        actions = map_spaces(of_all, self.single_action_space, actions)
         if self._takes_active:
             returned = self._batch.step(actions, active=self._mask(ids))
         elif isinstance(ids, slice):

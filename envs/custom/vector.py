@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.batches import stack
+from metarl.batches import map_spaces, stack, take
 from metarl.errors import InvalidValueError, found_in
 from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
@@ -197,11 +197,11 @@ class GymTaskVectorEnv(TaskVectorEnv):
                 "longer episodes, or a larger horizon= and no time limit of the environment"
             )
 
-    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
+    def step_lanes(self, ids: Ids, actions: Values) -> StepResult:
         # Copied, as an environment may clip its action in place.
-        actions = np.array(actions, dtype=self.single_action_space.dtype)
+        actions = map_spaces(_copied, self.single_action_space, actions)
         lanes = self._lanes[ids].tolist()
-        steps = [self._step_one(i, action) for i, action in zip(lanes, actions)]
+        steps = [self._step_one(i, take(actions, row)) for row, i in enumerate(lanes)]
         observations, rewards, terminated, truncated, infos = zip(*steps)
         return StepResult(
             self._gathered(lanes, self._stack, observations),
@@ -252,6 +252,10 @@ class GymTaskVectorEnv(TaskVectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the sub-environments."""
         self._close()
+
+
+def _copied(space: gymnasium.Space[Any], values: Array) -> Array:
+    return np.array(values, dtype=space.dtype)
 
 
 def _close_all(envs: Mapping[int, Env]) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl import Agent, Task, TaskDistribution, Tasks, TaskVectorEnv, Transition, play
+from metarl.batches import take
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
 from metarl.files import atomic_write
 from metarl.seeding import stream, stream_seed
+from metarl.spaces import Values
 
 Array = NDArray[Any]
 Picture = NDArray[np.uint8]
@@ -147,17 +149,17 @@ def _actions_of_episodes(
     num_episodes: int | None,
     seed: int,
     deterministic: bool,
-) -> list[list[Array]]:
+) -> list[list[Values]]:
     """Let the agent adapt; return the actions of the first sub-environment, by episode."""
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = max(tasks.episodes_per_trial, parallel + 1)
     check_at_least(1, num_episodes=num_episodes)
-    episodes: list[list[Array]] = [[]]
+    episodes: list[list[Values]] = [[]]
 
     def record(step: Transition) -> bool:
         if step.active[0]:
-            episodes[-1].append(np.array(step.actions[0]))
+            episodes[-1].append(take(step.actions, [0]))  # a copy
             if step.episode_end[0]:
                 episodes.append([])
         return True
@@ -175,12 +177,12 @@ def _actions_of_episodes(
     return episodes[:-1]
 
 
-def _replay(env: TaskVectorEnv, actions: list[Array], number: int) -> Iterator[Picture]:
+def _replay(env: TaskVectorEnv, actions: list[Values], number: int) -> Iterator[Picture]:
     """Yield a picture before each step of an episode, with the return so far below it."""
     total = 0.0
     for action in actions:
         yield _captioned(_picture(env), f"episode {number}    return {total:.1f}")
-        _, rewards, *_ = env.step(action[None])
+        _, rewards, *_ = env.step(action)
         total += float(rewards[0])
 
 

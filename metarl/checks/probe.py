@@ -10,7 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.batches import map_leaves, replaced, stack, take
 from metarl.distribution import TaskDistribution
+from metarl.masks import find_mask
 from metarl.seeding import stream, stream_seed
 from metarl.spaces import Values, leaf_values, leaves
 from metarl.tasks import Tasks
@@ -118,8 +120,14 @@ class Probe:
             self.observation_space = env.single_observation_space
             space = copy.deepcopy(env.single_action_space)
         space.seed(stream_seed(seed, "actions") % 2**32)
-        samples = [space.sample() for _ in range(num_steps * NUM_TASKS)]
-        self.actions = np.array(samples).reshape(num_steps, NUM_TASKS, *space.shape)  # type: ignore[misc]
+        samples = stack(space, [space.sample() for _ in range(num_steps * NUM_TASKS)])
+        self.actions = map_leaves(
+            lambda part: part.reshape(num_steps, NUM_TASKS, *part.shape[1:]), samples
+        )
+        self.mask = find_mask(self.observation_space, space)
+        if self.mask is not None:
+            rng = np.random.default_rng(stream(seed, "masked actions"))
+            self.choices = rng.random((num_steps, NUM_TASKS, len(self.mask.counts)))
 
     def _other(self, name: str) -> Array | None:
         own = self.tasks.columns[name]
@@ -170,7 +178,7 @@ class Probe:
         if tasks is not None:
             env.set_tasks(tasks)
         start, _ = env.reset(seed=stream_seed(self.seed, "envs") + first)
-        seen = [start]
+        present, seen = start, [start]
         lanes = np.arange(env.num_envs)
         elapsed = np.zeros(env.num_envs, dtype=np.int64)
         episode = np.zeros(env.num_envs, dtype=np.int64)
@@ -178,8 +186,13 @@ class Probe:
         for mask in np.ones((self.num_steps, env.num_envs), bool) if active is None else active:
             if not mask.any():
                 continue
-            actions = self.actions[(elapsed + episode) % self.num_steps, lanes + first]
+            number = (elapsed + episode) % self.num_steps, lanes + first
+            actions = take(self.actions, number)
+            if self.mask is not None:
+                actions = self.mask.redrawn(actions, present, self.choices[number])
             following, rewards, terminated, truncated, info = env.step(actions, mask)
+            if self.mask is not None:  # the rows of those that did not step are empty
+                present = replaced(following, ~mask, take(present, ~mask))
             last = info.get("final_obs", following)
             seen.append(last)
             outcome = (self._rows(last), rewards, terminated, truncated, self._rows(following))

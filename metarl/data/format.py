@@ -6,7 +6,7 @@ tasks, one task behind the other and each in the order of learning:
 | tensor | shape | what it is |
 |---|---|---|
 | ``observations`` | (steps, ...) | what actions were chosen from; ``observations/KEY`` of a Dict |
-| ``actions`` | (steps, ...) | |
+| ``actions`` | (steps, ...) | ``actions/KEY`` of a Dict |
 | ``rewards`` | (steps,) | float32 |
 | ``terminated``, ``truncated`` | (steps,) | how the step ended the episode, if it did |
 | ``lengths`` | (tasks, episodes) | the steps of each episode |

@@ -35,7 +35,7 @@ class History:
         task: The task.
         observations: What each action was chosen from, of shape (num_steps, *observation_shape);
             for Dict and Tuple spaces a dictionary or tuple of such arrays.
-        actions: Of shape (num_steps, *action_shape).
+        actions: Of shape (num_steps, *action_shape), nested in the same way.
         rewards: Of shape (num_steps,), float32.
         terminated: Whether the step reached a terminal state, of shape (num_steps,).
         truncated: Whether the step met the time limit, of shape (num_steps,).
@@ -46,7 +46,7 @@ class History:
 
     task: Task
     observations: Values
-    actions: Array
+    actions: Values
     rewards: Array
     terminated: Array
     truncated: Array
@@ -65,7 +65,7 @@ class Batch:
 
     Attributes:
         observations: Of shape (n, num_steps, *observation_shape); nested as in the space.
-        actions: Of shape (n, num_steps, *action_shape).
+        actions: Of shape (n, num_steps, *action_shape); nested as in the space.
         rewards: Of shape (n, num_steps).
         terminated: Of shape (n, num_steps).
         truncated: Of shape (n, num_steps).
@@ -74,7 +74,7 @@ class Batch:
     """
 
     observations: Values
-    actions: Array
+    actions: Values
     rewards: Array
     terminated: Array
     truncated: Array
@@ -105,7 +105,6 @@ class Histories(Sequence[History]):
     def __init__(self, folder: str | Path):
         folder = as_path(folder)
         self.info = read_index(folder)
-        self._space = self.info["observation_space"]
         num_tasks, self._per_shard = self.info["num_tasks"], self.info["tasks_per_shard"]
         paths = [shard_path(folder, i) for i in range(-(-num_tasks // self._per_shard))]
         if missing := [path for path in paths if not path.is_file()]:
@@ -190,7 +189,8 @@ class Histories(Sequence[History]):
         )
 
     def _nested(self, name: str, get: Any) -> Values:
-        return _nest(self._space, name, get) if name.endswith("observations") else get(name)
+        space = _space_of(name, self.info)
+        return get(name) if space is None else _nest(space, name, get)
 
 
 class Windows:
@@ -224,6 +224,13 @@ class Windows:
         task_ids, first = np.divmod(ids, self._per_history)
         offsets = self.every * np.arange(self.num_episodes)
         return self.histories.gather(first[:, None] + offsets, task_ids)
+
+
+def _space_of(name: str, index: dict[str, Any]) -> Any:
+    """Return the space of what a tensor holds, or None if that is one number for each step."""
+    if name.endswith("observations"):
+        return index["observation_space"]
+    return index["action_space"] if name == "actions" else None
 
 
 def _nest(space: Any, name: str, get: Any) -> Values:
@@ -269,8 +276,9 @@ def _check(tensors: dict[str, Array], found: int, num_tasks: int, index: dict[st
     if found != num_tasks or lengths.shape != shape or lengths.min() < 1:
         raise InvalidValueError(f"it has {found} tasks and {lengths.shape} episodes, not {shape}")
     num_steps = int(lengths.sum())
-    names = [*_STEPS[1:]]
-    _nest(index["observation_space"], "observations", names.append)
+    names = [*_STEPS[2:]]
+    for name in _STEPS[:2]:
+        _nest(_space_of(name, index), name, names.append)
     for name in names:
         if len(tensors[name]) != num_steps:
             raise InvalidValueError(f"{name!r} has {len(tensors[name])} steps, not {num_steps}")

@@ -67,7 +67,7 @@ def record(
     horizon = probe.horizon
     probe.close()
     step_bytes = 4 + sum(_num_bytes(leaf) for _, leaf in leaves(observation_space))
-    step_bytes += _num_bytes(action_space)
+    step_bytes += sum(_num_bytes(leaf) for _, leaf in leaves(action_space))
     fitting = SHARD_BYTES // (step_bytes * horizon * num_episodes)
     per_shard = min(max(1, fitting), max(1, MAX_ENVS // parallel))
     index: dict[str, Any] = {
@@ -96,7 +96,7 @@ def record(
         if path.exists():
             continue
         present = sampled[first : first + per_shard]
-        recorder = _Recorder(observation_space)
+        recorder = _Recorder(observation_space, action_space)
         play(
             agent,
             tasks,
@@ -132,15 +132,15 @@ def _check_same(folder: Path, found: dict[str, Any], index: dict[str, Any]) -> N
 class _Recorder:
     """Keeps every step of a rollout, to be called as ``on_step``."""
 
-    def __init__(self, observation_space: Space):
-        self._space = observation_space
+    def __init__(self, observation_space: Space, action_space: Space):
+        self._space, self._action_space = observation_space, action_space
         self._steps: dict[str, list[Array]] = {}
         self._finals: list[tuple[Array, dict[str, Array]]] = []
 
     def __call__(self, transition: Transition) -> bool:
         named = {
             **dict(named_leaves("observations", self._space, transition.observations)),
-            "actions": transition.actions,
+            **dict(named_leaves("actions", self._action_space, transition.actions)),
             "rewards": transition.rewards,
             "terminated": transition.terminated,
             "truncated": transition.truncated,

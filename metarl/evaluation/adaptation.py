@@ -23,7 +23,7 @@ class Transition:
     Attributes:
         observations: The observations before the actions, of shape (num_envs, *observation_shape);
             for Dict and Tuple spaces a dictionary or tuple of such arrays.
-        actions: The actions taken, of shape (num_envs, *action_shape).
+        actions: The actions taken, of shape (num_envs, *action_shape), nested in the same way.
         rewards: Of shape (num_envs,).
         terminated: Whether the episode reached a terminal state, of shape (num_envs,).
         truncated: Whether the episode was cut by the time limit, of shape (num_envs,).
@@ -32,7 +32,7 @@ class Transition:
     """
 
     observations: Values
-    actions: Array
+    actions: Values
     rewards: Array
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
@@ -59,7 +59,7 @@ class Adaptation(Protocol):
     no environment then begins its next episode before all have ended theirs.
     """
 
-    def act(self, observations: Values) -> Array:
+    def act(self, observations: Values) -> Values:
         """Choose actions.
 
         Args:

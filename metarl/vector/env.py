@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metarl.batches import map_leaves, replaced, take
+from metarl.batches import map_leaves, map_spaces, replaced, take
 from metarl.errors import (
     DivergedError,
     InvalidTypeError,
@@ -23,6 +23,7 @@ from metarl.errors import (
     check_names,
     check_types,
 )
+from metarl.masks import KEY, find_mask
 from metarl.parameters import Parameter
 from metarl.seeding import ALL, BatchedRandom, Ids, check_seed
 from metarl.spaces import Values
@@ -54,7 +55,7 @@ class StepResult:
     success: NDArray[np.bool_] | None = None
 
 
-class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
+class TaskVectorEnv(VectorEnv[Any, Values, Array], ABC):
     """A batch of environments of one family, each with its own task.
 
     A task stays until it is changed: ``reset`` never draws one. Autoreset is ``SAME_STEP``: when
@@ -94,7 +95,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
 
     Raises:
         ValueError: If ``num_envs`` or ``horizon`` is below 1, ``horizon`` above ``MAX_HORIZON``,
-            or the render mode is unknown.
+            the render mode is unknown, or an ``action_mask`` does not fit the action space.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (an instance may have its own render modes)
@@ -124,6 +125,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         self.parameters = parameters
         self.single_observation_space = observation_space
         self.single_action_space = action_space
+        self._action_mask = find_mask(observation_space, action_space)
         self.observation_space = batch_space(observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
         self.horizon = horizon
@@ -150,7 +152,7 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         """Start a new episode in the sub-environments ``ids``; return their observations."""
 
     @abstractmethod
-    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
+    def step_lanes(self, ids: Ids, actions: Values) -> StepResult:
         """Step the sub-environments ``ids``.
 
         Args:
@@ -214,7 +216,8 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
             options: Must not hold tasks, which are set by :meth:`set_tasks`.
 
         Raises:
-            ValueError: If ``options`` holds a task, or ``seed`` is negative or a sequence.
+            ValueError: If ``options`` holds a task, ``seed`` is negative or a sequence, or the
+                environment allows no action.
         """
         if options is not None:
             check_types(Mapping, "a mapping", options=options)
@@ -234,16 +237,18 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
         self.elapsed[:] = 0
         self._ready = False  # until all sub-environments have begun an episode
         observations = self.reset_lanes(ALL)
+        self._check_choice(observations, None)
         self._ready = True
         return observations, {}
 
     def step(
-        self, actions: Array, active: NDArray[np.bool_] | None = None
+        self, actions: Values, active: NDArray[np.bool_] | None = None
     ) -> tuple[Values, Array, Array, Array, dict[str, Any]]:
         """Step every sub-environment, or only the active ones.
 
         Args:
-            actions: The actions, of shape (num_envs, *action_shape).
+            actions: The actions, of shape (num_envs, *action_shape); for Dict and Tuple spaces a
+                dictionary or tuple of such arrays.
             active: Which sub-environments to step, of shape (num_envs,); None steps all. The
                 others stay as they are; their rows are zero.
 
@@ -255,26 +260,17 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
             RuntimeError: If ``reset`` was not called since the tasks were set.
             TypeError: If ``step_lanes`` returns no :class:`StepResult`.
             ValueError: If the actions have the wrong shape, or the environment returns a reward
-                or an observation that is not finite.
+                or an observation that is not finite, or allows no action.
         """
         if not self._ready:
             raise RuntimeError("call reset() before step(), and again after set_tasks()")
-        try:
-            actions = np.asarray(actions)
-        except ValueError:  # rows of unequal length
-            raise InvalidValueError(f"actions must be one array, got {actions!r:.200}") from None
-        if actions.shape != self.action_space.shape:
-            raise InvalidValueError(
-                f"actions must have shape {self.action_space.shape}, got {actions.shape}"
-            )
+        actions = map_spaces(self._checked_actions, self.action_space, actions)
         # Stepping all is the common case: a slice makes views, an index array would copy all state.
-        if not _all_finite(actions):
-            raise DivergedError("actions must be finite, got NaN or infinity")
         if active is None or active.all():
             result = self._checked(self.step_lanes(ALL, actions))
         else:
             ids = np.flatnonzero(active)
-            result = self._scatter(ids, self._checked(self.step_lanes(ids, actions[ids])))
+            result = self._scatter(ids, self._checked(self.step_lanes(ids, take(actions, ids))))
         observations, rewards, terminated = result.observations, result.rewards, result.terminated
         self._check_finite(observations, rewards)
         self.elapsed += 1 if active is None else active
@@ -296,7 +292,36 @@ class TaskVectorEnv(VectorEnv[Any, Array, Array], ABC):
                 observations = self.reset_lanes(ALL)
             else:
                 observations = replaced(observations, ids, self.reset_lanes(ids))
+        self._check_choice(observations, active)
         return observations, rewards, terminated, truncated, info
+
+    def _checked_actions(self, space: spaces.Space[Any], actions: Any) -> Array:
+        """Return a part of the actions as an array, or raise."""
+        try:
+            actions = np.asarray(actions)
+        except ValueError:  # rows of unequal length
+            raise InvalidValueError(f"actions must be one array, got {actions!r:.200}") from None
+        if actions.shape != space.shape:
+            raise InvalidValueError(f"actions must have shape {space.shape}, got {actions.shape}")
+        if not _all_finite(actions):
+            raise DivergedError("actions must be finite, got NaN or infinity")
+        return actions
+
+    def _check_choice(self, observations: Values, active: NDArray[np.bool_] | None) -> None:
+        """Raise if observations to act on come with a mask that allows no action."""
+        if self._action_mask is None:
+            return
+        stuck = ~self._action_mask.leaves_a_choice(observations)
+        if active is not None:  # the rows of the others are empty
+            stuck &= active
+        if stuck.any():
+            first = int(np.argmax(stuck))
+            raise InvalidValueError(
+                f"the {KEY} of the environment is {self._action_mask.of(observations)[first] * 1} "
+                f"before step {self.elapsed[first] + 1} of an episode of {self.tasks[first]}: it "
+                "must allow a value of each discrete part of the action; end the episode "
+                "(terminated=True) where nothing can be done"
+            )
 
     def _checked(self, result: Any) -> StepResult:
         if not isinstance(result, StepResult):
@@ -388,9 +413,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step. See :meth:`TaskVectorEnv.step`."""
-        observations, rewards, terminated, truncated, info = self.vector_env.step(
-            np.asarray(action)[None]
-        )
+        actions = map_spaces(lambda _, part: np.asarray(part)[None], self.action_space, action)
+        observations, rewards, terminated, truncated, info = self.vector_env.step(actions)
         observation = take(info.get("final_obs", observations), 0)
         own = {"success": bool(info["success"][0])} if "success" in info else {}
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), own

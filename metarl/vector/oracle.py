@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.masks import find_mask
 from metarl.seeding import Ids
 from metarl.spaces import Values, check_space, flatten, image_shapes, vector_size
 from metarl.tasks import Tasks
@@ -17,8 +18,8 @@ from metarl.vector.env import Array, StepResult, TaskVectorEnv
 class OracleVectorEnv(TaskVectorEnv):
     """A batch whose observations end with the encoded task: what an oracle sees.
 
-    Observations become rows of numbers. Observations with images are unchanged, next to the task in
-    a dictionary.
+    Observations become rows of numbers. Observations with images or a mask of invalid actions are
+    unchanged, next to the task in a dictionary.
 
     Args:
         env: The batch to wrap.
@@ -33,11 +34,12 @@ class OracleVectorEnv(TaskVectorEnv):
         self.changes_within_episodes = env.changes_within_episodes
         self._encode = encode
         size = encode(env.tasks).shape[1]
-        self._has_images = bool(image_shapes(space))
-        if not self._has_images:
+        masked = find_mask(space, env.single_action_space) is not None
+        self._is_nested = masked or bool(image_shapes(space))
+        if not self._is_nested:
             size += vector_size(space)
         own: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        if self._has_images:
+        if self._is_nested:
             own = spaces.Dict({"observation": space, "task": own})
         super().__init__(
             env.num_envs,
@@ -59,12 +61,12 @@ class OracleVectorEnv(TaskVectorEnv):
     def reset_lanes(self, ids: Ids) -> Values:
         return self._with_task(ids, self.env.reset_lanes(ids))
 
-    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
+    def step_lanes(self, ids: Ids, actions: Values) -> StepResult:
         result = self.env.step_lanes(ids, actions)
         return replace(result, observations=self._with_task(ids, result.observations))
 
     def _with_task(self, ids: Ids, observations: Values) -> Values:
-        if self._has_images:
+        if self._is_nested:
             return {"observation": observations, "task": self._features[ids].copy()}
         flat = flatten(self.env.single_observation_space, observations)
         return np.concatenate([flat, self._features[ids]], axis=1)

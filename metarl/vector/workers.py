@@ -193,11 +193,11 @@ class WorkerVectorEnv(TaskVectorEnv):
         self._ask("reset", self._divide(ids))
         return self._seen(ids)
 
-    def step_lanes(self, ids: Ids, actions: Array) -> StepResult:
+    def step_lanes(self, ids: Ids, actions: Values) -> StepResult:
         chosen = np.arange(self.num_envs)[ids]
         divided = self._divide(ids)
         orders = [
-            (local, actions[np.isin(chosen, lanes)]) if len(local) else None
+            (local, take(actions, np.isin(chosen, lanes))) if len(local) else None
             for local, lanes in zip(divided, self._lanes)
         ]
         answers = [answer for answer in self._ask("step", orders) if answer is not None]

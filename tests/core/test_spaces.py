@@ -212,7 +212,8 @@ def test_differences_between_spaces(other, expected):
         ("observation", spaces.Dict({}), "is empty"),
         ("observation", spaces.Dict({"a": IMAGE, "b": spaces.Dict({"c": spaces.Text(3)})}),
          r"at \['b'\]\['c'\]; leave it out with .*\['a'\]"),
-        ("action", ZOO, "ActionWrapper"),
+        ("action", spaces.Tuple([IMAGE, spaces.Text(5)]), r"at \[1\]; wrap .*ActionWrapper"),
+        ("action", spaces.Tuple([]), "is empty"),
     ],
 )  # fmt: skip
 def test_spaces_that_agents_cannot_deal_with(what, space, match):
