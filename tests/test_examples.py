@@ -63,11 +63,12 @@ def run(wheel, folder, *arguments):
 def test_there_is_an_example_of_each_kind():
     assert set(EXAMPLES) == {
         *("attributes.py", "factory.py", "set_task.py", "parts.py", "images.py"),
-        *("workers.py", "ppo.py", "batch.py", "t_maze.py"),
+        *("workers.py", "ppo.py", "batch.py", "t_maze.py", "masks.py", "kinds.py"),
     }
     for name, code in EXAMPLES.items():
         lines = [line for line in code.splitlines() if line.strip()]
-        assert len(lines) <= (60 if name == "t_maze.py" else 14), name  # imports and check included
+        longest = {"t_maze.py": 60, "masks.py": 30, "kinds.py": 24}.get(name, 14)
+        assert len(lines) <= longest, name  # imports and check included
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
