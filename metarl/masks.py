@@ -38,7 +38,7 @@ class ActionMask:
         """Return which values are allowed, of shape (n, sum of ``counts``)."""
         values = mask_values(self.observation_space, observations)
         assert values is not None
-        return values > 0
+        return np.asarray(values > 0)
 
     def columns(self, *, images: bool) -> slice:
         """Return where the mask is in the rows of observations.

@@ -241,7 +241,7 @@ class CompositeHead(ActionHead):
         self.action_shape = (sum(math.prod(head.action_shape) for head in self._heads),)
 
     def forbid(self, outputs: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        choices = allowed.split([head.num_choices for head in self._heads], dim=-1)
+        choices = torch.split(allowed, [head.num_choices for head in self._heads], dim=-1)
         parts = zip(self._heads, self._split(outputs), choices)
         return torch.cat(
             [head.forbid(own, part) if head.num_choices else own for head, own, part in parts], -1
@@ -271,12 +271,12 @@ class CompositeHead(ActionHead):
         return nest(self._space, (head.to_env(part) for head, part in parts))
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return outputs.split([head.num_outputs for head in self._heads], dim=-1)
+        return torch.split(outputs, [head.num_outputs for head in self._heads], dim=-1)
 
     def _stds(self, log_std: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         if log_std is None:
             return (None,) * len(self._heads)
-        return log_std.split([head.num_log_std for head in self._heads], dim=-1)
+        return torch.split(log_std, [head.num_log_std for head in self._heads], dim=-1)
 
 
 class SideBySide(Distribution):
@@ -300,7 +300,7 @@ class SideBySide(Distribution):
         return _sum(part.entropy() for part in self.parts)  # type: ignore[no-untyped-call]
 
 
-@register_kl(SideBySide, SideBySide)
+@register_kl(SideBySide, SideBySide)  # type: ignore[no-untyped-call,untyped-decorator]
 def _(p: SideBySide, q: SideBySide) -> torch.Tensor:
     return _sum(kl_divergence(own, other) for own, other in zip(p.parts, q.parts))
 
@@ -311,7 +311,7 @@ def _sum(parts: Iterable[torch.Tensor]) -> torch.Tensor:
 
 def _split_actions(actions: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
     """Cut actions of shape (..., size) into parts of shape (..., *shape)."""
-    parts = actions.split([math.prod(shape) for shape in shapes], dim=-1)
+    parts = torch.split(actions, [math.prod(shape) for shape in shapes], dim=-1)
     return [part.reshape(*part.shape[:-1], *shape) for part, shape in zip(parts, shapes)]
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -381,9 +381,10 @@ class MaskedPolicy(MultiInputActorCriticPolicy):
 
     def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Distribution:
         # Of the same observations: SB3 computes their features in the call before this one.
-        allowed = self.features_extractor.allowed
-        logits = self.action_net(latent_pi).masked_fill(allowed <= 0, IMPOSSIBLE)
-        return self.action_dist.proba_distribution(logits)  # type: ignore[call-arg]
+        extractor, distribution = cast(Any, self.features_extractor), cast(Any, self.action_dist)
+        logits = self.action_net(latent_pi).masked_fill(extractor.allowed <= 0, IMPOSSIBLE)
+        masked: Distribution = distribution.proba_distribution(logits)
+        return masked
 
 
 class _Forward(BaseCallback):

@@ -279,7 +279,7 @@ def flat_space(space: Space) -> Space:
     """Return the space of the values of :func:`flat`."""
     row = spaces.Box(-np.inf, np.inf, (vector_size(space),), np.float32)
     mask = mask_values(space, space)
-    parts: dict[str, Space] = {} if mask is None else {KEY: mask}
+    parts: dict[str, Space] = {} if mask is None else {KEY: spaces.MultiBinary(mask.shape)}
     if image_shapes(space):
         num_pixels = spaces.flatdim(space) - vector_size(space)
         parts["pixels"] = spaces.Box(0, 255, (num_pixels,), np.uint8)

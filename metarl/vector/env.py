@@ -298,14 +298,14 @@ class TaskVectorEnv(VectorEnv[Any, Values, Array], ABC):
     def _checked_actions(self, space: spaces.Space[Any], actions: Any) -> Array:
         """Return a part of the actions as an array, or raise."""
         try:
-            actions = np.asarray(actions)
-        except ValueError:  # rows of unequal length
+            rows: Array = np.asarray(actions)
+        except ValueError:  # of unequal length
             raise InvalidValueError(f"actions must be one array, got {actions!r:.200}") from None
-        if actions.shape != space.shape:
-            raise InvalidValueError(f"actions must have shape {space.shape}, got {actions.shape}")
-        if not _all_finite(actions):
+        if rows.shape != space.shape:
+            raise InvalidValueError(f"actions must have shape {space.shape}, got {rows.shape}")
+        if not _all_finite(rows):
             raise DivergedError("actions must be finite, got NaN or infinity")
-        return actions
+        return rows
 
     def _check_choice(self, observations: Values, active: NDArray[np.bool_] | None) -> None:
         """Raise if observations to act on come with a mask that allows no action."""

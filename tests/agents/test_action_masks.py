@@ -139,31 +139,24 @@ def test_an_oracle_observes_the_mask_too():
 
 
 @pytest.mark.parametrize(
-    ("make", "bound"),
+    "make",
     [
-        (lambda tasks: RL2(tasks, seed=0, **SMALL_RL2), 2.0),
-        (
-            lambda tasks: MAML(
-                tasks,
-                seed=0,
-                inner_lr=1.0,
-                episodes_per_adaptation=10,
-                policy_kwargs={"hidden_sizes": (16,)},
-            ),
-            2.0,
-        ),
+        lambda tasks: RL2(tasks, seed=0, **SMALL_RL2),
+        lambda tasks: MAML(tasks, seed=0, inner_lr=1.0, meta_batch_size=10,
+                           episodes_per_adaptation=10, policy_kwargs={"hidden_sizes": (16,)}),
     ],
-)
-def test_what_pays_is_learned_among_the_open_doors(make, bound):
-    """Two of five doors are open: their numbers average 2, the larger 3, the smaller 1.
+)  # fmt: skip
+def test_what_pays_is_learned_among_the_open_doors(make):
+    """Two of five doors are open: of their numbers the larger averages 3, the smaller 1.
 
-    Over five steps the two signs earn 15 and -5, 5 on average; what does not adapt earns 0.
+    Over five steps that is 15 and -5 in the two kinds of task, 5 on average, and 0 without
+    adapting.
     """
     tasks = doors()
-    agent = make(tasks).learn(20_000)
+    agent = make(tasks).learn(12_000)
     lanes = agent.episodes_per_adaptation
     returns = evaluate(agent, tasks, num_tasks=40, num_episodes=2 * lanes, seed=1).returns
-    assert returns[:, lanes:].mean() > bound
+    assert returns[:, lanes:].mean() > 3.5
 
 
 def test_masks_in_info_move_into_the_observation():
