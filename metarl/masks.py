@@ -8,6 +8,7 @@ as in Gymnasium and sb3-contrib.
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -36,9 +37,8 @@ class ActionMask:
 
     def of(self, observations: Values) -> NDArray[np.bool_]:
         """Return which values are allowed, of shape (n, sum of ``counts``)."""
-        values = mask_values(self.observation_space, observations)
-        assert values is not None
-        return np.asarray(values > 0)
+        mask: Any = mask_values(self.observation_space, observations)
+        return np.asarray(mask > 0)
 
     def columns(self, *, images: bool) -> slice:
         """Return where the mask is in the rows of observations.
@@ -58,7 +58,7 @@ class ActionMask:
         """Return where every part of an action has an allowed value, of shape (n,)."""
         starts = np.cumsum([0, *self.counts[:-1]])
         some: NDArray[np.bool_] = np.logical_or.reduceat(self.of(observations), starts, axis=1)
-        return some.all(axis=1)
+        return np.asarray(some.all(axis=1))
 
     def redrawn(self, actions: Values, observations: Values, draws: Array) -> Values:
         """Return actions whose discrete parts are drawn again, among what is allowed.
