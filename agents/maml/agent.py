@@ -69,7 +69,7 @@ class MAMLConfig(Config):
     stride with a factor in common with their number counts as the next that has none, so that no
     episode is left out."""
     learning_rate: Positive = 1e-3
-    """PPO: Adam's step size. Reptile: the share of the way to the adapted parameters."""
+    """PPO and Reptile: Adam's step size. Reptile makes one step in an iteration; 0.01 suits it."""
     n_epochs: Count = 5
     """PPO: gradient steps, each on all collected data."""
     clip_range: Positive = 0.3
@@ -122,7 +122,7 @@ class MAML(OnlineLearner[RolloutBuffer]):
     Meta-SGD               ``learn_inner_lr="per_parameter"`` (Li et al. 2017)
     E-MAML                 ``exploration_coef=1.0`` (Stadie et al. 2018)
     ProMP                  ``inner_objective="ratio", outer="ppo"`` (Rothfuss et al. 2019)
-    Reptile                ``outer="reptile"`` (Nichol et al. 2018)
+    Reptile                ``outer="reptile", learning_rate=1e-2`` (Nichol et al. 2018)
     multi-task, oracle     ``inner_steps=0``: no adaptation in training; on ``tasks.oracle()`` it
                            is the oracle
     =====================  ======================================================================
@@ -173,7 +173,7 @@ class MAML(OnlineLearner[RolloutBuffer]):
         self.policy.to(self.device)
         self.inner = InnerLoop(self.policy, config.inner)
         self.modules = {"policy": self.policy, "rates": self.inner.rates}
-        if config.outer == "ppo":
+        if config.outer != "trpo":
             optimizer = torch.optim.Adam(self.inner.theta(), lr=config.learning_rate, fused=True)
             self.optimizers = {"optimizer": optimizer}
 
@@ -227,7 +227,7 @@ class MAML(OnlineLearner[RolloutBuffer]):
                 clip_range=config.clip_range,
                 max_kl=config.max_kl,
             )
-        return reptile_step(problem, learning_rate=config.learning_rate)
+        return reptile_step(problem, self.optimizers["optimizer"])
 
     # Acting.
 

@@ -224,20 +224,23 @@ def move_within_trust_region(
     }
 
 
-def reptile_step(problem: MetaProblem, *, learning_rate: float) -> Measures:
-    """Move towards the mean of the adapted parameters (Nichol et al. 2018).
+def reptile_step(problem: MetaProblem, optimizer: torch.optim.Optimizer) -> Measures:
+    """Move towards the adapted parameters (Nichol et al. 2018, section 3).
 
-    The query makes one more inner step, so all collected episodes are learned from.
+    Their mean displacement is the optimiser's gradient. The query makes one more inner step, so all
+    collected episodes are learned from.
 
     Args:
         problem: What to improve; its parameters change.
-        learning_rate: The share of the way.
+        optimizer: Of ``problem.inner.theta()``.
     """
     inner, num_tasks = problem.inner, len(problem.query.returns)
     adapted = inner.adapt([*problem.supports, problem.query], num_tasks, differentiable=False)
     names, parameters = zip(*inner.policy.named_parameters())
     with torch.no_grad():
-        centers = problem.ranks.mean(*(adapted[name].mean(0) for name in names))
-        for parameter, center in zip(parameters, centers):
-            parameter.lerp_(center, learning_rate)
+        # Zero, not rounding, where nothing moved: the optimiser would make a step of it.
+        moved = [(p - adapted[name]).mean(0) for name, p in zip(names, parameters)]
+        for parameter, slope in zip(parameters, problem.ranks.mean(*moved)):
+            parameter.grad = slope
+    optimizer.step()
     return {}

@@ -14,6 +14,7 @@ from walk import TINY, collected, make, walk
 from metarl import Transition, rollout
 from metarl.agents import MAML
 from metarl.agents.common.trust_region import flatten
+from metarl.agents.maml.outer import MetaProblem
 from metarl.envs.bandits import bandit
 from metarl.envs.navigation import navigation_2d
 
@@ -258,6 +259,22 @@ def returns_by_round(agent, num_tasks=20, rounds=3):
     return played.returns.mean(axis=0)
 
 
+def test_a_reptile_step_is_adam_on_the_mean_displacement():
+    agent = make(outer="reptile", learning_rate=0.03, adapt_only_last_layer=True)
+    before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
+    batches = collected(agent)
+    adapted = agent.inner.adapt(batches, 3, differentiable=False)
+    agent.outer_update(MetaProblem(agent.inner, batches[:-1], batches[-1]))
+    moves = {}
+    for (name, parameter), old in zip(agent.policy.named_parameters(), before):
+        displacement = sum(adapted[name][task] - old for task in range(3)) / 3
+        # Adam's first step has its full length, whatever the size of the gradient.
+        expected = 0.03 * displacement / (displacement.abs() + 1e-8)
+        torch.testing.assert_close(parameter.detach() - old, expected, atol=1e-6, rtol=1e-3)
+        moves[name] = (parameter != old).any().item()
+    assert [name for name, moved in moves.items() if moved] == list(agent.policy.last_layer)
+
+
 @pytest.mark.parametrize("outer", ["trpo", "ppo"])
 def test_it_learns_to_learn(outer):
     """Walk in a hidden direction for 9 steps: |direction| averages 0.5, so 4.5 is the optimum.
@@ -283,6 +300,25 @@ def test_it_learns_to_learn(outer):
     assert untrained[1] < 1.7
     assert trained[1] > 3.5
     assert trained[2] > 3.5
+
+
+def test_reptile_learns_to_learn():
+    """The same walk, with longer inner steps: before training, one of them earns 3.1 of 4.5."""
+    agent = make(
+        walk(length=9.0),
+        outer="reptile",
+        learning_rate=1e-2,
+        inner_lr=0.3,
+        meta_batch_size=20,
+        episodes_per_adaptation=10,
+        policy_kwargs={"hidden_sizes": (16,), "log_std_init": -0.5},
+    )
+    untrained = returns_by_round(agent)
+    agent.learn(20 * 10 * 9 * 2 * 12)
+    trained = returns_by_round(agent)
+    assert abs(trained[0]) < 1.0
+    assert untrained[1] < 3.3
+    assert trained[1] > 3.9
 
 
 # One environment, K episodes one after another.
