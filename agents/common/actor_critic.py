@@ -308,9 +308,10 @@ class RecurrentActorCritic(nn.Module):
     ) -> torch.Tensor:
         """Return the outputs of a head, of shape (..., num_outputs)."""
         if isinstance(output, Hypernetwork):
-            return output(features, inputs)
-        joined = torch.cat([features, inputs], dim=-1) if self._skip else features
-        outputs: torch.Tensor = output(layers(joined))
+            outputs: torch.Tensor = output(features, inputs)
+        else:
+            joined = torch.cat([features, inputs], dim=-1) if self._skip else features
+            outputs = output(layers(joined))
         return outputs
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

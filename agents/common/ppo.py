@@ -7,7 +7,7 @@ in pieces of a few trials, each in a thread of its own.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.distributions import kl_divergence
@@ -110,9 +110,8 @@ class Batch:
         """Return it with a function applied to every tensor that has a row for each step."""
         names = {field.name for field in fields(self)} - {"task", "labels", "state"}
         labels = None if self.labels is None else self.labels.map(function)
-        return replace(
-            self, labels=labels, **{name: function(getattr(self, name)) for name in names}
-        )
+        changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
+        return replace(self, labels=labels, **changed)
 
 
 @dataclass(frozen=True)
@@ -355,10 +354,10 @@ def ppo_update(
             if epoch[:, MEASURES.index("approx_kl")].double().mean() > config.target_kl:
                 break
     # Read once, at the end: reading a number synchronises a GPU.
-    measured = dict(zip(MEASURES, torch.stack(history).double().mean(0).tolist()))
+    means = dict(zip(MEASURES, torch.stack(history).double().mean(0).tolist()))
     if not config.task_prediction_coef:
-        del measured["task_prediction_loss"]
-    return {**measured, "gradient_steps": len(history)}
+        del means["task_prediction_loss"]
+    return {**means, "gradient_steps": len(history)}
 
 
 def in_sequences(network: TrialNetwork, batch: Batch, length: int, ranks: Ranks = ALONE) -> Batch:
@@ -383,7 +382,7 @@ def in_sequences(network: TrialNetwork, batch: Batch, length: int, ranks: Ranks 
         return torch.cat([steps, missing])
 
     def cut(steps: torch.Tensor) -> torch.Tensor:  # (time, n, ...) to (length, n * parts, ...)
-        return steps.unflatten(0, (parts, length)).movedim(0, 2).flatten(1, 2)
+        return steps.reshape(parts, length, *steps.shape[1:]).movedim(0, 2).flatten(1, 2)
 
     def states(piece: torch.Tensor) -> State:
         with torch.no_grad():

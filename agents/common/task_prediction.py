@@ -37,8 +37,8 @@ class TaskPrediction(nn.Module):
         Returns:
             A tensor of shape (time, n).
         """
-        predicted = self.layer(features).split(self._sizes, -1)
-        targets = task.expand(len(features), -1, -1).split(self._sizes, -1)
+        predicted = torch.split(self.layer(features), self._sizes, dim=-1)
+        targets = torch.split(task.expand(len(features), -1, -1), self._sizes, dim=-1)
         parts = zip(predicted, targets, self._one_hot_sizes)
         return torch.stack([_loss(*part) for part in parts]).mean(0)
 
@@ -49,6 +49,7 @@ def _loss(predicted: torch.Tensor, target: torch.Tensor, one_hot_size: int | Non
         return (predicted - target).square().mean(-1)
     if one_hot_size == 1:
         return functional.softplus(-target * predicted).mean(-1)
-    blocks = (-1, one_hot_size)  # (time, n, size) to (time, n, blocks, one_hot_size)
-    log_probs = predicted.unflatten(-1, blocks).log_softmax(-1)
-    return -(target.unflatten(-1, blocks) * log_probs).sum(-1).mean(-1)
+    # (time, n, size) to (time, n, blocks, one_hot_size)
+    blocks = (*target.shape[:-1], -1, one_hot_size)
+    log_probs = predicted.reshape(blocks).log_softmax(-1)
+    return -(target.reshape(blocks) * log_probs).sum(-1).mean(-1)

@@ -313,6 +313,11 @@ class MultiTask(OnlineLearner[PPO]):
 
     @torch.no_grad()
     def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        if isinstance(self.policy, MaskedPolicy):
+            raise InvalidValueError(
+                f"a teacher of tasks with action masks must be RL2, got {self.name}; train it "
+                f"with: metarl train rl2 {self.tasks.name} --oracle"
+            )
         # (time, n, ...) to (time * n, ...); without a memory, the observation is all that counts
         seen: Values = rows[..., : vector_size(self.observation_space)].flatten(0, 1).cpu().numpy()
         if image_shapes(self.observation_space):
@@ -323,9 +328,10 @@ class MultiTask(OnlineLearner[PPO]):
         features = policy.extract_features(
             policy.obs_to_tensor(seen)[0], policy.pi_features_extractor
         )
+        assert isinstance(features, torch.Tensor)  # a pair only where both are asked for
         outputs = policy.action_net(policy.mlp_extractor.forward_actor(features))
         head = action_head(self.action_space)
-        log_std = policy.log_std.detach() if head.has_log_std else None
+        log_std = policy.log_std.detach() if head.num_log_std else None
         return ActionLabels(head, outputs.unflatten(0, rows.shape[:2]), log_std)
 
     def predict(

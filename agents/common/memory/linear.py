@@ -46,6 +46,7 @@ class Linear(Memory):
             assert isinstance(layer, nn.Linear)
             orthogonal_(layer, 1.0, generator)
         for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
             nn.init.uniform_(layer.bias[:size], 0.0, 7.0, generator=generator)  # of the gates
 
     def initial_state(self, num_lanes: int) -> State:
