@@ -20,6 +20,7 @@ STUDIES = {
     "more-tasks": "more_tasks",
     "maml": "maml",
     "privileged": "privileged",
+    "memories": "memories",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

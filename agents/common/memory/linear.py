@@ -42,11 +42,10 @@ class Linear(Memory):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.num_layers))
         self.layers = nn.ModuleList(nn.Linear(size, 2 * size) for _ in range(config.num_layers))
         self.output_norm = nn.LayerNorm(size)
-        for layer in (self.embedding, *self.layers):
-            assert isinstance(layer, nn.Linear)
-            orthogonal_(layer, 1.0, generator)
+        orthogonal_(self.embedding, 1.0, generator)
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
+            orthogonal_(layer, 1.0, generator)
             nn.init.uniform_(layer.bias[:size], 0.0, 7.0, generator=generator)  # of the gates
 
     def initial_state(self, num_lanes: int) -> State:
