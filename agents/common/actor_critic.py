@@ -307,11 +307,11 @@ class RecurrentActorCritic(nn.Module):
         inputs: torch.Tensor,
     ) -> torch.Tensor:
         """Return the outputs of a head, of shape (..., num_outputs)."""
+        outputs: torch.Tensor
         if isinstance(output, Hypernetwork):
-            outputs: torch.Tensor = output(features, inputs)
+            outputs = output(features, inputs)
         else:
-            joined = torch.cat([features, inputs], dim=-1) if self._skip else features
-            outputs = output(layers(joined))
+            outputs = output(layers(torch.cat([features, inputs], -1) if self._skip else features))
         return outputs
 
     def _see(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
