@@ -31,7 +31,7 @@ from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
 from metarl.agents.sb3.multi_task import MultiTask
-from metarl.agents.training.callbacks import HeldOutCallback
+from metarl.agents.training.callbacks import EvaluationCallback
 from metarl.agents.training.learner import Learner
 from metarl.agents.training.offline import OfflineLearner
 from metarl.agents.training.online import OnlineLearner
@@ -44,9 +44,9 @@ __all__ = [
     "MAML",
     "REFERENCES",
     "RL2",
+    "EvaluationCallback",
     "FineTune",
     "FromScratch",
-    "HeldOutCallback",
     "Learner",
     "Memory",
     "MemorySizes",

@@ -44,20 +44,29 @@ _MAX_ROUNDS = 64
 class TaskDistribution:
     """A family of tasks: its parameters, splits, environments and baselines.
 
-    Every family has the splits ``train`` and ``held_out``. By default both draw each parameter
-    independently from its distribution in ``parameters``, with separate random streams. That is
-    enough for a continuum, in which no task is drawn twice. Divide finitely many tasks::
+    Every family has the splits ``train``, ``held_out`` (reported) and ``validation`` (for selecting
+    agents and hyperparameters). By default ``train`` and ``held_out`` draw each parameter
+    independently from its distribution in ``parameters``, and ``validation`` draws from the
+    distribution of ``train``, all with separate random streams. That is enough for a continuum, in
+    which no task is drawn twice. Divide finitely many tasks::
 
         every = TaskSet.product({"size": Choice(range(20)), "color": Choice(("red", "blue"))})
-        train, held_out = every.split(0.8, seed=0)
-        TaskDistribution(..., splits={"train": train, "held_out": held_out})
+        seen, held_out = every.split(0.8, seed=0)
+        train, validation = seen.split(0.8, seed=0)
+        TaskDistribution(
+            ..., splits={"train": train, "held_out": held_out, "validation": validation}
+        )
+
+    Without the second division the tasks of ``validation`` are those of ``train``, as in all finite
+    families that come with metarl: they leave all tasks but the held-out ones to training.
 
     Attributes:
         name: The family's name.
         parameters: The distribution of each parameter.
         env_factory: Builds the batched environment: ``env_factory(num_envs, **options)``.
         splits: For each split a :class:`~metarl.splits.TaskSampler`, or the parameters whose
-            distribution differs from ``parameters``. You may omit ``train`` and ``held_out``.
+            distribution differs from ``parameters``. You may omit ``train``, ``held_out`` and
+            ``validation``.
         shares_tasks: Declares that training and evaluation use the same tasks on purpose, as in
             the literature on families of very few tasks. Every report notes it.
         episodes_per_trial: How many episodes of one task a learner gets by default.
@@ -117,6 +126,7 @@ class TaskDistribution:
             split: self._sampler(split, distribution)
             for split, distribution in {**given, **self.splits}.items()
         }
+        distributions.setdefault("validation", distributions["train"])
         object.__setattr__(self, "splits", distributions)  # frozen after this
 
     def _sampler(
@@ -164,14 +174,19 @@ class TaskDistribution:
         """Describe how the tasks of a split relate to those of ``train``, unless they are unseen.
 
         Returns:
-            None if the split shares no task with ``train``; else one sentence for the report.
+            None if the split shares no task with ``train``, nor ``validation`` with ``held_out``;
+            else one sentence for the report.
         """
         if split == "train":
             return "these are training tasks"
-        count, shared = (
-            self.num_tasks(split),
-            num_shared(self.sampler(split), self.sampler("train")),
-        )
+        distribution = self.sampler(split)
+        count, shared = distribution.num_tasks, num_shared(distribution, self.sampler("train"))
+        reported = num_shared(distribution, self.sampler("held_out"))
+        if split == "validation" and reported:
+            return (
+                f"{reported:,} of the {count:,} tasks of validation are tasks of held_out: agents "
+                "are selected on reported tasks"
+            )
         if not shared or count is None:
             return None
         if count == 1:
@@ -276,11 +291,11 @@ class TaskDistribution:
                 f"num_train_tasks={num_train_tasks:,}, but train of {self.name!r} gave only "
                 f"{len(chosen):,} different tasks in {_MAX_ROUNDS * draws:,} draws; ask for fewer"
             )
-        return replace(
-            self,
-            splits={**self.splits, "train": TaskSet(chosen.columns)},
-            view={**self.view, "num_train_tasks": num_train_tasks},
-        )
+        splits = {**self.splits, "train": TaskSet(chosen.columns)}
+        is_default = splits["validation"] is distribution
+        if is_default and isinstance(distribution, TaskSet) and num_train_tasks < len(distribution):
+            splits["validation"] = distribution.without(chosen.columns)  # what training leaves
+        return replace(self, splits=splits, view={**self.view, "num_train_tasks": num_train_tasks})
 
     def trained_on(self, split: str) -> "TaskDistribution":
         """Return the same family with another split as training tasks: for a specialist.
@@ -299,7 +314,7 @@ class TaskDistribution:
         kept = {name: option for name, option in self.view.items() if name != "num_train_tasks"}
         return replace(
             self,
-            splits={**self.splits, "train": distribution},
+            splits={**self.splits, "train": distribution, "validation": distribution},
             view={**kept, "train_split": split},
         )
 

@@ -92,7 +92,7 @@ class TaskSet(TaskSampler):
                 f"a TaskSet needs columns of one length, of at least one task, got {lengths}"
             )
         _, counts = np.unique(_hashes(self.columns), return_counts=True)
-        repeated = len(self) - len(_exact_rows(self.columns)) if (counts > 1).any() else 0
+        repeated = len(self) - len(set(_exact_rows(self.columns))) if (counts > 1).any() else 0
         if repeated:
             raise InvalidValueError(
                 f"the tasks of a TaskSet must be different, but {repeated} of {len(self)} are "
@@ -215,6 +215,15 @@ class TaskSet(TaskSampler):
             raise InvalidValueError(f"none of the {len(self)} tasks meets the condition")
         return self._select(mask)
 
+    def without(self, others: Columns) -> "TaskSet":
+        """Return the tasks that are not among others; there must be one.
+
+        Args:
+            others: The columns of the other tasks.
+        """
+        excluded = set(_exact_rows({name: others[name] for name in self.columns}))
+        return self._select(np.array([row not in excluded for row in _exact_rows(self.columns)]))
+
     def _select(self, rows: NDArray[Any]) -> "TaskSet":
         weights = None if self.weights is None else self.weights[rows]
         return self._of({name: column[rows] for name, column in self.columns.items()}, weights)
@@ -234,6 +243,8 @@ def num_shared(distribution: TaskSampler, other: TaskSampler) -> int:
 
     If one is a continuum they share none, because they draw from separate random streams.
     """
+    if distribution is other:
+        return distribution.num_tasks or 0
     if isinstance(distribution, Independent) and isinstance(other, Independent):
         if distribution.num_tasks is None or other.num_tasks is None:
             return 0
@@ -254,7 +265,7 @@ def num_shared(distribution: TaskSampler, other: TaskSampler) -> int:
             for name, column in distribution.columns.items()
             if len(common)
         }
-        return len(next(iter(both.values()))) - len(_exact_rows(both)) if both else 0
+        return len(next(iter(both.values()))) - len(set(_exact_rows(both))) if both else 0
     for tasks, against in ((distribution, other), (other, distribution)):
         if isinstance(tasks, TaskSet) and isinstance(against, Independent):
             if against.num_tasks is None:
@@ -279,10 +290,10 @@ def _allowing(name: str, column: NDArray[Any]) -> Parameter:
     )
 
 
-def _exact_rows(columns: Columns) -> set[tuple[Any, ...]]:
-    """Return the different rows."""
+def _exact_rows(columns: Columns) -> list[tuple[Any, ...]]:
+    """Return rows as tuples."""
     flat = [c.reshape(len(c), math.prod(c.shape[1:])).tolist() for c in columns.values()]
-    return {tuple(value for part in row for value in part) for row in zip(*flat)}
+    return [tuple(value for part in row for value in part) for row in zip(*flat)]
 
 
 def _hashes(columns: Columns) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask
+from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask
 from metarl.envs import navigation_2d
 from metarl.experiments.cli.main import main
 from metarl.experiments.studies import find_study
@@ -112,7 +112,7 @@ class Keys(KVWriter):
 def logged(agent):
     keys = Keys()
     agent.set_logger(Logger(None, [keys]))
-    agent.learn(1, HeldOutCallback(num_tasks=1))
+    agent.learn(1, EvaluationCallback(num_tasks=1))
     return keys.names
 
 

@@ -1,4 +1,4 @@
-"""Callbacks of training: whatever ``learn`` takes, held-out tasks, and the progress bar."""
+"""Callbacks of training: whatever ``learn`` takes, evaluation, and the progress bar."""
 
 import math
 import os
@@ -40,28 +40,28 @@ def as_callback(callback: MaybeCallback, progress_bar: bool) -> BaseCallback:
     return CallbackList([*callbacks, ProgressBar()] if progress_bar else callbacks)
 
 
-class HeldOutCallback(BaseCallback):
-    """Evaluates the agent on held-out tasks at intervals, and logs how it adapts to them.
+class EvaluationCallback(BaseCallback):
+    """Evaluates the agent on validation tasks at intervals, and keeps the best one.
 
     It is like :class:`~stable_baselines3.common.callbacks.EvalCallback`, for a family. The log gets
-    ``held_out/return_first_episode``, ``held_out/return_last_episode`` and, if environments report
-    success, ``held_out/success_first_episode`` and ``..._last_episode``, for the parameters that
-    collected the iteration. Training is not affected: the result is
+    ``validation/return_first_episode``, ``validation/return_last_episode`` and, if environments
+    report success, ``validation/success_first_episode`` and ``..._last_episode``, for the
+    parameters that collected the iteration. Training is not affected: the result is
     bit-for-bit the same with and without this callback.
 
     ::
 
-        agent.learn(1_000_000, HeldOutCallback(every=20, num_tasks=40, best_path="best"))
+        agent.learn(1_000_000, EvaluationCallback(every=20, num_tasks=40, best_path="best"))
 
     Args:
-        every: How many iterations there are between two evaluations; the first is of the untrained
-            agent.
-        split: The split to draw tasks from.
+        every: How many iterations there are between two evaluations. The first is of the untrained
+            agent; a complete training ends with one more, which is not in the log.
+        split: The split to draw tasks from, which is also how the log calls it. An agent that was
+            selected on the tasks of ``held_out`` must not be reported on them.
         num_tasks: How many tasks, the same each time.
         num_episodes: Adaptation episodes of each task; None takes the family's, but a round before
             and one after a step of an agent that adapts by rounds, as MAML.
-        seed: The seed of tasks, episodes and actions. Use another seed to report on an agent that
-            was selected on these tasks.
+        seed: The seed of tasks, episodes and actions.
         best_path: Where to save the agent whenever its last episodes are the best so far, or None.
             The file stores the score: a resumed training replaces it only by a better agent of the
             same kind, if both were evaluated in the same way.
@@ -79,7 +79,7 @@ class HeldOutCallback(BaseCallback):
         self,
         every: int = 10,
         *,
-        split: str = "held_out",
+        split: str = "validation",
         num_tasks: int = 40,
         num_episodes: int | None = None,
         seed: int = 0,
@@ -94,6 +94,7 @@ class HeldOutCallback(BaseCallback):
         self.best_path = best_path
         self.report: Report | None = None
         self.best = -math.inf
+        self._evaluated: int | None = None
         self.split, self.num_tasks, self.num_episodes = split, num_tasks, num_episodes
         self.seed = seed
 
@@ -108,7 +109,7 @@ class HeldOutCallback(BaseCallback):
         if not path.is_file():
             return -math.inf
         _, state = load_checkpoint(path)
-        best = (state.get("notes") or {}).get("held_out", {})
+        best = (state.get("notes") or {}).get("selected", {})
         alike = {**best, "return": None} == self._note(None)
         return float(best["return"]) if alike and best["return"] is not None else -math.inf
 
@@ -128,10 +129,22 @@ class HeldOutCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
+    def _on_training_start(self) -> None:
+        self._total = int(self.locals["total_timesteps"])
+
     def _on_rollout_start(self) -> None:  # the agent as it would be saved now
+        if self.model.iteration % self.every == 0:  # type: ignore[attr-defined]
+            self._evaluate()
+
+    def _on_training_end(self) -> None:
+        # A training that was stopped is resumed: then there are more updates.
         agent: Any = self.model
-        if agent.iteration % self.every:
-            return
+        if agent.num_timesteps >= self._total and agent.iteration != self._evaluated:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        agent: Any = self.model
+        self._evaluated = agent.iteration
         num_episodes, per_round = self.num_episodes, agent.episodes_per_adaptation
         if num_episodes is None and per_round > 1:
             num_episodes = 2 * per_round
@@ -144,17 +157,17 @@ class HeldOutCallback(BaseCallback):
             seed=self.seed,
         )
         for name, values in (("first", report.first), ("last", report.last)):
-            self.logger.record(f"held_out/return_{name}_episode", float(values.mean()))
+            self.logger.record(f"{self.split}/return_{name}_episode", float(values.mean()))
         if report.successes is not None:
             per_round = report.episodes_per_adaptation
             first, last = report.successes[:, :per_round], report.successes[:, -per_round:]
-            self.logger.record("held_out/success_first_episode", float(first.mean()))
-            self.logger.record("held_out/success_last_episode", float(last.mean()))
+            self.logger.record(f"{self.split}/success_first_episode", float(first.mean()))
+            self.logger.record(f"{self.split}/success_last_episode", float(last.mean()))
         mean = float(report.last.mean())
         if mean > self.best:
             self.best = mean
             if self.best_path is not None:
-                agent.save(self.best_path, notes={"held_out": self._note(mean)})
+                agent.save(self.best_path, notes={"selected": self._note(mean)})
 
 
 class ProgressBar(BaseCallback):

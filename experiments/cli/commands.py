@@ -94,7 +94,7 @@ def train(
         teacher: A run, or a saved agent, of the oracle view, whose actions are imitated.
         num_workers: How many worker processes step the environments; 0 steps them in this one.
             Results are bit-for-bit the same.
-        eval_every: Iterations between two evaluations for the log; 0 for none.
+        eval_every: Iterations between two evaluations on validation tasks, for the log; 0 for none.
         command: The command line, for the record.
 
     Returns:

@@ -105,7 +105,7 @@ def train_command(
         changing: Let each task become another one within the trial, which does not show.
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
-        eval_every: Iterations between two evaluations on held-out tasks during training, for
+        eval_every: Iterations between two evaluations on validation tasks during training, for
             TensorBoard and progress.csv (default: only the evaluation at the end).
         processes: How many processes of this machine share the trials or tasks of the training;
             for several machines use torchrun.

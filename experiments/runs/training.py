@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from metarl import evaluate
-from metarl.agents import HeldOutCallback, Learner, OfflineLearner, OnlineLearner
+from metarl.agents import EvaluationCallback, Learner, OfflineLearner, OnlineLearner
 from metarl.agents.training.ranks import ALONE, RankError, Ranks
 from metarl.errors import DivergedError, StorageError
 from metarl.experiments.cli.terminal import handling, say
@@ -21,7 +21,7 @@ from metarl.experiments.runs.loading import agent_of, histories_of
 from metarl.experiments.runs.run import Run
 
 CHECKPOINT_SECONDS = 60.0
-HELD_OUT_TASKS = 40
+VALIDATION_TASKS = 40
 """The most tasks of an evaluation during training."""
 
 
@@ -80,11 +80,9 @@ def learn(run: Run, learner: Learner) -> Ranks:
     callbacks: list[BaseCallback] = [checkpointer]
     if every := run.config.get("eval_every"):
         settings = run.config["evaluation"]
-        num_tasks = min(settings["num_tasks"], HELD_OUT_TASKS)
-        # Not the tasks of the final evaluation: a user who stops a run because of these results
-        # must not have selected on the reported tasks.
+        num_tasks = min(settings["num_tasks"], VALIDATION_TASKS)
         episodes = settings["num_episodes"]
-        callbacks.append(HeldOutCallback(every, num_tasks=num_tasks, num_episodes=episodes, seed=0))
+        callbacks.append(EvaluationCallback(every, num_tasks=num_tasks, num_episodes=episodes))
     started = time.monotonic()
     with _stopping(checkpointer), contextlib.closing(logger), learner:
         try:

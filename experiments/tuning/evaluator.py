@@ -1,19 +1,17 @@
-"""How trials of a search are scored: on tasks that are not reported, at several points."""
+"""How trials of a search are scored: on validation tasks, at several points."""
 
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from metarl import TaskDistribution, Tasks, evaluate
+from metarl import TaskDistribution, evaluate
 from metarl.agents import OnlineLearner
 from metarl.agents.training.preset import Preset
-from metarl.experiments.cli.commands import EVALUATION_SEED
 from metarl.experiments.tuning.storage import import_optuna
-from metarl.seeding import stream, stream_seed
+from metarl.seeding import stream_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -29,43 +27,31 @@ class OutOfTime(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores agents in training, on tasks that are not reported.
+    """Scores agents in training, on validation tasks.
 
     Attributes:
         family: The family.
-        tasks: The tasks.
-        seed: The seed of episodes and actions.
+        num_tasks: How many tasks.
+        seed: The seed of tasks, episodes and actions.
         description: What the tasks are, in a sentence.
     """
 
     family: TaskDistribution
-    tasks: Tasks
+    num_tasks: int
     seed: int
     description: str
 
     @classmethod
     def of(cls, family: TaskDistribution, preset: Preset, seed: int) -> "Evaluator":
-        """Draw the tasks from the distribution of ``train``, without reported tasks."""
+        """Return the evaluator of a search with that seed."""
         number = min(preset.num_eval_tasks, MAX_TASKS)
-        drawn = family.sample("train", number, stream(seed, "tuning"))
-        reported = family.sample("held_out", preset.num_eval_tasks, EVALUATION_SEED)
-        columns = {n: np.concatenate([c, reported.columns[n]]) for n, c in drawn.columns.items()}
-        ids = Tasks(drawn.family, columns).group_ids()
-        fresh = ~np.isin(ids[:number], ids[number:])
-        evaluated = drawn[fresh] if fresh.any() else drawn
-        if fresh.any():
-            relation = f"none of them is among the {len(reported):,} reported held-out tasks"
-        else:
-            relation = f"reports on {family.name} use the same tasks, because it has no others"
-        if (count := family.num_tasks("train")) is not None:
-            relation += f"; training may use them, because train has {count:,} tasks"
+        relation = family.overlap("validation") or "none of them is a task of train or held_out"
         return cls(
             family,
-            evaluated,
+            number,
             stream_seed(seed, "tuning"),
-            f"trials are scored on {len(evaluated):,} tasks from the distribution of train, drawn "
-            f"with a separate random stream; {relation}; the score is the mean return of the last "
-            "adaptation episode",
+            f"trials are scored on {number:,} tasks of validation; {relation}; the score is the "
+            "mean return of the last adaptation episode",
         )
 
     def score(self, learner: OnlineLearner[Any]) -> tuple[float, float]:
@@ -81,8 +67,8 @@ class Evaluator:
         report = evaluate(
             learner,
             self.family,
-            split="tuning",
-            given=self.tasks,
+            split="validation",
+            num_tasks=self.num_tasks,
             num_episodes=parallel * rounds,
             seed=self.seed,
         )

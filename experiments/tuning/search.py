@@ -1,10 +1,9 @@
 """A search for hyperparameters with Optuna: ``metarl tune``.
 
 The first trial is the preset; Optuna's TPE samples the others. **Trials are never scored on the
-reported tasks.** They are scored on tasks from the distribution of ``train``, drawn with a separate
-random stream, without the held-out tasks on which ``metarl train`` reports. Only if a family has no
-other tasks, because it is reported on the few tasks it trains on, are these used; the search prints
-a note. The score is the mean return of the last adaptation episode over these tasks (for MAML of
+reported tasks**, but on those of the split ``validation``. Only if a family has no other tasks,
+because it is reported on the few tasks it trains on, are these used; the search prints a note. The
+score is the mean return of the last adaptation episode over these tasks (for MAML of
 all episodes after the last inner step), with sampled actions. It is measured at several points of
 the training, the rungs, and trials below the median there are pruned. All trials train with one
 seed and are scored on the same tasks (common random numbers), so that they differ only by their
@@ -98,7 +97,7 @@ class Search:
         made_with = {
             "total_timesteps": settings.env_steps,
             "seed": settings.seed,
-            "evaluated": len(self.evaluator.tasks),
+            "evaluated": self.evaluator.num_tasks,
             "preset": _plain(self.base),
         }
         storage = open_journal(settings.journal, settings.locks)

@@ -246,26 +246,27 @@ def _same_tasks(probe: Probe) -> str:
 
 
 def _disjoint(probe: Probe) -> str:
-    family, seen = probe.family, set(probe.draws["train"])
-    notes = []
+    family, notes = probe.family, []
     for split, draws in probe.draws.items():
         if split == "train":
             continue
-        shared = num_shared(family.sampler(split), family.sampler("train"))
-        if shared and family.shares_tasks:
-            notes.append(family.overlap(split))
-        elif shared:
+        # Validation may use training tasks, but never those that are reported.
+        other = "held_out" if split == "validation" else "train"
+        shared = num_shared(family.sampler(split), family.sampler(other))
+        seen = set(probe.draws[other])
+        if shared and not family.shares_tasks:
             raise ValueError(
                 f"{shared:,} of the {family.num_tasks(split):,} tasks of {split!r} are tasks of "
-                "'train' too, so they are not unseen; divide a TaskSet with split(0.8, seed=0), "
+                f"{other!r} too, so they are not unseen; divide a TaskSet with split(0.8, seed=0), "
                 "or declare shares_tasks=True if that is meant"
             )
-        elif not seen.isdisjoint(draws):  # a user's own distribution that is no continuum
+        if not shared and not seen.isdisjoint(draws):  # an own distribution that is no continuum
             raise ValueError(
-                f"{next(task for task in draws if task in seen)} is in 'train' and in "
+                f"{next(task for task in draws if task in seen)} is in {other!r} and in "
                 f"{split!r}; splits must not share tasks: give them separate distributions"
             )
-    return "; ".join(dict.fromkeys(map(str, notes))) or "no split shares a task with train"
+        notes.append(family.overlap(split))
+    return "; ".join(dict.fromkeys(filter(None, notes))) or "no split shares a task with train"
 
 
 def _hidden(probe: Probe) -> str:

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from metarl import MetarlError, envs
-from metarl.agents import HeldOutCallback
+from metarl.agents import EvaluationCallback
 from metarl.agents.classical.bandits import ThompsonSampling
 from metarl.agents.training.offline import batch_indices
 from metarl.data import Histories, record
@@ -146,12 +146,12 @@ def test_callbacks_and_the_log_count_gradient_steps(data, tmp_path, capsys):
 
     agent = small()
     agent.set_logger(Logger(None, [Lines()]))
-    callbacks = [CheckpointCallback(100, str(tmp_path)), HeldOutCallback(2, num_tasks=4)]
+    callbacks = [CheckpointCallback(100, str(tmp_path)), EvaluationCallback(2, num_tasks=4)]
     agent.learn(data, 250, callbacks, progress_bar=True)
     assert [step for step, _ in lines] == [100, 200, 250]
     assert lines[-1][1]["train/loss"] < lines[0][1]["train/loss"]
     assert {"time/iteration", "time/gradient_steps_per_second"} <= lines[0][1].keys()
-    assert ["held_out/return_last_episode" in line for _, line in lines] == [True, False, True]
+    assert ["validation/return_last_episode" in line for _, line in lines] == [True, False, True]
     assert len(list(tmp_path.glob("*100_steps*"))) == 1
     assert "training 100%: 250 gradient steps" in capsys.readouterr().err
 

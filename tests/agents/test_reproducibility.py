@@ -212,7 +212,7 @@ def test_tensorboard_shows_every_step_once_and_the_adaptation_curve(whole):
     shown, images = scalars(whole)
     total = [int(row["time/total_timesteps"]) for row in rows_of(whole / "progress.csv")]
     assert [step for step, _ in shown["rollout/return_last_episode"]] == total
-    assert [step for step, _ in shown["held_out/return_last_episode"]] == total[::2]
+    assert [step for step, _ in shown["validation/return_last_episode"]] == total[::2]
     assert [step for step, _ in shown["held_out/return_by_episode"]] == list(range(1, 11))
     returns = Report.load(whole / "evaluation" / "held_out.npz").returns
     np.testing.assert_allclose(

@@ -1,5 +1,7 @@
 """SB3's callbacks and evaluate_policy with every agent; RL2's are in test_sb3_interface.py too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stable_baselines3.common import callbacks
@@ -9,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import aim
 
 from metarl import Task, TaskEnv, TrialEnv, evaluate, rollout
-from metarl.agents import MAML, RL2, HeldOutCallback, MultiTask, TaskVecEnv
+from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask, TaskVecEnv
 from metarl.agents.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
@@ -208,7 +210,7 @@ def test_an_environment_of_the_other_kind_is_refused_with_the_reason(kind):
 
 
 @every_agent
-def test_held_out_tasks_are_evaluated_while_training_and_change_nothing(kind, tmp_path):
+def test_validation_tasks_are_evaluated_while_training_and_change_nothing(kind, tmp_path):
     agent, alone = small(kind, tensorboard_log=str(tmp_path / "log")), small(kind)
     evaluated = []
 
@@ -220,47 +222,84 @@ def test_held_out_tasks_are_evaluated_while_training_and_change_nothing(kind, tm
 
         def _on_rollout_start(self):
             rounds = 2 * agent.episodes_per_adaptation if kind is MAML else None
-            evaluated.append(evaluate(agent, agent.tasks, num_tasks=6, num_episodes=rounds, seed=3))
+            self._evaluate(rounds)
 
-    held_out = HeldOutCallback(2, num_tasks=6, seed=3, best_path=tmp_path / "best")
-    agent.learn(5 * iteration_steps(kind), [held_out, Evaluator()])
+        def _on_training_end(self):
+            self._evaluate(2 * agent.episodes_per_adaptation if kind is MAML else None)
+
+        def _evaluate(self, rounds):
+            options = {"split": "validation", "num_tasks": 6, "num_episodes": rounds, "seed": 3}
+            evaluated.append(evaluate(agent, agent.tasks, **options))
+
+    selection = EvaluationCallback(2, num_tasks=6, seed=3, best_path=tmp_path / "best")
+    agent.learn(5 * iteration_steps(kind), [selection, Evaluator()])
     alone.learn(5 * iteration_steps(kind))
     for one, other in zip(agent._state()[0].values(), alone._state()[0].values(), strict=True):
         np.testing.assert_array_equal(one, other)
-    # At iterations 0, 2 and 4 of 5, with the parameters that collected.
-    np.testing.assert_array_equal(held_out.report.returns, evaluated[4].returns)
+    # At iterations 0, 2 and 4 of 5, with the parameters that collected, and at the end.
+    assert len(evaluated) == 6
+    np.testing.assert_array_equal(selection.report.returns, evaluated[5].returns)
     events = EventAccumulator(str(next((tmp_path / "log").iterdir()))).Reload()
     for name in ("first", "last"):
-        logged = events.Scalars(f"held_out/return_{name}_episode")
+        logged = events.Scalars(f"validation/return_{name}_episode")
         assert [event.step for event in logged] == [n * iteration_steps(kind) for n in (1, 3, 5)]
         means = [getattr(report, name).mean() for report in evaluated]
         np.testing.assert_allclose([event.value for event in logged], means[::2], rtol=1e-6)
-    assert held_out.best == max(means[::2])
+    assert selection.best == max([*means[::2], means[5]])
     best = kind.load(tmp_path / "best", aim())
-    assert means[best.iteration] == held_out.best
+    assert means[best.iteration] == selection.best
+
+
+@every_agent
+def test_the_best_agent_may_be_that_of_the_last_update(kind, tmp_path, monkeypatch):
+    def better_with_each_update(agent, tasks, **options):
+        report = evaluate(agent, tasks, **{**options, "num_tasks": 1})
+        return replace(report, returns=np.full_like(report.returns, agent.iteration))
+
+    monkeypatch.setattr("metarl.agents.training.callbacks.evaluate", better_with_each_update)
+    selection = EvaluationCallback(100, best_path=tmp_path / "best")
+    small(kind).learn(2 * iteration_steps(kind), selection)
+    assert selection.best == 2.0
+    assert kind.load(tmp_path / "best", aim()).iteration == 2
+
+
+@every_agent
+def test_a_stopped_training_does_not_end_with_an_evaluation(kind):
+    stop = callbacks.StopTrainingOnMaxEpisodes(1)
+    selection = EvaluationCallback(100, num_tasks=1)
+    agent = small(kind)
+    agent.learn(5 * iteration_steps(kind), [selection, stop])
+    untrained = evaluate(
+        small(kind),
+        aim(),
+        split="validation",
+        num_tasks=1,
+        num_episodes=selection.report.num_episodes,
+    )
+    np.testing.assert_array_equal(selection.report.returns, untrained.returns)
 
 
 @every_agent
 def test_the_best_agents_file_is_replaced_in_another_session_only_by_a_better_one(kind, tmp_path):
     path = tmp_path / "best.safetensors"
-    first = HeldOutCallback(num_tasks=6, best_path=path)
+    first = EvaluationCallback(num_tasks=6, best_path=path)
     small(kind).learn(1, first)
     content = path.read_bytes()
-    again = HeldOutCallback(num_tasks=6, best_path=path)
+    again = EvaluationCallback(num_tasks=6, best_path=path)
     small(kind).learn(1, again)  # the same agent once more is no better
     assert again.best == first.best
     assert path.read_bytes() == content
 
-    worse = HeldOutCallback(num_tasks=6, best_path=path)
+    worse = EvaluationCallback(num_tasks=6, best_path=path)
     agent = small(kind)
-    agent.save(path, notes={"held_out": {**note_of(agent), "return": first.best - 1.0}})
+    agent.save(path, notes={"selected": {**note_of(agent), "return": first.best - 1.0}})
     agent.learn(1, worse)
     assert worse.best == first.best
-    assert load_checkpoint(path)[1]["notes"]["held_out"]["return"] == first.best
+    assert load_checkpoint(path)[1]["notes"]["selected"]["return"] == first.best
 
     # Another evaluation gives scores that do not compare.
     content = path.read_bytes()
-    small(kind).learn(1, HeldOutCallback(num_tasks=6, seed=9, best_path=path))
+    small(kind).learn(1, EvaluationCallback(num_tasks=6, seed=9, best_path=path))
     assert path.read_bytes() != content
 
 
@@ -268,24 +307,24 @@ def note_of(agent):
     return {
         "agent": type(agent).__name__,
         "tasks": "aim",
-        "split": "held_out",
+        "split": "validation",
         "num_tasks": 6,
         "num_episodes": None,
         "seed": 0,
     }
 
 
-def test_what_a_held_out_callback_refuses():
+def test_what_an_evaluation_callback_refuses():
     for options, message in (
         ({"every": 0}, "every must be at least 1, got 0"),
         ({"num_tasks": 0}, "num_tasks must be at least 1, got 0"),
         ({"num_episodes": 0}, "num_episodes must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            HeldOutCallback(**options)
+            EvaluationCallback(**options)
     with pytest.raises(TypeError, match="best_path must be a path or None, got 3"):
-        HeldOutCallback(best_path=3)
+        EvaluationCallback(best_path=3)
     agent = small(RL2)
     with pytest.raises(ValueError, match="unknown split of 'aim': 'uphill'"):
-        agent.learn(1, HeldOutCallback(split="uphill"))
+        agent.learn(1, EvaluationCallback(split="uphill"))
     assert agent.num_timesteps == 0

@@ -284,7 +284,24 @@ def test_a_set_of_tasks_that_is_divided_shares_none():
         family(Walk, None, splits={"train": train, "held_out": held_out}), num_steps=30
     )
     results = {result.check: result.message for result in report.results}
+    assert results["splits are disjoint"] == (
+        "6 of the 6 tasks of validation are tasks of train: some may have been seen in training"
+    )
+    train, validation = train.split(0.5, seed=0)
+    splits = {"train": train, "held_out": held_out, "validation": validation}
+    report = check_tasks(family(Walk, None, splits=splits), num_steps=30)
+    results = {result.check: result.message for result in report.results}
     assert results["splits are disjoint"] == "no split shares a task with train"
+
+
+def test_validation_tasks_are_never_reported():
+    every = TaskSet.product({"goal": Choice((-1.0, -0.5, 0.5, 1.0)), "gain": Choice((0.5, 1.5))})
+    train, held_out = every.split(0.75, seed=0)
+    splits = {"train": train, "held_out": held_out, "validation": every}
+    with pytest.raises(
+        ValueError, match="2 of the 8 tasks of 'validation' are tasks of 'held_out'"
+    ):
+        check_tasks(family(Walk, None, splits=splits), num_steps=30)
 
 
 def test_a_parameter_that_varies_only_in_a_shifted_split_is_checked():

@@ -243,3 +243,54 @@ def test_limited_says_how_many_tasks_a_distribution_gave_where_there_are_too_few
         ValueError, match="num_train_tasks=4, but train of 'three' gave only 3 different"
     ):
         tasks.limited(4)
+
+
+def test_every_family_has_tasks_for_validation():
+    def continuum(**splits):
+        return TaskDistribution("speeds", {"speed": Uniform(0.0, 1.0)}, None, splits)
+
+    family = continuum(fast={"speed": Uniform(1.0, 2.0)})
+    assert list(family.splits) == ["train", "held_out", "fast", "validation"]
+    assert family.overlap("validation") is None
+    drawn = {split: set(family.sample(split, 100, seed=0)) for split in family.splits}
+    assert len(set.union(*drawn.values())) == 400
+    assert all(task["speed"] <= 1.0 for task in drawn["validation"])
+    # A specialist is selected on the tasks that it trains on; one of few tasks on new ones.
+    fast = family.trained_on("fast").sample("validation", 100, seed=0)
+    assert all(task["speed"] >= 1.0 for task in fast)
+    few = family.limited(3)
+    assert few.sampler("validation") is family.sampler("train")
+    assert few.oracle().sampler("validation") is family.sampler("train")
+
+
+def test_a_finite_family_takes_what_training_leaves_for_validation():
+    train, held_out = TaskSet.product(GRID).split(0.75, seed=0)
+    splits = {"train": train, "held_out": held_out}
+    family = TaskDistribution("grid", GRID, None, splits)
+    assert family.num_tasks("train") == family.num_tasks("validation") == 9
+    assert family.overlap("validation") == (
+        "9 of the 9 tasks of validation are tasks of train: some may have been seen in training"
+    )
+    few = family.limited(4)
+    left = rows(few.sampler("validation"))
+    assert left == rows(train) - rows(few.sampler("train"))
+    assert len(left) == 5
+    assert few.overlap("validation") is None
+    assert family.limited(9).overlap("validation") is not None
+    own, validation = train.split(0.5, seed=1)
+    declared = TaskDistribution(
+        "grid", GRID, None, {**splits, "train": own, "validation": validation}
+    )
+    assert declared.overlap("validation") is None
+    assert declared.limited(2).sampler("validation") is validation
+
+
+def test_a_family_without_unreported_tasks_says_what_agents_are_selected_on():
+    every = TaskSet.product(GRID)
+    splits = {"train": every, "held_out": every}
+    family = TaskDistribution("grid", GRID, None, splits, shares_tasks=True)
+    assert family.overlap("validation") == (
+        "12 of the 12 tasks of validation are tasks of held_out: agents are selected on "
+        "reported tasks"
+    )
+    assert family.overlap("held_out") == "grid is evaluated on its 12 training tasks"

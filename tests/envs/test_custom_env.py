@@ -61,7 +61,7 @@ def test_readme_example_passes_the_check():
         {"length": Uniform(0.25, 1.5), **GRAVITY},
         splits={"long": {"length": Uniform(1.5, 2.5)}},
     )
-    assert list(tasks.splits) == ["train", "held_out", "long"]
+    assert list(tasks.splits) == ["train", "held_out", "long", "validation"]
     assert all(result.passed for result in check_tasks(tasks, num_steps=40).results)
 
 
