@@ -131,16 +131,19 @@ def _classical(
 def _maml(results: Path) -> Iterator[Row]:
     for family, learners in published.MAML.items():
         for learner, figures in learners.items():
-            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-seed*{SUFFIX}"))
+            paths = sorted((results / "maml" / family).glob(f"{learner.lower()}-*{SUFFIX}"))
             if not paths:
                 continue
             steps = min(1, len(figures) - 1)
             reports = [load_evaluation(path)["report"] for path in paths]
             here = [f"{report.rounds[:, steps].mean():.1f}" for report in reports]
+            who = f"{learner}, after {steps} steps" if steps == 0 else f"{learner}, after 1 step"
+            if any("env-steps" in path.name for path in paths):
+                who += ", trained for fewer env steps than MAML"
             yield (
                 "Finn et al. 2017",
                 f"`{family}`",
-                f"{learner}, after {steps} steps" if steps == 0 else f"{learner}, after 1 step",
+                who,
                 str(figures[steps]),
                 ", ".join(here),
                 _counts(len(paths), reports[0].num_tasks),

@@ -22,6 +22,7 @@ from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.jobs import EvaluationJob, Places, load_reports, places_for
+from metarl.experiments.studies.quantities import with_quantities
 from metarl.experiments.studies.study import Study
 from metarl.parameters import Parameter
 from metarl.splits import Independent
@@ -117,6 +118,7 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
             f"{study.name!r} has no results in {str(places.results / study.name)!r}; run it first, "
             f"with: {study.command}"
         )
+    study = with_quantities(study, places)
     return Page(
         title=study.name,
         results=results,

@@ -35,28 +35,62 @@ STUDY = Study(
     ],
     total_timesteps=12_000_000,
     answer="""\
-No agent is much better after forty episodes than in the first: agents either compensate for a
-broken motor within the first episode or never do. Agents with a memory run faster with broken
-motors, from the first episode on. In a body with other masses and joints, a policy without memory
-is ahead of RL², which was trained with an earlier preset there.
+No agent that has learned to run is much better after forty episodes than in the first: agents
+either compensate for a broken motor within the first episode or never do. Agents with a memory
+run faster with broken motors, from the first episode on. In a body with other masses and joints, a
+policy without memory is ahead of RL², which was trained with an earlier preset there.
 
-On `half-cheetah-motors` RL² earns 681 and 709 in the first episode (two seeds). A policy without
-memory, trained on the same robots with weak and dead motors, earns 604 and 606. Neither improves
-over forty episodes, nor does fine-tuning. With the front foot's motor dead, which never happens
-in training, the result is the same: 758 and 732 against 648 and 633. An oracle that observes the
-motors could show how much of this is due to the memory and how much to the trainer. But the
-oracles here (583 and 565, 552 and 575 with the unseen motor) were trained with RL²'s earlier
-preset, with which RL² itself earned 611 and 578. They only show that observing the motors gained
-nothing with that preset. MAML gains 35 and 36 points by one gradient step on 20 episodes, but
-starts far below (250 and 262).
+On `half-cheetah-motors` RL² earns {motors/RL²/first:.0f} in the first episode (two seeds). A
+policy without memory, trained on the same robots with weak and dead motors, earns
+{motors/multi-task/first:.0f}. Neither improves over forty episodes, nor does fine-tuning. With the
+front foot's motor dead, which never happens in training, the result is the same:
+{unseen-motor/RL²/first:.0f} against {unseen-motor/multi-task/first:.0f}. An oracle that observes
+the motors could show how much of this is due to the memory and how much to the trainer. But the
+oracles here ({motors/oracle/first:.0f}, {unseen-motor/oracle/first:.0f} with the unseen motor)
+were trained with RL²'s earlier preset, with which RL² itself earned less than it does today
+(returns that are not stored). They only show that observing the motors gained nothing with that
+preset. MAML gains {motors/MAML/gain:.0f} points by
+one gradient step on 20 episodes, but starts far below ({motors/MAML/first:.0f}).
 
 On `walker2d-params`, where masses, inertias, dampings and frictions differ by factors, agents do
-gain from experience: RL² 27 and 31 points, all of them after a single episode, MAML 11 and 13 by
-its step, and fine-tuning 18 and 14 over forty episodes. But this is little compared with the
-differences between the policies: those without memory start at 524 and 578, above the last
-episode of RL² (430 and 474), and after fine-tuning they end highest of all (543 and 607). An
-oracle that observes the body (439 and 434 at first, 442 and 439 at the end) stays behind them
-too. So the training, not the unknown body, holds RL² back: RL² and the oracle have an earlier
-preset here, and with that preset RL² was no faster than policies without memory with broken
-motors, either.""",
+gain from experience: RL² {walker/RL²/gain:.0f} points, all of them after a single episode, MAML
+{walker/MAML/gain:.0f} by its step, and fine-tuning {walker/fine-tune/gain:.0f} over forty
+episodes. But this is little compared with the differences between the policies: those without
+memory start at {walker/multi-task/first:.0f}, above the last episode of RL²
+({walker/RL²/last:.0f}), and after fine-tuning they end highest of all
+({walker/fine-tune/last:.0f}). An oracle that observes the body ({walker/oracle/first:.0f} at
+first, {walker/oracle/last:.0f} at the end) stays behind them too. So the training, not the unknown
+body, holds RL² back: RL² and the oracle have an earlier preset here.""",
+    claims={
+        "agents that have learned to run gain little": lambda q: all(
+            max(q[f"{evaluation}/{learner}/gain"]) < 60.0
+            for evaluation in ("motors", "unseen-motor", "walker")
+            for learner in ("RL²", "MAML", "multi-task", "fine-tune")
+        ),
+        "a memory is ahead with broken motors from the first episode on": lambda q: all(
+            min(q[f"{evaluation}/RL²/first"]) > max(q[f"{evaluation}/multi-task/first"])
+            for evaluation in ("motors", "unseen-motor")
+        ),
+        "with broken motors neither memory nor fine-tuning gains": lambda q: all(
+            low <= 0.0
+            for evaluation in ("motors", "unseen-motor")
+            for learner in ("RL²", "multi-task", "fine-tune")
+            for low in q[f"{evaluation}/{learner}/gain low"]
+        ),
+        "walkers gain from experience, RL² after a single episode": lambda q: (
+            min(
+                low
+                for learner in ("RL²", "MAML", "fine-tune")
+                for low in q[f"walker/{learner}/gain low"]
+            )
+            > 0.0
+            and max(
+                last - after for last, after in zip(q["walker/RL²/last"], q["walker/RL²/after"])
+            )
+            < 5.0
+        ),
+        "a walker without memory is ahead of RL² and of the oracle": lambda q: (
+            min(q["walker/multi-task/first"]) > max(*q["walker/RL²/last"], *q["walker/oracle/last"])
+        ),
+    },
 )

@@ -36,11 +36,27 @@ STUDY = Study(
     ],
     seeds=(0, 1, 2),
     answer="""\
-A meta-trained agent recognises new characters. Of five classes, RL² names 99% correctly at the
-end of 50 pictures, ten of each. It distinguishes cats from other characters in 98% of the cases
-at the end of 20 pictures, although it had never seen a cat before. Cats among other faces are
-harder: 69% to 84%. A policy without memory can only guess, and training on by gradient steps on
-so few pictures gains next to nothing.""",
+A meta-trained agent recognises new characters. Of five classes, RL² names
+{five-ways/RL²/last:~.1%} correctly at the end of 50 pictures, ten of each (three seeds). It
+distinguishes cats from other characters in {cats/RL²/last:~.1%} of the cases at the end of 20
+pictures, although it had never seen a cat before. Cats among other faces are harder:
+{cat-faces/RL²/last:~.1%}. A policy without memory can only guess, and training on by gradient
+steps on so few pictures gains next to nothing.""",
+    claims={
+        "RL² recognises new characters": lambda q: (
+            min(q["five-ways/RL²/last"]) > 0.95 and min(q["cats/RL²/last"]) > 0.95
+        ),
+        "cats among other faces are harder": lambda q: (
+            max(q["cat-faces/RL²/last"]) < min(q["cats/RL²/last"])
+        ),
+        "a policy without memory can only guess": lambda q: (
+            max(q["five-ways/multi-task/last"]) < 0.3 and max(q["cats/multi-task/last"]) < 0.6
+        ),
+        "gradient steps on so few pictures gain next to nothing": lambda q: all(
+            max(q[f"{evaluation}/fine-tune/gain"]) < 0.06
+            for evaluation in ("five-ways", "cats", "cat-faces")
+        ),
+    },
     caveats=(
         "The curves count labelled pictures of any class. Papers count presentations of the same "
         "class; `python -m metarl.experiments.studies.presentations RUN` prints that.",

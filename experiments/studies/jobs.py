@@ -264,7 +264,15 @@ class EvaluationJob(_Job):
         Raises:
             ValueError: If it is of other tasks, or damaged.
         """
-        report: Report = load_evaluation(self.record)["report"]
+        record = load_evaluation(self.record)
+        report: Report = record["report"]
+        training = self.learner.training(self.seed, self.study)
+        name = None if training is None else training.name
+        if record.get("training") != name:
+            raise InvalidValueError(
+                f"{str(self.record)!r} is of another agent: expected the training {name!r}, got "
+                f"{record.get('training')!r}; move it away to evaluate again"
+            )
         evaluation, columns = self.evaluation, report.tasks.columns
         expected = (evaluation.total_tasks, self.num_episodes, evaluation.seed)
         found = (report.num_tasks, report.num_episodes, report.seed)

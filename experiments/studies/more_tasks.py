@@ -35,24 +35,47 @@ STUDY = Study(
     answer="""\
 With the same number of env steps, training on few tasks gives a fixed policy; training on many
 gives an agent that adapts to new ones. This study does not show how many tasks are enough on the
-grid (between eight and sixteen) and for bandits (more than eight); for running at a given speed
-about four are enough.
+grid (more than eight) and for bandits (more than eight); for running at a given speed about four
+are enough.
 
-After training on one bandit, the tenth pull of a new bandit earns 0.52 (0.5 is chance); after two
-it earns 0.61, after four 0.57, after eight 0.69, and 0.73 and 0.71 (two seeds) if training draws
-new bandits all the time. On the grid, the five held-out goals are never used in training. An
-agent trained on one goal earns -1.5 in every episode, the lowest possible return. With two and
-four goals no gain from experience is common to both seeds. With eight the last episode is better
-than the first for both (0.5 and 1.4), and with all sixteen it earns 4.4 and 5.1, after -1.3 and
--0.8 in the first.
+After training on one bandit, the tenth pull of a new bandit earns {bandit/1 training/last:~.2f}
+(0.5 is chance); after two it earns {bandit/2 training/last:~.2f}, after four
+{bandit/4 training/last:~.2f}, after eight {bandit/8 training/last:~.2f}, and
+{bandit/all/last:.2f} (two seeds) if training draws new bandits all the time. On the grid, the five
+held-out goals are never used in training. An agent trained on one goal earns
+{grid/1 training/last:~.1f} in every episode, the lowest possible return. With two, four and eight
+goals no gain from experience is certain: the intervals over five goals are wide. With all sixteen
+the last episode earns {grid/all/last:.1f}, after {grid/all/first:.1f} in the first, and the
+interval of the gain is above zero for one of two seeds.
 
-On `half-cheetah-vel` (two seeds, 4M env steps each) the first episode at a new speed earns -170
-and -165 after training on one speed, -101 and -114 after two, -68 and -96 after four, -84 and -51
-after eight, and -49 and -66 if training draws new speeds all the time. From one to four tasks
-each step helps; beyond that the seeds differ more than the numbers of tasks do. The agent learns
-to keep the speed that the reward of the first steps indicates. No gain from experience is common
-to the seeds, and after few training tasks the last episode can be worse than the first (by 22 in
-one seed with eight).""",
+On `half-cheetah-vel` (two seeds, 4M env steps each) the first episode at a new speed earns
+{vel/1 training/first:.0f} after training on one speed, {vel/2 training/first:.0f} after two,
+{vel/4 training/first:.0f} after four, {vel/8 training/first:.0f} after eight, and
+{vel/all/first:.0f} if training draws new speeds all the time. From one to four tasks each step
+helps; beyond that the seeds differ more than the numbers of tasks do. The agent learns to keep the
+speed that the reward of the first steps indicates. No gain from experience is common to the seeds,
+and after few training tasks the last episode can be worse than the first
+({vel/8 training/gain:.0f} with eight).""",
+    claims={
+        "bandits: more than eight training tasks": lambda q: (
+            max(q["bandit/8 training/last"]) < min(q["bandit/all/last"])
+            and max(q["bandit/1 training/gain low"]) <= 0.0
+        ),
+        "the grid: no certain gain with eight goals or fewer": lambda q: all(
+            max(q[f"grid/{count} training/gain low"]) <= 0.0 for count in COUNTS
+        ),
+        "the grid: a gain for one of two seeds with all goals": lambda q: (
+            sum(low > 0.0 for low in q["grid/all/gain low"]) == 1
+        ),
+        "speeds: each step up to four tasks helps": lambda q: all(
+            max(q[f"vel/{few} training/first"]) < min(q[f"vel/{more} training/first"])
+            for few, more in ((1, 2), (2, 4))
+        ),
+        "speeds: no gain from experience is common to the seeds": lambda q: all(
+            min(q[f"vel/{learner}/gain low"]) <= 0.0
+            for learner in (*(f"{count} training" for count in COUNTS), "all")
+        ),
+    },
     caveats=(
         "*All tasks* are sixteen on the grid; the other families have infinitely many.",
         "half-cheetah-vel is trained for 4M env steps, a third of the preset's, in trials of two "

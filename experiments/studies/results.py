@@ -1,7 +1,8 @@
 """The results of a study: a page with tables and figures, made from the records alone."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -26,12 +27,15 @@ from metarl.experiments.studies.jobs import (
     jobs_of,
     load_reports,
 )
+from metarl.experiments.studies.quantities import with_quantities
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.files import atomic_write
 from metarl.splits import Columns, Independent
 
 Reports = Mapping[Learner, Sequence[tuple[int, Report]]]
 Mask = NDArray[np.bool_]
+
+_WORDS: dict[str, bool] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def write_results(study: Study, places: Places) -> list[Path]:
@@ -41,28 +45,47 @@ def write_results(study: Study, places: Places) -> list[Path]:
         The written files, the page first.
     """
     page = places.pages / f"{study.name}.md"
-    sections, figures = [], []
-    for evaluation in study.evaluations:
-        reports = {
-            learner: found
-            for learner, found in load_reports(study, evaluation, places).items()
-            if found
-        }
-        if not reports:
-            continue
-        drawn = [
-            _save(figure_over_episodes(evaluation, reports), page, evaluation.name, "episodes")
-        ]
-        for parameter in evaluation.values:
-            figure = figure_over_values(evaluation, parameter, reports)
-            drawn.append(_save(figure, page, evaluation.name, parameter))
+    figures: list[Path] = []
+    for evaluation, reports in _known(study, places):
+        drawn = [figure_over_episodes(evaluation, reports)]
+        drawn += [figure_over_values(evaluation, name, reports) for name in evaluation.values]
         if study.axis:
-            figure = figure_over_learners(evaluation, study.axis, reports)
-            drawn.append(_save(figure, page, evaluation.name, study.axis.replace(" ", "_")))
-        sections.append(_section(evaluation, reports, drawn))
-        figures += drawn
-    atomic_write(page, _page(study, sections, places))
+            drawn.append(figure_over_learners(evaluation, study.axis, reports))
+        names = _figures(study, evaluation)
+        figures += [_save(figure, page.with_name(name)) for figure, name in zip(drawn, names)]
+    atomic_write(page, page_text(study, places))
     return [page, *figures]
+
+
+def page_text(study: Study, places: Places) -> str:
+    """Return a study's page as Markdown, from the existing records.
+
+    Raises:
+        ValueError: If the records contradict what its text claims.
+    """
+    sections = [
+        _section(evaluation, reports, _figures(study, evaluation))
+        for evaluation, reports in _known(study, places)
+    ]
+    return _page(with_quantities(study, places), sections, places)
+
+
+def _known(study: Study, places: Places) -> Iterator[tuple[EvalSpec, Reports]]:
+    """Yield the evaluations that have results."""
+    for evaluation in study.evaluations:
+        found = load_reports(study, evaluation, places)
+        if reports := {learner: each for learner, each in found.items() if each}:
+            yield evaluation, reports
+
+
+def _figures(study: Study, evaluation: EvalSpec) -> list[str]:
+    """Return the names of an evaluation's figures."""
+    kinds = [
+        "episodes",
+        *evaluation.values,
+        *([study.axis.replace(" ", "_")] if study.axis else []),
+    ]
+    return [f"{study.name}-{evaluation.name}-{kind}.png" for kind in kinds]
 
 
 def _page(study: Study, sections: Sequence[str], places: Places) -> str:
@@ -100,7 +123,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "Trainings marked *earlier preset* had other hyperparameters than their commands use "
             "today ([the effect](runs.md))."
         )
-    lead, _, details = study.answer.strip().partition("\n\n")
+    lead, *details = _paragraphs(f"**Answer.** {study.answer.strip()}")
     done = sum(job.done for job in evaluations)
     if done < len(evaluations):
         caveats.append(f"Unfinished: {done} of {len(evaluations)} evaluations are done.")
@@ -110,9 +133,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
             "",
             f"**Question.** {study.question}",
             "",
-            *(["**Answer.** " + lead, ""] if lead else []),
+            *([lead] if study.answer else []),
             *sections,
-            *(["## In detail", "", details, ""] if details else []),
+            *(["## In detail", "", *details] if details else []),
             "## Limitations",
             "",
             *(f"- {caveat}" for caveat in caveats),
@@ -134,7 +157,12 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     )
 
 
-def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[Path]) -> str:
+def _paragraphs(text: str) -> list[str]:
+    """Return paragraphs in lines of one width, each with an empty line after it."""
+    return [f"{textwrap.fill(each, 100, **_WORDS)}\n" for each in text.split("\n\n")]
+
+
+def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> str:
     first = next(iter(reports.values()))[0][1]
     where = f"`{evaluation.family}`: {first.describe_tasks()}"
     if evaluation.values:
@@ -145,8 +173,8 @@ def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[Path]) ->
         where = f"{where}; {'; '.join(grids)}"
     lines = [f"## {evaluation.name}", "", f"{where}.", ""]
     for figure in figures:
-        what = figure.stem.rpartition("-")[2].replace("_", " ")
-        lines += [f"![Return against {what}, for each learner]({figure.name})", ""]
+        what = Path(figure).stem.rpartition("-")[2].replace("_", " ")
+        lines += [f"![Return against {what}, for each learner]({figure})", ""]
     for name in _groups(evaluation):
         if evaluation.groups:
             lines += [f"**{name}**", ""]
@@ -316,8 +344,7 @@ def _tidy(axes: "object") -> None:
     axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
 
 
-def _save(figure: Figure, page: Path, *words: str) -> Path:
-    path = page.with_name("-".join([page.stem, *words]) + ".png")
+def _save(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     # Without the software's version the same records give the same bytes.
     figure.savefig(buffer, dpi=110, metadata={"Software": None})

@@ -2,9 +2,9 @@
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from metarl.agents.presets import find_preset
 from metarl.splits import Columns
 from metarl.tasks import Tasks
 from metarl.views import View, slug
+
+if TYPE_CHECKING:
+    from metarl.experiments.studies.quantities import Quantities
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,12 @@ class Study:
         seeds: The seeds of training.
         total_timesteps: Env steps of each training; None takes each preset's.
         answer: The answer from the results: paragraphs, with names in backquotes. The first goes
-            above the figures, the others below them.
-        caveats: The limitations of the results, a sentence each.
+            above the figures, the others below them. Its numbers are fields, which are filled in
+            from the records (:mod:`metarl.experiments.studies.quantities`).
+        caveats: The limitations of the results, a sentence each, likewise.
+        quantities: Further quantities for these texts: for each name a function that returns a
+            number for each seed.
+        claims: What these texts claim without a number, and whether the records bear it out.
         axis: The quantity in which learners differ, if it is a number with which their labels
             begin; it is the axis of another figure.
         budget: A factor on all env steps of training, for a rehearsal.
@@ -191,6 +198,10 @@ class Study:
     total_timesteps: int | None = None
     answer: str = ""
     caveats: Sequence[str] = ()
+    quantities: Mapping[str, "Callable[[Quantities], Iterable[float]]"] = field(
+        default_factory=dict
+    )
+    claims: Mapping[str, "Callable[[Quantities], bool]"] = field(default_factory=dict)
     axis: str = ""
     budget: float = 1.0
     source: str = ""
