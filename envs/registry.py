@@ -74,6 +74,7 @@ def make(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    train_tasks_seed: int = 0,
     changing: bool = False,
 ) -> TaskDistribution:
     """Build the family of that name, or a view of it.
@@ -86,6 +87,7 @@ def make(
         num_train_tasks: How many tasks there are to train on, of those that there would be; None
             takes all.
         train_split: The split to train on; None takes ``train``.
+        train_tasks_seed: The seed by which ``num_train_tasks`` are drawn.
         changing: Whether each task becomes another one within the trial.
 
     Raises:
@@ -98,7 +100,12 @@ def make(
     if train_split is not None:
         tasks = tasks.trained_on(train_split)
     if num_train_tasks is not None:
-        tasks = tasks.limited(num_train_tasks)
+        tasks = tasks.limited(num_train_tasks, train_tasks_seed)
+    elif train_tasks_seed:
+        raise InvalidValueError(
+            f"train_tasks_seed={train_tasks_seed} draws training tasks, but num_train_tasks is not "
+            "given; say how many to draw"
+        )
     if oracle:
         tasks = tasks.oracle()
     return tasks.changing() if changing else tasks

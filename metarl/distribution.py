@@ -254,18 +254,20 @@ class TaskDistribution:
         check_at_most(MAX_ENVS, num_envs=num_envs)
         return self.env_factory(num_envs, **options)
 
-    def limited(self, num_train_tasks: int) -> "TaskDistribution":
+    def limited(self, num_train_tasks: int, seed: int = 0) -> "TaskDistribution":
         """Return the same family with so many training tasks only, drawn from ``train``.
 
         Args:
             num_train_tasks: How many, all different. Of two numbers of tasks, the larger has the
                 tasks of the smaller, where tasks have one parameter.
+            seed: The seed of the draw.
 
         Raises:
-            TypeError: If ``num_train_tasks`` is no integer.
-            ValueError: If it is below 1 or above ``MAX_TASKS``, or ``train`` has fewer different
-                tasks.
+            TypeError: If ``num_train_tasks`` or ``seed`` is no integer.
+            ValueError: If ``num_train_tasks`` is below 1 or above ``MAX_TASKS``, ``seed`` is
+                negative, or ``train`` has fewer different tasks.
         """
+        check_at_least(0, train_tasks_seed=seed)
         check_at_least(1, num_train_tasks=num_train_tasks)
         check_at_most(MAX_TASKS, num_train_tasks=num_train_tasks)
         distribution, count = self.sampler("train"), self.num_tasks("train")
@@ -276,7 +278,7 @@ class TaskDistribution:
         draws = num_train_tasks
         if count is not None and not isinstance(distribution, TaskSet) and 20 * count <= MAX_TASKS:
             draws = 20 * count
-        rng = np.random.default_rng(stream(0, "tasks", "train"))
+        rng = np.random.default_rng(stream(seed, "tasks", "train"))
         columns = distribution.sample(rng, draws)
         for _ in range(_MAX_ROUNDS):
             drawn = Tasks(self.name, columns)
@@ -295,7 +297,9 @@ class TaskDistribution:
         is_default = splits["validation"] is distribution
         if is_default and isinstance(distribution, TaskSet) and num_train_tasks < len(distribution):
             splits["validation"] = distribution.without(chosen.columns)  # what training leaves
-        return replace(self, splits=splits, view={**self.view, "num_train_tasks": num_train_tasks})
+        drawn_by = {"train_tasks_seed": seed} if seed else {}
+        view = {**self.view, "num_train_tasks": num_train_tasks, **drawn_by}
+        return replace(self, splits=splits, view=view)
 
     def trained_on(self, split: str) -> "TaskDistribution":
         """Return the same family with another split as training tasks: for a specialist.
@@ -311,7 +315,7 @@ class TaskDistribution:
         distribution = self.sampler(split)
         if split == "train":
             return self
-        kept = {name: option for name, option in self.view.items() if name != "num_train_tasks"}
+        kept = {name: option for name, option in self.view.items() if "train_tasks" not in name}
         return replace(
             self,
             splits={**self.splits, "train": distribution, "validation": distribution},

@@ -53,8 +53,10 @@ most; 1 if the player has the key |
     | End | truncated after ``horizon`` steps |
     | Distribution | all games of a split are equally likely. ``train`` and ``held_out`` share no \
 game. They have neither turns nor doors; controls are normal, or left and right, or up and down, \
-are swapped. ``unseen_controls`` are games with turns or with other controls, \
-``unseen_objects`` games with doors |
+are swapped. Held-out games are those of training with other symbols. ``unseen_controls`` are \
+games with turns or with other controls, ``unseen_objects`` games with doors. Of families with \
+``compositions``, ``train`` has no game with a trap and a key, nor one of slides across an open \
+border: ``new_combinations`` and ``new_rules`` are these |
 
     Version history: v0, the first.
 
@@ -266,7 +268,9 @@ def _views(size: int) -> tuple[Array, Array, Array]:
     return np.argsort(order), seen(right), seen(down)
 
 
-def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistribution:
+def games(
+    size: int, num_kinds: int, num_each: int, horizon: int, compositions: bool = False
+) -> TaskDistribution:
     """The family of games on a board.
 
     Args:
@@ -274,6 +278,7 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
         num_kinds: The number of kinds of objects.
         num_each: The number of objects of each kind.
         horizon: The steps of an episode.
+        compositions: Whether training lacks a combination of roles, and one of rules.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -284,10 +289,10 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
         GameVectorEnv, size=size, num_kinds=num_kinds, num_each=num_each, horizon=horizon
     )
     return TaskDistribution(
-        name=f"games-{size}x{size}",
+        name=f"games-{size}x{size}{'-compositions' if compositions else ''}",
         parameters=parameters,
         env_factory=factory,
-        splits=splits(parameters),
+        splits=splits(parameters, compositions),
         episodes_per_trial=4,
         description=f"a board of {size} by {size}: find out the rules, then play",
         varying_factor="rules",
@@ -295,7 +300,11 @@ def games(size: int, num_kinds: int, num_each: int, horizon: int) -> TaskDistrib
     )
 
 
+_SMALL = functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=10)
+_LARGE = functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=12)
 FAMILIES = {
-    "games-5x5": functools.partial(games, size=5, num_kinds=3, num_each=1, horizon=10),
-    "games-7x7": functools.partial(games, size=7, num_kinds=3, num_each=2, horizon=12),
+    "games-5x5": _SMALL,
+    "games-7x7": _LARGE,
+    "games-5x5-compositions": functools.partial(_SMALL, compositions=True),
+    "games-7x7-compositions": functools.partial(_LARGE, compositions=True),
 }

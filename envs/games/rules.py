@@ -20,6 +20,12 @@ MOTIONS = ("step", "turn", "slide")
 BORDERS = ("wall", "wrap", "trap")
 """What is at the border of the board."""
 
+NEW_COMBINATION = ("trap", "key")
+"""Roles that never meet in one game of training, where combinations are held out."""
+
+NEW_RULES = ("slide", "wrap")
+"""A motion and a border that never meet there."""
+
 UNSEEN_MOTION = "turn"
 UNSEEN_ROLE = "door"
 
@@ -67,8 +73,14 @@ def rules(num_kinds: int) -> dict[str, Parameter]:
     }
 
 
-def splits(parameters: Mapping[str, Parameter]) -> dict[str, TaskSet]:
-    """Divide all games: training never meets a door, a game of turns, or other controls."""
+def splits(parameters: Mapping[str, Parameter], compositions: bool) -> dict[str, TaskSet]:
+    """Divide all games: training never meets a door, a game of turns, or other controls.
+
+    Args:
+        parameters: Those of :func:`rules`.
+        compositions: Whether training lacks ``NEW_COMBINATION`` and ``NEW_RULES``, too. Without
+            that, every held-out game is one of training with its symbols exchanged.
+    """
 
     def unseen(game: Columns) -> NDArray[np.bool_]:
         seen = (game["controls"][:, None] == np.array(SEEN_CONTROLS)).all(axis=2).any(axis=1)
@@ -77,11 +89,28 @@ def splits(parameters: Mapping[str, Parameter]) -> dict[str, TaskSet]:
     def has_door(game: Columns) -> NDArray[np.bool_]:
         return np.asarray((game["objects"] == UNSEEN_ROLE).any(axis=1))
 
+    def combines(game: Columns) -> NDArray[np.bool_]:
+        has = [(game["objects"] == role).any(axis=1) for role in NEW_COMBINATION]
+        return np.asarray(np.logical_and(*has))
+
+    def has_new_rules(game: Columns) -> NDArray[np.bool_]:
+        motion, border = NEW_RULES
+        return np.asarray((game["motion"] == motion) & (game["border"] == border))
+
     every = TaskSet.product(parameters)
-    train, held_out = every.where(lambda g: ~unseen(g) & ~has_door(g)).split(0.8, seed=0)
+    usual = every.where(lambda g: ~unseen(g) & ~has_door(g))
+    held_out_too = {}
+    if compositions:
+        held_out_too = {
+            "new_combinations": usual.where(lambda g: combines(g) & ~has_new_rules(g)),
+            "new_rules": usual.where(lambda g: ~combines(g) & has_new_rules(g)),
+        }
+        usual = usual.where(lambda g: ~combines(g) & ~has_new_rules(g))
+    train, held_out = usual.split(0.8, seed=0)
     return {
         "train": train,
         "held_out": held_out,
+        **held_out_too,
         "unseen_controls": every.where(lambda g: unseen(g) & ~has_door(g)),
         "unseen_objects": every.where(lambda g: ~unseen(g) & has_door(g)),
     }

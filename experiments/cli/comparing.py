@@ -93,7 +93,8 @@ def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:
     values |= {f"policy_kwargs.{name}": value for name, value in policy.items()}
     values |= {name: run.config.get(name) for name in ("tasks", "total_timesteps", "data", "start")}
     view = run.config.get("view", {})
-    values |= {name: view.get(name) for name in ("num_train_tasks", "train_split", "changing")}
+    options = ("num_train_tasks", "train_split", "train_tasks_seed", "changing")
+    values |= {name: view.get(name) for name in options}
     for report in reports:
         of = f" of {report.split}" if len(reports) > 1 else ""
         values[f"num_episodes{of}"] = report.num_episodes

@@ -75,6 +75,7 @@ def train_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    train_tasks_seed: int = 0,
     changing: bool = False,
     num_workers: int = 0,
     eval_every: int = 0,
@@ -102,6 +103,7 @@ def train_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).
+        train_tasks_seed: Another seed draws other --num-train-tasks.
         changing: Let each task become another one within the trial, which does not show.
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
@@ -124,7 +126,7 @@ def train_command(
         commands.train(
             agent,
             tasks,
-            view=view_of(oracle, num_train_tasks, train_split, changing),
+            view=view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing),
             run_dir=run_dir,
             total_timesteps=total_timesteps,
             data=data,
@@ -254,6 +256,7 @@ def record_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    train_tasks_seed: int = 0,
     changing: bool = False,
     trust: Trust = None,
 ) -> None:
@@ -271,6 +274,7 @@ def record_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks the train split has (default: all that there are).
         train_split: The split that is the train split (default: train).
+        train_tasks_seed: Another seed draws other --num-train-tasks.
         changing: Let each task become another one within the trial, which does not show.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
@@ -279,7 +283,7 @@ def record_command(
         agent,
         tasks,
         output,
-        view=view_of(oracle, num_train_tasks, train_split, changing),
+        view=view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing),
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         split=split,
@@ -326,12 +330,13 @@ def tune_command(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    train_tasks_seed: int = 0,
     changing: bool = False,
     storage: Path | None = None,
 ) -> None:
     """Search for hyperparameters with Optuna, starting from the preset. Rerun to continue.
 
-    Trials are scored on tasks from the training distribution, never on reported tasks.
+    Trials are scored on validation tasks, never on reported tasks.
 
     Args:
         agent: rl2 or maml.
@@ -345,6 +350,7 @@ def tune_command(
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).
+        train_tasks_seed: Another seed draws other --num-train-tasks.
         changing: Let each task become another one within the trial, which does not show.
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
@@ -352,7 +358,7 @@ def tune_command(
     from metarl.experiments.tuning.settings import Settings
 
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split, changing)
+    view = view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing)
     settings = Settings(agent, tasks, total_timesteps, seed, storage, view)
     tune(settings, trials=trials, minutes=minutes, processes=processes)
 

@@ -7,8 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.experiments.studies.quantities import Quantities
-from metarl.experiments.studies.study import EvalSpec, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Records, Study
 
 STEPS = 12_000_000
 ANGLES = tuple(float(angle) for angle in range(-20, 21, 2))
@@ -37,9 +36,11 @@ def _slope_learners(body: str) -> list[Learner]:
         note="the agents of RL², slopes, with a memory that is reset after two episodes, the "
         "length of their training trials",
     )
+    rl2 = Learner("RL², slopes", "rl2", slope)
     return [
-        Learner("RL², slopes", "rl2", slope),
+        rl2,
         with_resets,
+        rl2.without_memory(),
         Learner("RL², flat", "rl2", flat),
         Learner("MAML, slopes", "maml", slope),
         multi_task,
@@ -55,8 +56,10 @@ def _slope_learners(body: str) -> list[Learner]:
 
 def _climb_learners(body: str) -> list[Learner]:
     climb = f"{body}-climb"
+    rl2 = Learner("RL²", "rl2", climb)
     return [
-        Learner("RL²", "rl2", climb),
+        rl2,
+        rl2.without_memory(),
         Learner("MAML", "maml", climb),
         Learner("multi-task", "multi-task", climb),
         Learner("fine-tune", "fine-tune", climb, trained_as="multi-task"),
@@ -65,6 +68,17 @@ def _climb_learners(body: str) -> list[Learner]:
         _ceiling(climb),
         Learner("random actions", "random"),
     ]
+
+
+_BODIES = {body: _slope_learners(body) for body in ("half-cheetah", "walker2d")}
+_GAIN_TASKS = 1000
+"""Of so many tasks, a gain of 20 points shows: those of the grids are few, for 40 episodes each."""
+
+
+def _gain_learners(body: str) -> list[Learner]:
+    """Return the learners whose gains are small: each has the same trainer, but one."""
+    labels = ("RL², slopes", "RL², without memory", "multi-task, slopes", "oracle, given the slope")
+    return [learner for learner in _BODIES[body] if learner.label in labels]
 
 
 _SLOPES = {
@@ -78,26 +92,26 @@ _CLIMBS = {
 }
 
 
-def _at_20_degrees(learner: str) -> Callable[[Quantities], list[float]]:
+def _at_20_degrees(learner: str) -> Callable[[Records], list[float]]:
     return lambda q: [
         float(report.returns[report.tasks.columns["degrees"] == 20.0].mean())
         for report in q.reports(f"climb/{learner}")
     ]
 
 
-def _falls(path: str, episodes: slice, seeds: slice) -> Callable[[Quantities], list[float]]:
+def _falls(path: str, episodes: slice, seeds: slice) -> Callable[[Records], list[float]]:
     """Return the share of episodes that end early, in walkers that were fine-tuned."""
     return lambda q: [
         float((report.lengths < report.lengths.max())[:, episodes].mean())
-        for report in q.reports(f"walker/{path}")[seeds]
+        for report in q.reports(f"walker2d-angles/{path}")[seeds]
     ]
 
 
-def _of_seed(path: str, seed: int) -> Callable[[Quantities], list[float]]:
+def _of_seed(path: str, seed: int) -> Callable[[Records], list[float]]:
     return lambda q: [q[path][seed]]
 
 
-def _stopped(q: Quantities) -> NDArray[np.bool_]:
+def _stopped(q: Records) -> NDArray[np.bool_]:
     """Return which robots of seed 1 that ran at first do not move in the last episode."""
     report = q.reports("half-cheetah-angles/RL², slopes")[1]
     returns = report.returns[report.tasks.columns["degrees"] <= 10.0]
@@ -129,8 +143,8 @@ _QUANTITIES = {
     "falls downhill, last ten": _falls("downhill/fine-tune, flat", _LAST, _SEED_0),
     "falls on slopes, first ten": _falls("trained/fine-tune, slopes", _FIRST, _BOTH),
     "falls on slopes, last ten": _falls("trained/fine-tune, slopes", _LAST, _BOTH),
-    "gain uphill": _of_seed("walker/uphill/fine-tune, flat/gain", 0),
-    "gain downhill": _of_seed("walker/downhill/fine-tune, flat/gain", 0),
+    "gain uphill": _of_seed("walker2d-angles/uphill/fine-tune, flat/gain", 0),
+    "gain downhill": _of_seed("walker2d-angles/downhill/fine-tune, flat/gain", 0),
     "robots that stop": lambda q: [float(_stopped(q).sum())],
     "robots": lambda q: [float(len(_stopped(q)))],
     "first downhill": _of_seed(f"{_DOWNHILL}/first", 1),
@@ -140,7 +154,7 @@ _QUANTITIES = {
 }
 
 
-def _none_gains(evaluation: str, learners: Sequence[str]) -> Callable[[Quantities], bool]:
+def _none_gains(evaluation: str, learners: Sequence[str]) -> Callable[[Records], bool]:
     return lambda q: all(
         low <= 0.0
         for group, learner in product(_SLOPES, learners)
@@ -168,7 +182,9 @@ _CLAIMS = {
     "no half-cheetah gains from experience": _none_gains(
         "half-cheetah-angles", (*_ADAPTIVE, "fine-tune, slopes", "fine-tune, flat")
     ),
-    "no walker that has learned to adapt gains from experience": _none_gains("walker", _ADAPTIVE),
+    "no walker that has learned to adapt gains from experience": _none_gains(
+        "walker2d-angles", _ADAPTIVE
+    ),
     "RL² gains about 1% on 2,000 tasks with one of two seeds": lambda q: (
         min(q["interval of seed 0"]) > 0.0
         and q["gain on 2000 tasks"][0] < 30.0
@@ -181,12 +197,12 @@ _CLAIMS = {
         > max(q["half-cheetah-angles/uphill/RL², slopes/first"])
     ),
     "fine-tuning helps the walker that falls, and not the other": lambda q: all(
-        q[f"walker/{where}/fine-tune, flat/gain low"][0] > 0.0
-        and q[f"walker/{where}/fine-tune, flat/gain low"][1] <= 0.0
+        q[f"walker2d-angles/{where}/fine-tune, flat/gain low"][0] > 0.0
+        and q[f"walker2d-angles/{where}/fine-tune, flat/gain low"][1] <= 0.0
         for where in ("uphill", "downhill")
     ),
     "the losses of fine-tuned walkers are within the intervals": lambda q: (
-        min(q["walker/trained/fine-tune, slopes/gain high"]) > 0.0
+        min(q["walker2d-angles/trained/fine-tune, slopes/gain high"]) > 0.0
     ),
     "with resets no robot stops": lambda q: (
         q["last downhill, with resets"][0] > 0.9 * q["first downhill, with resets"][0]
@@ -198,9 +214,11 @@ STUDY = Study(
     question="A robot trained on level ground, or on gentle slopes, starts on a steep one: which "
     "agents get up, and how soon?",
     learners={
-        "half-cheetah-angles": _slope_learners("half-cheetah"),
+        "half-cheetah-angles": _BODIES["half-cheetah"],
         "half-cheetah-climb-angles": _climb_learners("half-cheetah"),
-        "walker2d-angles": _slope_learners("walker2d"),
+        "walker2d-angles": _BODIES["walker2d"],
+        "half-cheetah-gain": _gain_learners("half-cheetah"),
+        "walker2d-gain": _gain_learners("walker2d"),
     },
     evaluations=[
         EvalSpec(
@@ -227,6 +245,8 @@ STUDY = Study(
             num_episodes=40,
             groups=_SLOPES,
         ),
+        EvalSpec("half-cheetah-gain", "half-cheetah-slope", num_tasks=_GAIN_TASKS, num_episodes=4),
+        EvalSpec("walker2d-gain", "walker2d-slope", num_tasks=_GAIN_TASKS, num_episodes=4),
     ],
     total_timesteps=STEPS,
     answer="""\
@@ -245,19 +265,18 @@ earns {climb/trained/RL²/first:.0f} in its first episode (two seeds, slopes of 
 degrees), {share of the oracle:.0%} of the return of an oracle that observes the slope
 ({climb/trained/oracle, given/first:.0f}). Whether it gains more later is not certain: the
 intervals of {climb/trained/RL²/gain:.0f} points hold zero. MAML first runs the wrong way in most
-episodes: the return is positive in {MAML uphill:.1%} of them
-({climb/trained/MAML/first:.0f} points), and one gradient step on 20 episodes raises it to
-{climb/trained/MAML/after:.0f}. One policy without memory stays where it is
-({climb/trained/multi-task/first:.0f}), because it cannot know the slope. Forty episodes of
-fine-tuning do not change that, because training has removed the action noise that would explore,
-and they are far too few to learn from scratch. On slopes of 12 to 20 degrees, which are not in
-the training, RL² earns {climb/steeper/RL²/first:.0f} in its first episode and
-{climb/steeper/RL²/last:.0f} in its last; the oracle earns
-{climb/steeper/oracle, given/last:.0f} in its last. An oracle that was also trained on the steep
-slopes earns {climb/steeper/oracle of all/last:.0f}. With 20 degrees ahead RL² slides back
-({RL² at 20 degrees:.0f} over all episodes). Of the oracles trained on gentle slopes one gets up,
-very slowly ({oracle at 20 degrees:.0f}); both that were trained on steep slopes do
-({steep oracle at 20 degrees:.0f}).
+episodes: the return is positive in {MAML uphill:.1%} of them ({climb/trained/MAML/first:.0f}
+points), and one gradient step on 20 episodes raises it to {climb/trained/MAML/after:.0f}. One
+policy without memory stays where it is ({climb/trained/multi-task/first:.0f}), because it cannot
+know the slope. Forty episodes of fine-tuning do not change that, because training has removed the
+action noise that would explore, and they are far too few to learn from scratch. On slopes of 12
+to 20 degrees, which are not in the training, RL² earns {climb/steeper/RL²/first:.0f} in its first
+episode and {climb/steeper/RL²/last:.0f} in its last; the oracle earns {climb/steeper/oracle,
+given/last:.0f} in its last. An oracle that was also trained on the steep slopes earns
+{climb/steeper/oracle of all/last:.0f}. With 20 degrees ahead RL² slides back ({RL² at 20
+degrees:.0f} over all episodes). Of the oracles trained on gentle slopes one gets up, very slowly
+({oracle at 20 degrees:.0f}); both that were trained on steep slopes do ({steep oracle at 20
+degrees:.0f}).
 
 If the task is to run along x, up or down (`half-cheetah-angles`, two seeds of each agent), no
 interval of a gain from experience is above zero. In its first episode RL² runs like one policy
@@ -265,35 +284,36 @@ without memory: {half-cheetah-angles/trained/RL², slopes/first:.0f} against
 {half-cheetah-angles/trained/multi-task, slopes/first:.0f} on the trained slopes,
 {half-cheetah-angles/downhill/RL², slopes/first:.0f} against
 {half-cheetah-angles/downhill/multi-task, slopes/first:.0f} on 12 to 20 degrees downhill,
-{half-cheetah-angles/uphill/RL², slopes/first:.0f} against
-{half-cheetah-angles/uphill/multi-task, slopes/first:.0f} uphill. On the trained slopes and
-downhill, knowing the slope does not help: an oracle that observes it runs no faster
-({half-cheetah-angles/trained/oracle, given/first:.0f},
+{half-cheetah-angles/uphill/RL², slopes/first:.0f} against {half-cheetah-angles/uphill/multi-task,
+slopes/first:.0f} uphill. On the trained slopes and downhill, knowing the slope does not help: an
+oracle that observes it runs no faster ({half-cheetah-angles/trained/oracle, given/first:.0f},
 {half-cheetah-angles/downhill/oracle, given/first:.0f}). Steep uphill oracles earn more
 ({half-cheetah-angles/uphill/oracle, given/first:.0f}), but no agent infers the slope; an oracle
-that was also trained on the steep slopes earns no more there
-({half-cheetah-angles/uphill/oracle of all/first:.0f}). MAML has learned least
-({half-cheetah-angles/trained/MAML/first:.0f} on the trained slopes), and its inner step changes
-nothing. Such returns do not need training on slopes: after training on level ground alone, with
-varying bodies, RL² earns {half-cheetah-angles/uphill/RL², flat/first:.0f} on the same slopes
-uphill. The policy without memory then earns
-{half-cheetah-angles/uphill/multi-task, flat/first:.0f}, and
+that was also trained on the steep slopes earns no more there ({half-cheetah-angles/uphill/oracle
+of all/first:.0f}). MAML has learned least ({half-cheetah-angles/trained/MAML/first:.0f} on the
+trained slopes), and its inner step changes nothing. Such returns do not need training on slopes:
+after training on level ground alone, with varying bodies, RL² earns
+{half-cheetah-angles/uphill/RL², flat/first:.0f} on the same slopes uphill. The policy without
+memory then earns {half-cheetah-angles/uphill/multi-task, flat/first:.0f}, and
 {half-cheetah-angles/uphill/fine-tune, flat/first:.0f} when it is evaluated again as the starting
 point of fine-tuning.
 
 On a second body (`walker2d-angles`, two seeds), too, no agent that has learned to adapt gains
 from experience. In its first episode on the trained slopes RL² earns
-{walker/trained/RL², slopes/first:.0f}, a policy without memory
-{walker/trained/multi-task, slopes/first:.0f}, MAML {walker/trained/MAML/first:.0f}. Observing the
-slope matters less than the seed: the oracles earn {walker/trained/oracle, given/first:.0f}, and
-those trained on all evaluated slopes {walker/trained/oracle of all/first:.0f}. Uphill, on 12 to
-20 degrees, RL² earns {walker/uphill/RL², slopes/first:.0f}, the policy without memory
-{walker/uphill/multi-task, slopes/first:.0f}, MAML {walker/uphill/MAML/first:.0f}, the oracles
-{walker/uphill/oracle, given/first:.0f}, and {walker/uphill/oracle of all/first:.0f}. Here RL²
-earns more with slopes in training: after level ground alone it earns
-{walker/trained/RL², flat/first:.0f} on the slopes that the others were trained on, and
-{walker/uphill/RL², flat/first:.0f} on the steep ones uphill. The policy without memory then earns
-{walker/trained/multi-task, flat/first:.0f}, and {walker/uphill/multi-task, flat/first:.0f}.
+{walker2d-angles/trained/RL², slopes/first:.0f}, a policy without memory
+{walker2d-angles/trained/multi-task, slopes/first:.0f}, MAML
+{walker2d-angles/trained/MAML/first:.0f}. Observing the slope matters less than the seed: the
+oracles earn {walker2d-angles/trained/oracle, given/first:.0f}, and those trained on all evaluated
+slopes {walker2d-angles/trained/oracle of all/first:.0f}. Uphill, on 12 to 20 degrees, RL² earns
+{walker2d-angles/uphill/RL², slopes/first:.0f}, the policy without memory
+{walker2d-angles/uphill/multi-task, slopes/first:.0f}, MAML
+{walker2d-angles/uphill/MAML/first:.0f}, the oracles {walker2d-angles/uphill/oracle,
+given/first:.0f}, and {walker2d-angles/uphill/oracle of all/first:.0f}. Here RL² earns more with
+slopes in training: after level ground alone it earns {walker2d-angles/trained/RL²,
+flat/first:.0f} on the slopes that the others were trained on, and {walker2d-angles/uphill/RL²,
+flat/first:.0f} on the steep ones uphill. The policy without memory then earns
+{walker2d-angles/trained/multi-task, flat/first:.0f}, and {walker2d-angles/uphill/multi-task,
+flat/first:.0f}.
 
 Fine-tuning helps a walker that falls. Of the two walkers trained on level ground alone, the one
 of seed 0 falls on most steep slopes and learns to fall less: {falls uphill, first ten:.0%} of its
@@ -303,15 +323,15 @@ round to the last it gains {gain uphill:.0f} and {gain downhill:.0f} points. The
 falls less from the start, and no interval of its gains is above zero. The two that were trained
 on slopes fall more often after fine-tuning on those: in {falls on slopes, last ten:.0%} of the
 last ten episodes, compared with {falls on slopes, first ten:.0%} of the first ten; their losses
-({walker/trained/fine-tune, slopes/gain:.0f} points) are within the intervals. From scratch, forty
-episodes are not even enough to learn to stand.
+({walker2d-angles/trained/fine-tune, slopes/gain:.0f} points) are within the intervals. From
+scratch, forty episodes are not even enough to learn to stand.
 
 A memory can also fail. RL² is trained in trials of two episodes and evaluated for forty. One of
-the two half-cheetahs trained on slopes keeps its speed in all of them. Of the other, {robots that
-stop:.0f} of the {robots:.0f} robots that are not on steep slopes uphill stop one by one, most of
-them between the seventh episode and the last, and never start again (in the steeper slopes
-downhill {first downhill:.0f} in the first episode, {last downhill:.0f} in the last). The same
-agent with a memory that is reset every two episodes (`reset_memory_every=2`) does not stop
+the two half-cheetahs trained on slopes keeps its speed in all of them. Of the other, {robots
+that stop:.0f} of the {robots:.0f} robots that are not on steep slopes uphill stop one by one,
+most of them between the seventh episode and the last, and never start again (in the steeper
+slopes downhill {first downhill:.0f} in the first episode, {last downhill:.0f} in the last). The
+same agent with a memory that is reset every two episodes (`reset_memory_every=2`) does not stop
 permanently anywhere: there it earns {first downhill, with resets:.0f} in the first episode and
 {last downhill, with resets:.0f} in the last.""",
     quantities=_QUANTITIES,

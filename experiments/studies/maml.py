@@ -1,6 +1,5 @@
 """Does a gradient step on a few episodes solve a new task, as in Finn et al. (2017)?"""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from metarl.experiments.publish.papers import MAML
-from metarl.experiments.studies.quantities import MissingRecordError, Quantities
-from metarl.experiments.studies.study import EvalSpec, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Records, Study
 
 EPISODES = {
     "navigation-2d": 40,
@@ -74,27 +72,20 @@ def _learners(family: str) -> list[Learner]:
     ]
 
 
-def _published(family: str, learner: str = "MAML") -> Callable[[Quantities], tuple[float, ...]]:
+def _published(family: str, learner: str = "MAML") -> Callable[[Records], tuple[float, ...]]:
     return lambda q: MAML[family][learner]
 
 
-def _steps(family: str) -> Callable[[Quantities], list[float]]:
+def _steps(family: str) -> Callable[[Records], list[float]]:
     """Return what the first inner step gains."""
     ends = f"{family}/MAML/after", f"{family}/MAML/first"
     return lambda q: [after - first for after, first in zip(*map(q.__getitem__, ends))]
 
 
-def _after_a_step(name: str) -> Callable[[Quantities], list[float]]:
+def _after_a_step(name: str) -> Callable[[Records], list[float]]:
     """Return what an early record has: returns by task, round and episode."""
-
-    def read(q: Quantities) -> list[float]:
-        file = q.places.results / "half-cheetah-vel-rllab" / f"{name}.json"
-        if not file.is_file():
-            raise MissingRecordError(str(file))
-        returns = np.array(json.loads(file.read_text())["evaluation"]["returns"])
-        return [float(returns[:, 1].mean())]
-
-    return read
+    path = f"half-cheetah-vel-rllab/{name}"
+    return lambda q: [float(np.mean(q.json(path)["evaluation"]["returns"], axis=(0, 2))[1])]
 
 
 _QUANTITIES = {
@@ -169,13 +160,13 @@ episodes raises it from {half-cheetah-dir/MAML/first:.0f} to {half-cheetah-dir/M
 the paper reports {published on half-cheetah-dir-rllab:.0f}. Oracles with fewer env steps earn
 {half-cheetah-dir/oracle, 8M/last:.0f} there, the paper's {published oracle:.0f}. On
 `half-cheetah-vel-rllab` it rises from {half-cheetah-vel/MAML/first:.0f} to
-{half-cheetah-vel/MAML/after:.0f}, and to {half-cheetah-vel/MAML/last:.0f} after three steps; the
-paper reports {published on half-cheetah-vel-rllab:.0f}. On directions, steps after the first add
-little or nothing, as in the paper. On `ant-dir-rllab` one step on 40 episodes raises it from
-{ant-dir/MAML/first:.0f} to {ant-dir/MAML/after:.0f}; the paper reports
-{published on ant-dir-rllab:.0f}. A policy that was pretrained on the same tasks for as many env
-steps, without inner steps, is worse after one step on `navigation-2d`. Those of robots were
-trained for a quarter to an eleventh of MAML's env steps: that they gain far less (directions) is no
+{half-cheetah-vel/MAML/after:.0f}, and to {half-cheetah-vel/MAML/last:.0f} after three steps;
+the paper reports {published on half-cheetah-vel-rllab:.0f}. On directions, steps after the
+first add little or nothing, as in the paper. On `ant-dir-rllab` one step on 40 episodes raises
+it from {ant-dir/MAML/first:.0f} to {ant-dir/MAML/after:.0f}; the paper reports {published on
+ant-dir-rllab:.0f}. A policy that was pretrained on the same tasks for as many env steps,
+without inner steps, is worse after one step on `navigation-2d`. Those of robots were trained
+for a quarter to an eleventh of MAML's env steps: that they gain far less (directions) is no
 fair comparison yet.""",
     quantities=_QUANTITIES,
     claims=_CLAIMS,

@@ -31,31 +31,31 @@ STUDY = Study(
         EvalSpec("half-cheetah-vel", "half-cheetah-vel", num_tasks=200, num_episodes=4),
         EvalSpec("bandit-10x5", "bandit-10x5", num_tasks=1000, num_episodes=10),
     ],
+    seeds=(0, 1, 2),
     axis="training tasks",
     answer="""\
 With the same number of env steps, training on few tasks gives a fixed policy; training on many
-gives an agent that adapts to new ones. This study does not show how many tasks are enough on the
-grid (more than eight) and for bandits (more than eight); for running at a given speed about four
-are enough.
+gives an agent that adapts to new ones. This study does not show how many tasks are enough on
+the grid (more than eight) and for bandits (more than eight); for running at a given speed four
+are better than two.
 
 After training on one bandit, the tenth pull of a new bandit earns {bandit/1 training/last:~.2f}
-(0.5 is chance); after two it earns {bandit/2 training/last:~.2f}, after four
-{bandit/4 training/last:~.2f}, after eight {bandit/8 training/last:~.2f}, and
-{bandit/all/last:.2f} (two seeds) if training draws new bandits all the time. On the grid, the five
-held-out goals are never used in training. An agent trained on one goal earns
-{grid/1 training/last:~.1f} in every episode, the lowest possible return. With two, four and eight
-goals no gain from experience is certain: the intervals over five goals are wide. With all sixteen
-the last episode earns {grid/all/last:.1f}, after {grid/all/first:.1f} in the first, and the
-interval of the gain is above zero for one of two seeds.
+(0.5 is chance); after two it earns {bandit/2 training/last:~.2f}, after four {bandit/4
+training/last:~.2f}, after eight {bandit/8 training/last:~.2f}, and {bandit/all/last:.2f} if
+training draws new bandits all the time. On the grid, the five held-out goals are never used in
+training. An agent trained on one goal earns {grid/1 training/last:~.1f} in every episode, the
+lowest possible return. With two, four and eight goals no gain from experience is certain: the
+intervals over five goals are wide. With all sixteen the last episode earns {grid/all/last:.1f},
+after {grid/all/first:.1f} in the first, and the interval of the gain is above zero for some of
+the seeds only.
 
-On `half-cheetah-vel` (two seeds, 4M env steps each) the first episode at a new speed earns
-{vel/1 training/first:.0f} after training on one speed, {vel/2 training/first:.0f} after two,
-{vel/4 training/first:.0f} after four, {vel/8 training/first:.0f} after eight, and
-{vel/all/first:.0f} if training draws new speeds all the time. From one to four tasks each step
-helps; beyond that the seeds differ more than the numbers of tasks do. The agent learns to keep the
-speed that the reward of the first steps indicates. No gain from experience is common to the seeds,
-and after few training tasks the last episode can be worse than the first
-({vel/8 training/gain:.0f} with eight).""",
+On `half-cheetah-vel` (4M env steps each) the first episode at a new speed earns {vel/1
+training/first:.0f} after training on one speed, {vel/2 training/first:.0f} after two, {vel/4
+training/first:.0f} after four, {vel/8 training/first:.0f} after eight, and {vel/all/first:.0f}
+if training draws new speeds all the time. From one to four tasks each step helps; one draw of
+eight is no better than one of four. The agent learns to keep the speed that the reward of the
+first steps indicates. No gain from experience is common to the seeds, and after few training
+tasks the last episode can be worse than the first ({vel/8 training/gain:.0f} with eight).""",
     claims={
         "bandits: more than eight training tasks": lambda q: (
             max(q["bandit/8 training/last"]) < min(q["bandit/all/last"])
@@ -64,12 +64,15 @@ and after few training tasks the last episode can be worse than the first
         "the grid: no certain gain with eight goals or fewer": lambda q: all(
             max(q[f"grid/{count} training/gain low"]) <= 0.0 for count in COUNTS
         ),
-        "the grid: a gain for one of two seeds with all goals": lambda q: (
-            sum(low > 0.0 for low in q["grid/all/gain low"]) == 1
+        "the grid: a gain for some of the seeds with all goals": lambda q: (
+            min(q["grid/all/gain low"]) <= 0.0 < max(q["grid/all/gain low"])
         ),
         "speeds: each step up to four tasks helps": lambda q: all(
             max(q[f"vel/{few} training/first"]) < min(q[f"vel/{more} training/first"])
             for few, more in ((1, 2), (2, 4))
+        ),
+        "speeds: eight tasks are no better than four": lambda q: (
+            max(q["vel/8 training/first"]) <= max(q["vel/4 training/first"])
         ),
         "speeds: no gain from experience is common to the seeds": lambda q: all(
             min(q[f"vel/{learner}/gain low"]) <= 0.0
@@ -77,6 +80,8 @@ and after few training tasks the last episode can be worse than the first
         ),
     },
     caveats=(
+        "Each seed draws its own training tasks. Further agents were trained with seed 1 on the "
+        "tasks of seed 0: their returns are in `experiments/results/more-tasks-one-draw/`.",
         "*All tasks* are sixteen on the grid; the other families have infinitely many.",
         "half-cheetah-vel is trained for 4M env steps, a third of the preset's, in trials of two "
         "episodes, and evaluated for four.",

@@ -13,9 +13,11 @@ field becomes "*not trained yet*". A ``~`` before the format shows the range, as
 """
 
 import contextlib
+import json
 import string
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from metarl import Report
@@ -61,7 +63,7 @@ class Quantities(string.Formatter):
     """
 
     def __init__(self, study: Study, places: Places):
-        self._study, self.places = study, places
+        self._study, self._places = study, places
         self._loaded: dict[str, dict[Learner, list[tuple[int, Report]]]] = {}
         self._ends: dict[str, list[Mapping[str, Estimate]]] = {}
 
@@ -97,7 +99,7 @@ class Quantities(string.Formatter):
         name, *group, label = path.split("/")
         evaluation = _named(name, {each.name: each for each in self._study.evaluations})
         if evaluation.name not in self._loaded:
-            self._loaded[evaluation.name] = load_reports(self._study, evaluation, self.places)
+            self._loaded[evaluation.name] = load_reports(self._study, evaluation, self._places)
         found = self._loaded[evaluation.name]
         learner = _named(label, {each.label: each for each in found})
         if not found[learner]:
@@ -117,11 +119,25 @@ class Quantities(string.Formatter):
         Raises:
             MissingRecordError: If it is missing.
         """
-        file = self.places.results / f"{path}{SUFFIX}"
-        if not file.is_file():
-            raise MissingRecordError(path)
-        header, arrays = read_archive(file)
+        header, arrays = read_archive(self._file(f"{path}{SUFFIX}"))
         return Report.from_archive(header.get("report", header), arrays)
+
+    def json(self, path: str) -> Any:
+        """Return the content of an early record, which is a JSON file.
+
+        Args:
+            path: As in :meth:`record`.
+
+        Raises:
+            MissingRecordError: If it is missing.
+        """
+        return json.loads(self._file(f"{path}.json").read_text())
+
+    def _file(self, name: str) -> Path:
+        file = self._places.results / name
+        if not file.is_file():
+            raise MissingRecordError(name)
+        return file
 
     def fill(self, template: str) -> str:
         """Return a text with the quantities in it."""

@@ -4,19 +4,32 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl import TaskDistribution
+from metarl import Report, TaskDistribution
 from metarl.agents.presets import find_preset
 from metarl.splits import Columns
 from metarl.tasks import Tasks
 from metarl.views import View, slug
 
-if TYPE_CHECKING:
-    from metarl.experiments.studies.quantities import Quantities
+
+class Records(Protocol):
+    """The interface of :class:`metarl.experiments.studies.quantities.Quantities`."""
+
+    def __getitem__(self, name: str) -> Sequence[float]:
+        """Return a quantity, a number for each seed, as ``EVALUATION/GROUP/LEARNER/WHAT``."""
+
+    def reports(self, path: str) -> list[Report]:
+        """Return the reports of ``EVALUATION/GROUP/LEARNER``, one for each seed."""
+
+    def record(self, path: str) -> Report:
+        """Return the report in a file of the folder of results."""
+
+    def json(self, path: str) -> Any:
+        """Return the content of a JSON file of the folder of results."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,8 @@ class Learner:
         teacher: A learner of the oracle view, whose agent the training imitates.
         variant: A word for the names of its records, if hyperparameters differ from the preset.
         note: A note for the page's limitations.
-        view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``.
+        view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``;
+            with ``num_train_tasks``, each seed draws its own.
     """
 
     label: str
@@ -89,6 +103,18 @@ class Learner:
     note: str = ""
     view: View = field(default_factory=dict)
 
+    def without_memory(self) -> "Learner":
+        """Return the control of an agent with a memory: the same trainer, network and preset."""
+        assert self.family is not None
+        policy = dict(find_preset(self.agent, self.family).hyperparameters.get("policy_kwargs", {}))
+        policy.pop("memory_kwargs", None)
+        return replace(
+            self,
+            label=f"{self.label.partition(',')[0]}, without memory",
+            hyperparameters={**self.hyperparameters, "policy_kwargs": {**policy, "memory": "none"}},
+            variant="-".join(part for part in (self.variant, "no-memory") if part),
+        )
+
     def training(self, seed: int, study: "Study") -> Training | None:
         """Return its training with a seed, or None if there is none."""
         if self.family is None:
@@ -97,6 +123,7 @@ class Learner:
         usual = find_preset(agent, self.family).total_timesteps
         steps = self.total_timesteps or study.total_timesteps or usual
         assert steps is not None
+        draw = {"train_tasks_seed": seed} if seed and "num_train_tasks" in self.view else {}
         length = "" if steps == usual else f"{steps / 1e6:g}M"
         return Training(
             agent,
@@ -107,7 +134,7 @@ class Learner:
             self.hyperparameters,
             None if self.start is None else self.start.training(seed, study),
             None if self.teacher is None else self.teacher.training(seed, study),
-            self.view,
+            {**self.view, **draw},
         )
 
     def slug(self, seed: int) -> str:
@@ -198,10 +225,8 @@ class Study:
     total_timesteps: int | None = None
     answer: str = ""
     caveats: Sequence[str] = ()
-    quantities: Mapping[str, "Callable[[Quantities], Iterable[float]]"] = field(
-        default_factory=dict
-    )
-    claims: Mapping[str, "Callable[[Quantities], bool]"] = field(default_factory=dict)
+    quantities: Mapping[str, Callable[[Records], Iterable[float]]] = field(default_factory=dict)
+    claims: Mapping[str, Callable[[Records], bool]] = field(default_factory=dict)
     axis: str = ""
     budget: float = 1.0
     source: str = ""

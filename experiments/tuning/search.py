@@ -332,6 +332,7 @@ def _work(
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
+    train_tasks_seed: int = 0,
     changing: bool = False,
     storage: Path | None = None,
     trials: int | None = None,
@@ -339,7 +340,7 @@ def _work(
 ) -> None:
     """Make trials: the entry point of the processes that :func:`tune` starts."""
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split, changing)
+    view = view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing)
     Search(Settings(agent, family, total_timesteps, seed, storage, view), trials, minutes).run()
 
 

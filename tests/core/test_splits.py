@@ -196,6 +196,9 @@ def test_a_family_can_be_limited_to_a_few_training_tasks():
     assert few.overlap("held_out") is None
     held_out = few.sample("held_out", 10, 0).columns["speed"]
     np.testing.assert_array_equal(held_out, tasks.sample("held_out", 10, 0).columns["speed"])
+    others = set(tasks.limited(3, seed=1).sampler("train").columns["speed"].tolist())
+    assert len(others) == 3
+    assert not others & drawn
     finite = TaskDistribution("finite", GRID, env_factory=lambda n: None)
     assert rows(finite.limited(12).sampler("train")) == rows(TaskSet.product(GRID))
     with pytest.raises(ValueError, match="num_train_tasks must be at most 12, got 13"):

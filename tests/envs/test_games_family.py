@@ -9,7 +9,7 @@ from metarl import Task, Tasks, check_tasks, envs
 from metarl.envs.games.family import GameVectorEnv, games
 
 
-@pytest.mark.parametrize("name", ["games-5x5", "games-7x7"])
+@pytest.mark.parametrize("name", ["games-5x5", "games-7x7", "games-5x5-compositions"])
 def test_the_checks_pass(name):
     assert check_tasks(envs.make(name)).passed
 
@@ -28,7 +28,9 @@ def test_training_never_meets_what_is_held_out():
         "held_out": 173,
         "unseen_controls": 9504,
         "unseen_objects": 756,
+        "validation": 691,
     }
+    assert games_of["validation"] == games_of["train"]
     assert len(set.union(*games_of.values())) == 691 + 173 + 9504 + 756
     for split in ("train", "held_out"):
         columns = tasks.sampler(split).columns
@@ -39,6 +41,47 @@ def test_training_never_meets_what_is_held_out():
     usual = (unseen["controls"] == (0, 1, 2, 3)).all(axis=1)
     assert set(unseen["motion"][usual]) == {"turn"}
     assert (tasks.sampler("unseen_objects").columns["objects"] == "door").any(axis=1).all()
+
+
+def without_symbols(tasks, split):
+    """Return the games of a split, whatever the symbol of each object."""
+    columns = tasks.sampler(split).columns
+    rows = zip(*(columns[name].tolist() for name in columns))
+    return {tuple(map(repr, (sorted(objects), *rules))) for objects, *rules in rows}
+
+
+def test_compositions_that_training_never_has():
+    # Held-out games of the plain family are training games whose symbols are exchanged.
+    plain, tasks = envs.make("games-7x7"), envs.make("games-7x7-compositions")
+    assert without_symbols(plain, "held_out") <= without_symbols(plain, "train")
+    train = without_symbols(tasks, "train")
+    seen = without_symbols(tasks, "held_out")
+    assert len(seen & train) > 0.95 * len(seen)
+    for split in ("new_combinations", "new_rules"):
+        assert train.isdisjoint(without_symbols(tasks, split))
+        assert tasks.overlap(split) is None
+
+    def of(split):
+        columns = tasks.sampler(split).columns
+        roles = [(columns["objects"] == role).any(axis=1) for role in ("trap", "key")]
+        return roles[0] & roles[1], (columns["motion"] == "slide") & (columns["border"] == "wrap")
+
+    for split, expected in {
+        "train": (False, False),
+        "held_out": (False, False),
+        "new_combinations": (True, False),
+        "new_rules": (False, True),
+    }.items():
+        for found, each in zip(of(split), expected):
+            assert (found == each).all(), split
+    # Each role and each rule by itself is known.
+    columns = tasks.sampler("train").columns
+    assert set(columns["objects"].ravel()) == {"nothing", "treasure", "trap", "key"}
+    assert (set(columns["motion"]), set(columns["border"])) == (
+        {"step", "slide"},
+        {"wall", "wrap", "trap"},
+    )
+    assert [tasks.num_tasks(split) for split in tasks.splits][:4] == [432, 108, 180, 108]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,12 @@ def test_options_are_applied_in_one_order():
         ({"train_split": "up"}, ValueError, "unknown split of 'half-cheetah-climb': 'up'"),
         ({"num_train_tasks": 0}, ValueError, "num_train_tasks must be at least 1, got 0"),
         ({"num_train_tasks": "4"}, TypeError, "num_train_tasks must be an integer"),
+        ({"train_tasks_seed": 1}, ValueError, "but num_train_tasks is not given"),
+        (
+            {"num_train_tasks": 4, "train_tasks_seed": -1},
+            ValueError,
+            "train_tasks_seed must be at least 0, got -1",
+        ),
     ],
 )
 def test_options_that_do_not_fit(options, error, match):
@@ -146,6 +152,11 @@ def test_views_in_names_of_files():
     view = {"train_split": "any", "num_train_tasks": 1, "oracle": True}
     assert slug("my.module:tasks", view) == "my.module-tasks-on-any-1task-oracle"
     assert slug("image-folder:a/b", {}) == "image-folder-a-b"
+    drawn = envs.make("bandit-10x5", num_train_tasks=4, train_tasks_seed=2)
+    assert drawn.view == {"num_train_tasks": 4, "train_tasks_seed": 2}
+    assert slug(drawn.name, drawn.view) == "bandit-10x5-4tasks-draw2"
+    assert drawn.label == "bandit-10x5 (4 training tasks, draw 2)"
+    assert drawn.trained_on("held_out").view == {"train_split": "held_out"}
 
 
 def test_a_step_without_a_result_is_refused():

@@ -186,14 +186,16 @@ def test_training_says_what_is_wrong_with_a_family_of_ones_own(capsys):
 
 
 def test_a_view_of_a_family_is_kept_as_data(capsys):
-    options = ["--num-train-tasks", "4", "--oracle"]
+    options = ["--num-train-tasks", "4", "--train-tasks-seed", "3", "--oracle"]
     assert main(["train", "rl2", "bandit-10x2", *SMALL, *options]) == 0
-    run = Path("runs/rl2-bandit-10x2-4tasks-oracle-seed0")
-    assert "RL2 on bandit-10x2 (4 training tasks, oracle), held_out" in capsys.readouterr().out
+    run = Path("runs/rl2-bandit-10x2-4tasks-draw3-oracle-seed0")
+    assert (
+        "RL2 on bandit-10x2 (4 training tasks, draw 3, oracle), held_out" in capsys.readouterr().out
+    )
     config = json.loads((run / "config.json").read_text())
     assert (config["tasks"], config["view"]) == (
         "bandit-10x2",
-        {"num_train_tasks": 4, "oracle": True},
+        {"num_train_tasks": 4, "train_tasks_seed": 3, "oracle": True},
     )
     report = Report.load(run / "evaluation" / "held_out.npz")
     assert (report.family, report.view) == ("bandit-10x2", config["view"])

@@ -16,13 +16,21 @@ from command_line import edit_archive, small_evaluations
 from metarl import envs, evaluate
 from metarl.agents import MAML, MultiTask
 from metarl.agents.classical.random_actions import RandomActions
+from metarl.agents.presets import find_preset
 from metarl.agents.sb3.fine_tune import FineTune
 from metarl.evaluation.archive import read_archive
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.studies import STUDIES, find_study
 from metarl.experiments.studies.engine import Engine
-from metarl.experiments.studies.jobs import EvaluationJob, TrainingJob, jobs_of, perform, places_for
+from metarl.experiments.studies.jobs import (
+    EvaluationJob,
+    TrainingJob,
+    command_of,
+    jobs_of,
+    perform,
+    places_for,
+)
 from metarl.experiments.studies.results import figure_over_learners, write_results
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.files import locked
@@ -178,6 +186,26 @@ def test_what_learners_differ_in_is_the_axis_of_a_figure():
         assert lines[label] == pytest.approx([(means[0] + means[1]) / 2, means[2]])
 
 
+def test_each_seed_draws_its_own_training_tasks():
+    few = Learner("few", "rl2", "bandit-10x5", view={"num_train_tasks": 4})
+    first, third = (few.training(seed, TOY) for seed in (0, 2))
+    assert (first.view, third.view) == (few.view, {"num_train_tasks": 4, "train_tasks_seed": 2})
+    assert third.name == "rl2-bandit-10x5-4tasks-draw2-0.003M-seed2"
+    assert "--num-train-tasks 4 --train-tasks-seed 2 --seed 2" in command_of(third)
+    assert "train_tasks_seed" not in Learner("all", "rl2", "bandit-10x5").training(2, TOY).view
+
+
+def test_the_control_without_memory_has_all_else_of_its_agent():
+    own = Learner("RL², slopes", "rl2", "half-cheetah-slope", variant="own")
+    control = own.without_memory()
+    assert (control.label, control.variant) == ("RL², without memory", "own-no-memory")
+    preset = find_preset("rl2", "half-cheetah-slope").hyperparameters["policy_kwargs"]
+    assert control.hyperparameters == {"policy_kwargs": {**preset, "memory": "none"}}
+    episodic = Learner("RL²", "rl2", "tabular-mdp-10").without_memory()
+    assert "memory_kwargs" not in episodic.hyperparameters["policy_kwargs"]
+    assert episodic.hyperparameters["policy_kwargs"]["head"] == [64]
+
+
 def test_what_is_evaluated_is_the_trained_agent_on_the_declared_tasks():
     study = toy(MULTI_TASK, FINE_TUNE, RANDOM)
     places = run_in_this_process(study)
@@ -267,6 +295,13 @@ def test_a_record_of_another_training_is_not_taken_for_this_one():
     edit_archive(record, {"total_timesteps": 1}, lambda header: header["config"])
     with pytest.raises(ValueError, match="is of another training"):
         Engine(toy(RL2), places, 1)
+
+
+def test_an_evaluation_of_another_training_is_not_taken_for_this_one():
+    places = run_in_this_process(toy(RL2))
+    longer = replace(toy(RL2), total_timesteps=6000)  # the page would show the shorter training
+    with pytest.raises(ValueError, match="is of another agent: expected the training 'rl2-bandit"):
+        Engine(longer, places, 1)
 
 
 def test_a_record_of_other_tasks_is_not_taken_for_these():
