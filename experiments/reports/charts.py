@@ -38,12 +38,15 @@ class Result:
         seed: The seed of its training.
         report: What it achieved.
         config: The run's configuration, or whatever is known of how it came to be.
+        learning: What the evaluations during training gave: env steps so far, and the mean return
+            of the last adaptation episode on validation tasks.
     """
 
     label: str
     seed: int
     report: Report
     config: Mapping[str, Any]
+    learning: Sequence[tuple[int, float]] = ()
 
 
 def by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -268,6 +271,89 @@ def gains(results: Sequence[Result]) -> Spec:
                 "tooltip": _tooltip("agent", "share", "gain"),
             },
         },
+    ]
+    return _chart(results, rows, x, layers)
+
+
+def profiles(results: Sequence[Result]) -> Spec:
+    """Return the performance profiles: the share of tasks and seeds above each return.
+
+    They show whole distributions, of the last round of episodes (Agarwal et al. 2021).
+    """
+    last = {
+        label: np.stack([each.report.last for each in found])
+        for label, found in by_label(results).items()
+    }
+    ends = [(values.min(), values.max()) for values in last.values()]
+    lowest, highest = np.min(ends), np.max(ends)
+    thresholds = np.linspace(lowest, highest, 61)
+    rows: list[Row] = []
+    for label, found in by_label(results).items():
+        above = (last[label][:, :, None] > thresholds).astype(np.float64)
+        bootstrap = found[0].report.bootstrap
+        share = bootstrap.estimate(bootstrap.sample(above, "mean"))
+        # Of two seeds a band is too wide to be drawn; of one or two tasks there is none.
+        has_band = len(found) != 2 and not np.isnan(share.low).any()
+        low, high = (share.low, share.high) if has_band else (share.value, share.value)
+        rows += [
+            {
+                "agent": label,
+                "return": _round(threshold),
+                "share": _round(100 * share.value[index]),
+                "low": _round(100 * max(low[index], 0.0)),
+                "high": _round(100 * min(high[index], 1.0)),
+            }
+            for index, threshold in enumerate(thresholds)
+        ]
+    x = {
+        "field": "return",
+        "type": "quantitative",
+        "title": "return of the last episode",
+        "scale": {"zero": False, "nice": False},
+    }
+    percent, title = [0.0, 100.0], "tasks and seeds with more than that (%)"
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "area", "opacity": min(0.15, 1.0 / len(last)), "clip": True},
+            "encoding": {
+                "y": _y("low", title, percent),
+                "y2": {"field": "high", "title": title},
+                "strokeDash": None,
+            },
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                "y": _y("share", title, percent),
+                "tooltip": _tooltip("agent", "return", "share", "low", "high"),
+            },
+        },
+    ]
+    return _chart(results, rows, x, layers)
+
+
+def over_training(results: Sequence[Result]) -> Spec:
+    """Return the chart of return after adaptation against env steps of training, a line a seed."""
+    rows: list[Row] = [
+        {"agent": each.label, "seed": each.seed, "env steps": steps, "return": _round(value)}
+        for each in results
+        for steps, value in each.learning
+    ]
+    x = {
+        "field": "env steps",
+        "type": "quantitative",
+        "title": "steps of training",
+        "axis": {"format": "~s", "tickCount": 5},
+    }
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 1.5, "point": {"size": 20}},
+            "encoding": {
+                "y": _y("return", "return of the last episode (mean)"),
+                "detail": {"field": "seed"},
+                "tooltip": _tooltip("agent", "seed", "env steps", "return"),
+            },
+        }
     ]
     return _chart(results, rows, x, layers)
 

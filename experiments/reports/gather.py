@@ -77,7 +77,7 @@ def runs_page(
     reports = {split: common_reports(runs, split, trust) for split in splits}
     labels = labels_of(runs, list(zip(*reports.values())))
     results = [
-        Result(label, run.config["seed"], report, run.config)
+        Result(label, run.config["seed"], report, run.config, _learning(run))
         for found in reports.values()
         for label, run, report in zip(labels, runs, found)
     ]
@@ -93,6 +93,18 @@ def runs_page(
         pictures=_pictures(runs, labels, splits[0], trust) if pictures else (),
         trained={family: _trained(families[0])},
     )
+
+
+def _learning(run: Run) -> list[tuple[int, float]]:
+    """Return the evaluations in a run's log, by the env steps that the agent had learned from."""
+    if not (run.directory / "progress.csv").is_file():  # a published run
+        return []
+    before, found = 0, []
+    for row in run.progress():
+        if value := row.get("validation/return_last_episode"):
+            found.append((before, float(value)))
+        before = int(float(row["time/total_timesteps"]))
+    return found
 
 
 def study_page(study: Study, places: Places, pictures: bool = True) -> Page:

@@ -27,6 +27,8 @@ from metarl.experiments.reports.charts import (
     gains,
     over_episodes,
     over_parameter,
+    over_training,
+    profiles,
     trained_ranges,
 )
 from metarl.experiments.reports.page_parts import SCRIPT, STYLE
@@ -110,6 +112,7 @@ def write_page(path: str | Path, page: Page) -> None:
         "</header><main>",
         _controls(labels, list(splits)),
         *sections,
+        _learning(page.results, charts, vl_convert),
         _pictures(page.pictures),
         _settings(page.results),
         _list("Limitations", [*page.caveats, *notes, *_general_caveats(page.results)]),
@@ -159,14 +162,7 @@ def _split_section(
     first = results[0].report
 
     def figure(name: str, spec: Spec, caption: str) -> str:
-        key = f"{identifier}-{name}"
-        charts[key] = spec
-        drawn = _own_names(vl_convert.vegalite_to_svg(json.dumps(spec)), key)
-        return (
-            f'<figure><figcaption id="{key}-caption">{_text(caption)}</figcaption>'
-            f'<div class=chart id="{key}" role="img" aria-labelledby="{key}-caption" tabindex="0">'
-            f"{drawn}</div></figure>"
-        )
+        return _figure(f"{identifier}-{name}", spec, caption, charts, vl_convert)
 
     title = ", ".join(dict.fromkeys((first.family, split)))  # a study may name both alike
     parts = [
@@ -204,8 +200,41 @@ def _split_section(
                 "zero the agent has become better in the task.",
             )
         )
+    parts.append(
+        figure(
+            "profiles",
+            profiles(results),
+            "How returns are distributed at the end: the share of tasks and seeds that earn more "
+            "than so much. A line further up and to the right is better, and where two cross "
+            "depends on the task who is ahead. Bands are 95% intervals.",
+        )
+    )
     parts += [_numbers(results, title), "</section>"]
     return "\n".join(parts)
+
+
+def _figure(key: str, spec: Spec, caption: str, charts: dict[str, Spec], vl_convert: Any) -> str:
+    """Return a chart as a figure, and add it to ``charts``."""
+    charts[key] = spec
+    drawn = _own_names(vl_convert.vegalite_to_svg(json.dumps(spec)), key)
+    return (
+        f'<figure><figcaption id="{key}-caption">{_text(caption)}</figcaption>'
+        f'<div class=chart id="{key}" role="img" aria-labelledby="{key}-caption" tabindex="0">'
+        f"{drawn}</div></figure>"
+    )
+
+
+def _learning(results: Sequence[Result], charts: dict[str, Spec], vl_convert: Any) -> str:
+    """Return how fast agents learned, as far as they were evaluated during training."""
+    once = {(each.label, each.seed): each for each in results if each.learning}
+    if not once:
+        return ""
+    caption = (
+        "Sample efficiency: the return of the last adaptation episode on validation tasks, against "
+        "the env steps of training. A line is a seed."
+    )
+    chart = _figure("learning", over_training(list(once.values())), caption, charts, vl_convert)
+    return f"<section><h2>How fast they learned</h2>{chart}</section>"
 
 
 def _own_names(svg: str, key: str) -> str:

@@ -21,6 +21,8 @@ from metarl.experiments.reports.charts import (
     gains,
     over_episodes,
     over_parameter,
+    over_training,
+    profiles,
     trained_ranges,
 )
 from metarl.experiments.reports.page import Page, Picture, write_page
@@ -45,7 +47,7 @@ CONFIG = {"command": "metarl train <i>", "seed": 0, "hyperparameters": {"gamma":
 PAGE = Page(
     title=NASTY,
     results=[
-        Result(label, seed, report(gain, split, seed), CONFIG)
+        Result(label, seed, report(gain, split, seed), CONFIG, [(0, 1.0), (2000, 1.5 + gain)])
         for split in ("held_out", "steep")
         for label, gain in ((NASTY, 5.0), ("multi-task", 0.0))
         for seed in (0, 1)
@@ -144,7 +146,7 @@ def test_it_shows_what_it_is_given_as_text(opened):
     assert "\x1b" not in tab.title()
     heading = tab.inner_text("h1")
     assert "<script>" in heading
-    assert tab.locator(".chart svg").count() == 6  # three charts of two splits
+    assert tab.locator(".chart svg").count() == 9  # four charts of two splits, and one of training
     assert "a note <b>" in tab.inner_text("main")
     assert "One that learns: RL² <b>." in tab.inner_text("header")
     assert "Not the other." not in tab.inner_text("header")
@@ -200,7 +202,7 @@ def test_it_is_accessible_and_fits(opened, scheme, width):
 
 def test_it_is_readable_without_scripts_and_printed(opened):
     tab = opened(java_script_enabled=False)
-    assert tab.locator(".chart svg").count() == 6
+    assert tab.locator(".chart svg").count() == 9
     assert tab.is_hidden("#controls")
     assert len(tab.pdf()) > 10_000
 
@@ -235,6 +237,47 @@ def test_charts_hold_the_numbers_of_the_reports():
     rows = [row for row in gains(results)["layer"][1]["data"]["values"] if row["agent"] == "one"]
     expected = np.sort(results[0].report.returns[:, -1] - results[0].report.returns[:, 0])
     np.testing.assert_allclose([row["gain"] for row in rows], expected, rtol=1e-4)
+
+
+def test_profiles_are_the_shares_of_tasks_above_each_return():
+    reports = [report(gain, seed=seed) for gain in (0.0, 3.0) for seed in range(3)]
+    results = [Result("AB"[i // 3], i % 3, each, {}) for i, each in enumerate(reports)]
+    band, line = profiles(results)["layer"]
+    rows = line["data"]["values"]
+    assert band["data"]["values"] == rows
+    assert len(rows) == 2 * 61
+    for row in rows:
+        last = np.concatenate([r.report.returns[:, -1] for r in results if r.label == row["agent"]])
+        # Thresholds are shown in five digits.
+        near = [100 * (last > row["return"] + shift).mean() for shift in (1e-3, -1e-3)]
+        assert near[0] - 0.01 <= row["share"] <= near[1] + 0.01
+        assert 0.0 <= row["low"] <= row["share"] <= row["high"] <= 100.0
+    widths = [row["high"] - row["low"] for row in rows if 20 < row["share"] < 80]
+    assert min(widths) > 2.0
+    assert [row["share"] for row in rows if row["agent"] == "A"][-1] == 0.0
+    # Of two seeds, a band would hide all lines.
+    (two, _) = profiles([each for each in results if each.seed < 2])["layer"]
+    assert all(row["low"] == row["share"] == row["high"] for row in two["data"]["values"])
+
+
+def test_sample_efficiency_is_the_log_of_training():
+    spec = over_training(PAGE.results[:2])
+    rows = spec["layer"][0]["data"]["values"]
+    assert [(row["seed"], row["env steps"], row["return"]) for row in rows] == [
+        (0, 0, 1.0),
+        (0, 2000, 6.5),
+        (1, 0, 1.0),
+        (1, 2000, 6.5),
+    ]
+
+
+def test_what_a_log_says_is_of_the_steps_before(tmp_path):
+    run = Run(tmp_path, {})
+    assert reporting._learning(run) == []  # as of a published run
+    (tmp_path / "progress.csv").write_text(
+        "time/total_timesteps,validation/return_last_episode\n100,1.5\n200,\n300,2.5\n"
+    )
+    assert reporting._learning(run) == [(0, 1.5), (200, 2.5)]
 
 
 def test_names_of_any_characters_leave_the_controls_and_the_charts(browser, tmp_path):
@@ -326,7 +369,8 @@ def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
     maml = find_study("maml")
     evaluations = [each for each in maml.evaluations if "dir" in each.name or "vel" in each.name]
     places = places_for(1.0, Path(__file__).parents[2] / "experiments/results")
-    results = reporting.study_page(replace(maml, evaluations=evaluations), places, False).results
+    some = replace(maml, evaluations=evaluations, answer="", caveats=(), claims={})
+    results = reporting.study_page(some, places, False).results
     seen = {
         result.report.split for result in results if "training tasks" in str(result.report.notes)
     }
