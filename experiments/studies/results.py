@@ -35,7 +35,7 @@ from metarl.splits import Columns, Independent
 Reports = Mapping[Learner, Sequence[tuple[int, Report]]]
 Mask = NDArray[np.bool_]
 
-_WORDS: dict[str, bool] = {"break_long_words": False, "break_on_hyphens": False}
+_WRAPPER = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
 
 
 def write_results(study: Study, places: Places) -> list[Path]:
@@ -159,7 +159,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
 
 def _paragraphs(text: str) -> list[str]:
     """Return paragraphs in lines of one width, each with an empty line after it."""
-    return [f"{textwrap.fill(each, 100, **_WORDS)}\n" for each in text.split("\n\n")]
+    return [f"{_WRAPPER.fill(each)}\n" for each in text.split("\n\n")]
 
 
 def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> str:
