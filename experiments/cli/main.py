@@ -40,6 +40,7 @@ Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Data = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Output = Annotated[Path, tyro.conf.arg(name="out", metavar="DIR")]
 AgentOrRun = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT|RUN")]
+AgentOrNone = Annotated[str | None, tyro.conf.arg(metavar="AGENT|RUN")]
 Metrics = Annotated[
     list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="metric", metavar="MODULE:FUNCTION")
 ]
@@ -253,6 +254,9 @@ def record_command(
     num_episodes: int | None = None,
     split: str = "train",
     seed: int = 0,
+    noise_from: float = 0.0,
+    noise_to: float = 0.0,
+    labels: AgentOrNone = None,
     oracle: bool = False,
     num_train_tasks: int | None = None,
     train_split: str | None = None,
@@ -264,13 +268,18 @@ def record_command(
 
     Args:
         agent: A run directory or the name of a published run; or an agent that needs no training,
-            such as thompson-sampling, psrl or random.
+            such as thompson-sampling, psrl or random. An oracle, such as known-goal, is given the
+            task, which the recorded observations do not show.
         tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
         output: Where to write.
         num_tasks: How many tasks, each with a history.
         num_episodes: Adaptation episodes of each task (default: the family's).
         split: The split of the family to draw tasks from.
         seed: The seed of tasks, episodes and actions.
+        noise_from: The share of random actions in the first episode.
+        noise_to: Their share in the last tenth of the episodes, with a linear change in between.
+        labels: An oracle whose choice in each step is recorded too: known-best-arm, known-goal,
+            known-mdp, or a run that was trained with --oracle.
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks the train split has (default: all that there are).
         train_split: The split that is the train split (default: train).
@@ -288,6 +297,8 @@ def record_command(
         num_episodes=num_episodes,
         split=split,
         seed=seed,
+        noise=(noise_from, noise_to),
+        labels=labels,
         trust=trust,
     )
 

@@ -20,27 +20,44 @@ from metarl.views import View
 
 
 def record_histories(
-    agent: str, tasks: str, folder: Path, *, view: View, trust: str | None = None, **settings: Any
+    agent: str,
+    tasks: str,
+    folder: Path,
+    *,
+    view: View,
+    trust: str | None = None,
+    labels: str | None = None,
+    **settings: Any,
 ) -> None:
     """Record the histories of an agent, and print how many there are.
 
     Args:
         agent: A run directory, the name of a published run, or one of
-            :data:`metarl.agents.REFERENCES`.
+            :data:`metarl.agents.REFERENCES`. An oracle is given the task; unless the view shows it,
+            the recorded observations do not.
         tasks: The family's name, or ``module:attribute`` of your own family.
         folder: Where the histories go.
         view: The options of :func:`metarl.envs.make`.
         trust: The module of the run's family or agent, where it may be imported.
+        labels: An oracle, likewise, whose choice in each step is recorded too.
         settings: Options of :func:`metarl.data.record`.
     """
     family = envs.make(tasks, **view)
     remember(tasks)
-    actor, family, source = _actor(agent, family, trust)
+    actor, oracle, source = _actor(agent, family, trust)
+    best = None
+    if labels is not None:
+        best, is_oracle, _ = _actor(labels, family, trust)
+        if not is_oracle:
+            raise InvalidValueError(
+                f"--labels must name an oracle, such as known-goal, or a run that was trained with "
+                f"--oracle, got {labels!r}, which does not see the task"
+            )
     say(f"recording {actor.name} on {family.label}; folder: {folder}")
     existing = {path.name for path in folder.glob("*.safetensors")}
     started = time.monotonic()
     try:
-        record(actor, family, folder, source=source, **settings)
+        record(actor, family, folder, source=source, oracle=oracle, labels=best, **settings)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; continue with the same command") from None
     seconds = max(time.monotonic() - started, 1e-9)
@@ -55,12 +72,12 @@ def record_histories(
     )
 
 
-def _actor(
-    agent: str, family: TaskDistribution, trust: str | None
-) -> tuple[Agent, TaskDistribution, str]:
-    """Return what acts, the view of the family that it acts in, and a text on where it is from."""
+def _actor(agent: str, family: TaskDistribution, trust: str | None) -> tuple[Agent, bool, str]:
+    """Return what acts, whether it is an oracle, and a text on where it is from."""
     if agent in REFERENCES:
-        return *reference(agent, family), f"{agent} on {family.label}, which needs no training"
+        actor, seen = reference(agent, family)
+        source = f"{agent} on {family.label}, which needs no training"
+        return actor, bool(seen.view.get("oracle")), source
     if agent in AGENTS:
         raise InvalidValueError(
             f"{agent} must be trained first: name a run of it, or an agent that needs no training: "
@@ -80,4 +97,4 @@ def _actor(
         f"{run.directory} after {learner.num_timesteps:,} {learner.unit} on {learner.tasks.label}: "
         f"{run.config.get('command', '')}"
     )
-    return learner, family, source
+    return learner, bool(learner.tasks.view.get("oracle")), source

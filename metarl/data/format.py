@@ -10,6 +10,7 @@ tasks, one task behind the other and each in the order of learning:
 | ``rewards`` | (steps,) | float32 |
 | ``terminated``, ``truncated`` | (steps,) | how the step ended the episode, if it did |
 | ``lengths`` | (tasks, episodes) | the steps of each episode |
+| ``best_actions`` | (steps, ...) | what an oracle would have done, if it was asked |
 | ``final_observations`` | (tasks, episodes, ...) | what followed the last step of each |
 
 Its metadata has the ``tasks``, as JSON. Nothing of it is code.
@@ -18,7 +19,7 @@ Its metadata has the ``tasks``, as JSON. Nothing of it is code.
 from pathlib import Path
 from typing import Any
 
-from metarl.entries import COUNT, OBJECT, STRING, Rule, integer, read_entries
+from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, integer, read_entries
 from metarl.errors import InvalidValueError
 
 FORMAT = 1
@@ -26,10 +27,18 @@ INDEX = "index.json"
 SHARD_BYTES = 64 * 2**20
 """About how large a shard gets."""
 
+
+def _are_shares(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(NUMBER[0], value))
+    return numbers and all(0 <= share <= 1 for share in value)
+
+
 _ENTRIES: dict[str, Rule] = {
     "format": (lambda v: v == FORMAT and type(v) is int, f"{FORMAT}"),
     "agent": STRING,
     "source": STRING,
+    "noise": (_are_shares, "two numbers from 0 to 1"),
+    "labels": STRING,
     "family": STRING,
     "split": STRING,
     "num_tasks": COUNT,

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from metarl.batches import map_leaves
 from metarl.data.format import damaged, read_index, shard_path
 from metarl.entries import parse_json
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.files import as_path
+from metarl.seeding import stream
 from metarl.spaces import Values
 from metarl.tasks import Task, Tasks
 
@@ -42,6 +44,8 @@ class History:
         starts: The first step of each episode, of shape (num_episodes,).
         final_observations: What followed the last step of each episode, of shape
             (num_episodes, *observation_shape).
+        best_actions: What an oracle would have done in each step, of the shape of ``actions``;
+            None if it was not recorded.
     """
 
     task: Task
@@ -52,6 +56,7 @@ class History:
     truncated: Array
     starts: Array
     final_observations: Values
+    best_actions: Array | None
 
     @property
     def returns(self) -> NDArray[np.float64]:
@@ -70,6 +75,10 @@ class Batch:
         terminated: Of shape (n, num_steps).
         truncated: Of shape (n, num_steps).
         mask: Which steps are real, of shape (n, num_steps).
+        final_observations: What followed the last step of each episode, of shape
+            (n, num_episodes, *observation_shape).
+        best_actions: What an oracle would have done in each step, of the shape of ``actions``;
+            None if it was not recorded.
         task_ids: The index of each part's history, of shape (n,).
     """
 
@@ -79,7 +88,27 @@ class Batch:
     terminated: Array
     truncated: Array
     mask: NDArray[np.bool_]
+    final_observations: Values
+    best_actions: Array | None
     task_ids: NDArray[np.int64]
+
+    @property
+    def episode_end(self) -> NDArray[np.bool_]:
+        """Whether each step ended an episode, of shape (n, num_steps)."""
+        return (self.terminated | self.truncated) & self.mask
+
+    @property
+    def next_observations(self) -> Values:
+        """What followed each step, of the shape of ``observations``."""
+        ended = self.episode_end
+
+        def shifted(values: Array, finals: Array) -> Array:
+            following = np.roll(values, -1, axis=1)
+            # Ends are met row by row, and in each in the order of its episodes.
+            following[ended] = finals.reshape(-1, *finals.shape[2:])
+            return following
+
+        return map_leaves(shifted, self.observations, self.final_observations)
 
 
 class Histories(Sequence[History]):
@@ -143,20 +172,46 @@ class Histories(Sequence[History]):
             final_observations=self._nested(
                 "final_observations", lambda key: shard.tensors[key][row]
             ),
+            best_actions=self._nested("best_actions", lambda key: shard.tensors[key][steps])
+            if self.info["labels"]
+            else None,
         )
 
-    def windows(self, num_episodes: int, every: int = 1) -> "Windows":
+    def split(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Divide the tasks; return the histories of each part. Equal tasks stay together.
+
+        Args:
+            share: The share of the tasks that goes to the second part: at least one, not all.
+            seed: The seed of the division.
+
+        Raises:
+            ValueError: If there are fewer than two different tasks.
+        """
+        tasks = self.tasks.group_ids()
+        num_tasks = int(tasks.max()) + 1
+        if num_tasks < 2:
+            raise InvalidValueError(
+                f"histories of at least 2 different tasks can be divided, got {num_tasks}"
+            )
+        order = np.random.default_rng(stream(seed, "split")).permutation(num_tasks)
+        second = np.isin(tasks, order[: min(max(round(share * num_tasks), 1), num_tasks - 1)])
+        return np.flatnonzero(~second), np.flatnonzero(second)
+
+    def windows(
+        self, num_episodes: int, every: int = 1, ids: NDArray[np.int64] | None = None
+    ) -> "Windows":
         """Return all runs of episodes as a data set: contexts for a sequence model.
 
         Args:
             num_episodes: The episodes of each window.
             every: Take every so many episodes only, so that a short window spans more progress
                 (Laskin et al. 2022).
+            ids: Of which histories; None takes all.
 
         Raises:
             ValueError: If a number is below 1, or no history is that long.
         """
-        return Windows(self, num_episodes, every)
+        return Windows(self, num_episodes, every, np.arange(len(self)) if ids is None else ids)
 
     def gather(self, episodes: NDArray[np.int64], task_ids: NDArray[np.int64]) -> Batch:
         """Return some episodes of some histories, one behind the other, as padded rows.
@@ -176,6 +231,7 @@ class Histories(Sequence[History]):
         rows, places = np.nonzero(mask)
         shard_ids = (task_ids // self._per_shard)[rows]
         parts = [(self._shards[k], shard_ids == k) for k in np.unique(shard_ids)]
+        own_rows = task_ids % self._per_shard
 
         def padded(key: str) -> Array:
             like = parts[0][0].tensors[key]
@@ -184,8 +240,21 @@ class Histories(Sequence[History]):
                 values[rows[own], places[own]] = shard.tensors[key][steps[own]]
             return values
 
+        def final(key: str) -> Array:
+            like = parts[0][0].tensors[key]
+            values = np.zeros((*episodes.shape, *like.shape[2:]), like.dtype)
+            for k in np.unique(task_ids // self._per_shard):
+                own = task_ids // self._per_shard == k
+                found = self._shards[k].tensors[key]
+                values[own] = found[own_rows[own, None], episodes[own]]
+            return values
+
         return Batch(
-            **{name: self._nested(name, padded) for name in _STEPS}, mask=mask, task_ids=task_ids
+            **{name: self._nested(name, padded) for name in _STEPS},
+            mask=mask,
+            final_observations=self._nested("final_observations", final),
+            best_actions=self._nested("best_actions", padded) if self.info["labels"] else None,
+            task_ids=task_ids,
         )
 
     def _nested(self, name: str, get: Any) -> Values:
@@ -200,11 +269,13 @@ class Windows:
         histories: The histories.
         num_episodes: The episodes of a window.
         every: How many episodes lie between two of a window.
+        ids: The histories whose runs there are.
     """
 
-    def __init__(self, histories: Histories, num_episodes: int, every: int):
+    def __init__(self, histories: Histories, num_episodes: int, every: int, ids: NDArray[np.int64]):
         check_at_least(1, num_episodes=num_episodes, every=every)
         self.histories, self.num_episodes, self.every = histories, num_episodes, every
+        self.ids = ids
         recorded = histories.info["num_episodes"]
         self._per_history: int = recorded - (num_episodes - 1) * every
         if self._per_history < 1:
@@ -214,23 +285,23 @@ class Windows:
             )
 
     def __len__(self) -> int:
-        return len(self.histories) * self._per_history
+        return len(self.ids) * self._per_history
 
     def batch(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Batch:
         """Return the windows of these indices side by side."""
         ids = np.asarray(indices, dtype=np.int64)
         if ids.ndim != 1 or not len(ids) or ids.min() < 0 or ids.max() >= len(self):
             raise InvalidValueError(f"indices must be from 0 to {len(self) - 1}, got {ids}")
-        task_ids, first = np.divmod(ids, self._per_history)
+        places, first = np.divmod(ids, self._per_history)
         offsets = self.every * np.arange(self.num_episodes)
-        return self.histories.gather(first[:, None] + offsets, task_ids)
+        return self.histories.gather(first[:, None] + offsets, self.ids[places])
 
 
 def _space_of(name: str, index: dict[str, Any]) -> Any:
     """Return the space of what a tensor holds, or None if that is one number for each step."""
     if name.endswith("observations"):
         return index["observation_space"]
-    return index["action_space"] if name == "actions" else None
+    return index["action_space"] if name.endswith("actions") else None
 
 
 def _nest(space: Any, name: str, get: Any) -> Values:
@@ -277,7 +348,7 @@ def _check(tensors: dict[str, Array], found: int, num_tasks: int, index: dict[st
         raise InvalidValueError(f"it has {found} tasks and {lengths.shape} episodes, not {shape}")
     num_steps = int(lengths.sum())
     names = [*_STEPS[2:]]
-    for name in _STEPS[:2]:
+    for name in (*_STEPS[:2], *(["best_actions"] if index["labels"] else [])):
         _nest(_space_of(name, index), name, names.append)
     for name in names:
         if len(tensors[name]) != num_steps:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from metarl.data.demonstrations import Demonstrator, informed, noise_shares
 from metarl.data.format import FORMAT, INDEX, SHARD_BYTES, read_index, shard_path
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidValueError, check_at_least, check_names
-from metarl.evaluation.adaptation import Agent, Transition
-from metarl.evaluation.play import MAX_ENVS, play
+from metarl.errors import InvalidValueError, check_at_least, check_at_most, check_names
+from metarl.evaluation.adaptation import Adaptation, Agent, Transition
+from metarl.evaluation.play import MAX_ENVS, check_spaces, play
 from metarl.evaluation.report import versions
 from metarl.files import as_path, atomic_write, check_no_link, remove_parts
 from metarl.seeding import stream
@@ -32,6 +34,9 @@ def record(
     num_episodes: int | None = None,
     seed: int = 0,
     source: str = "",
+    oracle: bool = False,
+    noise: tuple[float, float] = (0.0, 0.0),
+    labels: Agent | None = None,
 ) -> Path:
     """Record the history of an agent in each of many tasks: all steps, from the first on.
 
@@ -49,31 +54,47 @@ def record(
             of the agent's ``episodes_per_adaptation``.
         seed: The seed of tasks, environments and actions.
         source: What the agent is, for readers of the data: a run, or the command that made it.
+        oracle: Whether the agent is made for ``tasks.oracle()``: it then sees the task, which the
+            recorded observations do not show.
+        noise: The share of random actions in the first and in the last tenth of the episodes, with
+            a linear change in between. With an oracle and ``(1, 0)``, histories show a learner that
+            becomes perfect.
+        labels: An oracle, made for ``tasks.oracle()``. What it would do in each step is recorded
+            as the step's best action.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If there is no such split, a number is below 1, or the folder holds histories
-            of other settings.
+        ValueError: If there is no such split, a number is out of its range, an oracle has other
+            spaces, or the folder holds histories of other settings.
     """
     check_names([split], tasks.splits, f"split of {tasks.name!r}:")
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = -(-tasks.episodes_per_trial // parallel) * parallel
     check_at_least(1, num_tasks=num_tasks, num_episodes=num_episodes)
-    probe = tasks.make_vec(1)
-    observation_space, action_space = probe.single_observation_space, probe.single_action_space
-    horizon = probe.horizon
-    probe.close()
+    for name, share in zip(("noise_from", "noise_to"), noise):
+        check_at_least(0.0, **{name: share})
+        check_at_most(1.0, **{name: share})
+    view = tasks.oracle()
+    with closing(tasks.make_vec(1)) as probe, closing(view.make_vec(1)) as shown:
+        observation_space, action_space = probe.single_observation_space, probe.single_action_space
+        horizon = probe.horizon
+        check_spaces(agent, *((view, shown) if oracle else (tasks, probe)))
+        if labels is not None:
+            check_spaces(labels, view, shown)
     step_bytes = 4 + sum(_num_bytes(leaf) for _, leaf in leaves(observation_space))
-    step_bytes += sum(_num_bytes(leaf) for _, leaf in leaves(action_space))
+    action_bytes = sum(_num_bytes(leaf) for _, leaf in leaves(action_space))
+    step_bytes += action_bytes * (1 if labels is None else 2)
     fitting = SHARD_BYTES // (step_bytes * horizon * num_episodes)
     per_shard = min(max(1, fitting), max(1, MAX_ENVS // parallel))
     index: dict[str, Any] = {
         "format": FORMAT,
         "agent": agent.name,
         "source": source,
+        "noise": [float(share) for share in noise],
+        "labels": "" if labels is None else labels.name,
         "family": tasks.name,
         "split": split,
         "num_tasks": int(num_tasks),
@@ -96,15 +117,25 @@ def record(
         if path.exists():
             continue
         present = sampled[first : first + per_shard]
-        recorder = _Recorder(observation_space, action_space)
+        lanes, shard_seed = present.repeat(parallel), stream(seed, "histories", shard)
+        actor, best = agent, None
+        if oracle or any(noise):
+            shares = noise_shares(*noise, num_episodes // parallel)
+            actor = Demonstrator(agent, tasks, lanes, oracle, shares)
+        if labels is not None:
+            best = labels.adaptation(
+                len(lanes), seed=stream(shard_seed, "labels"), deterministic=True
+            )
+            best = informed(best, tasks, lanes)
+        recorder = _Recorder(observation_space, action_space, best)
         play(
-            agent,
+            actor,
             tasks,
             present,
             num_episodes,
-            seed=stream(seed, "histories", shard),
+            seed=shard_seed,
             on_step=recorder,
-            max_envs=len(present) * parallel,
+            max_envs=len(lanes),
         )
         tensors = recorder.histories(len(present), num_episodes)
         # Several entries of metadata would be written in an order that changes from run to run.
@@ -130,10 +161,16 @@ def _check_same(folder: Path, found: dict[str, Any], index: dict[str, Any]) -> N
 
 
 class _Recorder:
-    """Keeps every step of a rollout, to be called as ``on_step``."""
+    """Keeps every step of a rollout, to be called as ``on_step``.
 
-    def __init__(self, observation_space: Space, action_space: Space):
-        self._space, self._action_space = observation_space, action_space
+    Args:
+        observation_space: The space of one observation.
+        action_space: The space of one action.
+        best: What chooses the best actions, which are recorded too; None leaves them out.
+    """
+
+    def __init__(self, observation_space: Space, action_space: Space, best: Adaptation | None):
+        self._space, self._action_space, self._best = observation_space, action_space, best
         self._steps: dict[str, list[Array]] = {}
         self._finals: list[tuple[Array, dict[str, Array]]] = []
 
@@ -146,6 +183,10 @@ class _Recorder:
             "truncated": transition.truncated,
             "active": transition.active,
         }
+        if self._best is not None:
+            best = self._best.act(transition.observations)
+            named |= dict(named_leaves("best_actions", self._action_space, best))
+            self._best.observe(transition)
         for name, values in named.items():
             self._steps.setdefault(name, []).append(values.copy())  # an environment may reuse its
         ended = np.flatnonzero(transition.episode_end)

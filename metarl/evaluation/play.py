@@ -234,7 +234,7 @@ def play(
             shard = {"shard": own}
         present = present[own]
         with closing(tasks.make_vec(len(present) * parallel)) as env:
-            _check_spaces(agent, tasks, env)
+            check_spaces(agent, tasks, env)
             env.set_tasks(present.repeat(parallel))
             # Sub-environment i has the seed + i, so a task's streams are the same in any chunk.
             env_seed = stream_seed(seed, "env") + (first + own.start) * parallel
@@ -275,7 +275,12 @@ def _by_task(values: NDArray[Any], parallel: int) -> NDArray[Any]:
     return rounds.reshape(-1, num_rounds * parallel)
 
 
-def _check_spaces(agent: Agent, tasks: TaskDistribution, env: Any) -> None:
+def check_spaces(agent: Agent, tasks: TaskDistribution, env: Any) -> None:
+    """Raise if an agent has spaces and they are not those of a batch of a family's environments.
+
+    Raises:
+        ValueError: If they are others.
+    """
     for what in ("observation_space", "action_space"):
         expected, got = getattr(agent, what, None), getattr(env, f"single_{what}")
         if expected is not None and (differs := difference(to_json(expected), got)):

@@ -15,6 +15,27 @@ from metarl.tasks import Tasks
 from metarl.vector.env import Array, StepResult, TaskVectorEnv
 
 
+def is_nested(space: spaces.Space[Any], action_space: spaces.Space[Any]) -> bool:
+    """Return whether an oracle sees the task beside such observations, not in one row with them."""
+    return find_mask(space, action_space) is not None or bool(image_shapes(space))
+
+
+def with_task(
+    space: spaces.Space[Any], observations: Values, features: Array, nested: bool
+) -> Values:
+    """Return observations as an oracle sees them.
+
+    Args:
+        space: The space of one observation.
+        observations: The observations, of shape (n, *observation_shape).
+        features: The encoded task of each, of shape (n, num_features).
+        nested: See :func:`is_nested`.
+    """
+    if nested:
+        return {"observation": observations, "task": features.copy()}
+    return np.concatenate([flatten(space, observations), features], axis=1)
+
+
 class OracleVectorEnv(TaskVectorEnv):
     """A batch whose observations end with the encoded task: what an oracle sees.
 
@@ -34,8 +55,7 @@ class OracleVectorEnv(TaskVectorEnv):
         self.changes_within_episodes = env.changes_within_episodes
         self._encode = encode
         size = encode(env.tasks).shape[1]
-        masked = find_mask(space, env.single_action_space) is not None
-        self._is_nested = masked or bool(image_shapes(space))
+        self._is_nested = is_nested(space, env.single_action_space)
         if not self._is_nested:
             size += vector_size(space)
         own: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -66,10 +86,8 @@ class OracleVectorEnv(TaskVectorEnv):
         return replace(result, observations=self._with_task(ids, result.observations))
 
     def _with_task(self, ids: Ids, observations: Values) -> Values:
-        if self._is_nested:
-            return {"observation": observations, "task": self._features[ids].copy()}
-        flat = flatten(self.env.single_observation_space, observations)
-        return np.concatenate([flat, self._features[ids]], axis=1)
+        space = self.env.single_observation_space
+        return with_task(space, observations, self._features[ids], self._is_nested)
 
     def render(self) -> Any:
         """Return the wrapped batch's pictures."""

@@ -9,8 +9,9 @@ from toys import strolls
 
 import metarl.data.recording as recording
 from metarl import envs, rollout
-from metarl.agents import MAML
+from metarl.agents import MAML, RL2
 from metarl.agents.classical.bandits import ThompsonSampling
+from metarl.agents.classical.navigation import KnownGoal
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.data import Histories, record
 from metarl.seeding import stream, stream_seed
@@ -136,6 +137,72 @@ def test_windows_take_every_so_many_episodes(tmp_path, monkeypatch):
         histories.windows(5, every=2)
     with pytest.raises(ValueError, match="from 0 to 14"):
         windows.batch([15])
+
+
+def test_what_followed_each_step(tmp_path, monkeypatch):
+    small_shards(monkeypatch, 2)
+    tasks = strolls()
+    record(RandomActions(tasks), tasks, tmp_path, num_tasks=5, num_episodes=4)
+    histories = Histories(tmp_path)
+    batch = histories.windows(2, every=3).batch([4, 0, 3])
+    for row, task in enumerate(batch.task_ids):
+        history, expected = histories[task], []
+        stops = [*history.starts[1:], len(history.rewards)]
+        for episode in (0, 3):
+            expected += [*history.observations[history.starts[episode] + 1 : stops[episode]]]
+            expected += [history.final_observations[episode]]
+        found = batch.next_observations[row][batch.mask[row]]
+        np.testing.assert_array_equal(found, expected)
+    assert batch.best_actions is None
+    assert histories[0].best_actions is None
+
+
+def test_demonstrations_become_perfect_and_hide_the_task_from_observations(tmp_path, monkeypatch):
+    small_shards(monkeypatch, 16)
+    tasks = envs.make("dark-room")
+    oracle = KnownGoal(tasks.oracle())
+    options = {"num_tasks": 40, "num_episodes": 20, "noise": (1.0, 0.0), "oracle": True}
+    record(oracle, tasks, tmp_path / "data", labels=oracle, **options)
+    histories = Histories(tmp_path / "data")
+    batch = histories.windows(20).batch(range(40))
+    assert batch.observations.shape == (40, 400, 2)
+    agrees = (batch.actions == batch.best_actions).reshape(40, 20, 20).mean(axis=(0, 2))
+    # Random actions are among the five by chance the best.
+    expected = 1 - 0.8 * np.maximum(1 - np.arange(20) / 18, 0)
+    np.testing.assert_allclose(agrees, expected, atol=0.06)
+    # The best action is the oracle's in the state that was met, not in one of its own way.
+    goals = histories.tasks.columns["goal"][:, None] - batch.observations
+    there = (goals == 0).all(axis=-1)
+    assert (batch.best_actions[there] == 4).all()
+    assert (batch.best_actions[~there] != 4).all()
+    # A shard that is missing is recorded again in the same bytes.
+    second = tmp_path / "data" / "000001.safetensors"
+    whole = second.read_bytes()
+    second.unlink()
+    record(oracle, tasks, tmp_path / "data", labels=oracle, **options)
+    assert second.read_bytes() == whole
+    with pytest.raises(ValueError, match=r"holds histories with labels='known goal', not ''"):
+        record(oracle, tasks, tmp_path / "data", **options)
+    with pytest.raises(ValueError, match="RL2 was made for the observation_space"):
+        record(RL2(tasks, seed=0), tasks, tmp_path / "other", oracle=True)
+
+
+def test_histories_are_divided_by_task(tmp_path):
+    tasks = envs.make("dark-room")
+    record(RandomActions(tasks), tasks, tmp_path, num_tasks=90, num_episodes=1)
+    histories = Histories(tmp_path)
+    kept, held_back = histories.split(0.2, seed=0)
+    assert sorted([*kept, *held_back]) == list(range(90))
+    goals = histories.tasks.group_ids()
+    assert not set(goals[kept]) & set(goals[held_back])
+    assert len(set(goals[held_back])) == round(0.2 * len(set(goals)))
+    assert not np.array_equal(held_back, histories.split(0.2, seed=1)[1])
+    windows = histories.windows(1, ids=held_back)
+    assert len(windows) == len(held_back)
+    np.testing.assert_array_equal(windows.batch([2]).task_ids, held_back[2:3])
+    record(RandomActions(tasks), tasks, tmp_path / "one", num_tasks=1)
+    with pytest.raises(ValueError, match="at least 2 different tasks can be divided, got 1"):
+        Histories(tmp_path / "one").split(0.2, seed=0)
 
 
 def test_a_damaged_shard_is_one_sentence(tmp_path):

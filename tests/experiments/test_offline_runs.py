@@ -7,9 +7,11 @@ import pytest
 from command_line import SMALL, contents, edit, refusal, small_evaluations
 from extensions.offline import Distillation
 
+from metarl import envs
 from metarl.data import Histories
 from metarl.experiments.cli.main import main
 from metarl.experiments.runs import training
+from metarl.spaces import to_json
 
 OPTIONS = ["--set", "num_episodes=3", "--set", "hidden_size=4", "--set", "batch_size=4"]
 TRAIN = ["train", "extensions.offline:Distillation", "bandit-10x2", *OPTIONS]
@@ -47,9 +49,38 @@ def test_the_histories_of_a_run(capsys):
     assert not Path("other").exists()
 
 
-def test_an_oracle_acts_in_the_view_that_shows_the_task():
+def test_an_oracle_is_given_the_task_which_the_histories_show_only_on_request():
     record("known-best-arm")
-    assert Histories("data").info["observation_space"]["type"] != "Discrete"
+    histories = Histories("data")
+    best = histories.tasks.columns["p"].argmax(axis=1)
+    assert [set(history.actions) for history in histories] == [{arm} for arm in best]
+    plain = envs.make("bandit-10x2").make_vec(1).single_observation_space
+    assert histories.info["observation_space"] == to_json(plain)
+    record("known-best-arm", "--oracle", out="shown")
+    assert Histories("shown").info["observation_space"] != to_json(plain)
+    for name in ("actions", "rewards"):
+        assert (getattr(Histories("shown")[0], name) == getattr(histories[0], name)).all()
+
+
+def test_demonstrations_with_fading_noise_and_the_best_actions_beside_them(capsys):
+    record("random", "--labels", "known-best-arm")
+    histories = Histories("data")
+    best = histories.tasks.columns["p"].argmax(axis=1)
+    assert [set(history.best_actions) for history in histories] == [{arm} for arm in best]
+    assert any(set(history.actions) == {0, 1} for history in histories)
+    record("known-best-arm", "--noise-from", "1", "--labels", "known-best-arm", out="noisy")
+    noisy = Histories("noisy").windows(10).batch(range(6))
+    agrees = noisy.actions == noisy.best_actions
+    assert agrees[:, -1].all()
+    assert not agrees[:, :5].all()
+    for name in ("thompson-sampling", "random"):
+        command = ["record", "random", "bandit-10x2", "--out", "other", "--labels", name]
+        assert f"trained with --oracle, got '{name}', which does not see the task" in (
+            refusal(command, capsys)
+        )
+    command = ["record", "random", "bandit-10x2", "--out", "other", "--noise-to", "2"]
+    assert "noise_to must be at most 1.0, got 2.0" in refusal(command, capsys)
+    assert not Path("other").exists()
 
 
 @pytest.mark.parametrize(
