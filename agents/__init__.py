@@ -1,7 +1,6 @@
 """Learners: meta-learners, and their baselines."""
 
 from collections.abc import Callable
-from typing import Any
 
 from metarl.agents.classical.alchemy import KnownChemistry, RandomPotions
 from metarl.agents.classical.bandits import (
@@ -22,10 +21,11 @@ from metarl.agents.classical.mdps import (
     GreedyMDP,
     KnownMDP,
 )
-from metarl.agents.classical.navigation import GridSearch, KnownGoal
+from metarl.agents.classical.navigation import GridSearch, KnownGoal, NearestUnvisited
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.common.memory.contract import Memory, MemorySizes
 from metarl.agents.common.memory.registry import register_memory
+from metarl.agents.distill import AD, DPT
 from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
@@ -40,7 +40,9 @@ from metarl.errors import check_names
 from metarl.evaluation.adaptation import Agent
 
 __all__ = [
+    "AD",
     "AGENTS",
+    "DPT",
     "MAML",
     "REFERENCES",
     "RL2",
@@ -59,7 +61,9 @@ __all__ = [
     "register_memory",
 ]
 
-AGENTS: dict[str, type[OnlineLearner[Any]]] = {
+AGENTS: dict[str, type[Learner]] = {
+    "ad": AD,
+    "dpt": DPT,
     "fine-tune": FineTune,
     "from-scratch": FromScratch,
     "maml": MAML,
@@ -80,6 +84,7 @@ REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "known-best-arm": KnownBestArm,
     "bayes-optimal": GridSearch,
     "known-goal": KnownGoal,
+    "nearest-unvisited": NearestUnvisited,
     "psrl": PSRL,
     "opsrl": OPSRL,
     "ucrl2": UCRL2,

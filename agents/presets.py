@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from metarl.agents.distill.presets import PRESETS as DISTILL_PRESETS
 from metarl.agents.maml.presets import PRESETS as MAML_PRESETS
 from metarl.agents.rl2.presets import PRESETS as RL2_PRESETS
 from metarl.agents.sb3.presets import PRESETS as SB3_PRESETS
 from metarl.agents.training.preset import Preset, first_match
 from metarl.distribution import TaskDistribution
 
-PRESETS: tuple[Preset, ...] = (*RL2_PRESETS, *MAML_PRESETS, *SB3_PRESETS)
+PRESETS: tuple[Preset, ...] = (*RL2_PRESETS, *MAML_PRESETS, *SB3_PRESETS, *DISTILL_PRESETS)
 
 
 def find_preset(agent: str, family: TaskDistribution | str) -> Preset:

@@ -139,6 +139,74 @@ class GridSearchAdaptation:
         self.episode += ended
 
 
+class NearestUnvisited:
+    """A searcher of grids: goes to the nearest cell it has not tried, and once it is paid, there.
+
+    Unlike :class:`GridSearch` it plans nothing, so it searches grids of any size, for any number of
+    episodes, and goes on sensibly after actions that are not its own.
+
+    Args:
+        tasks: The grids, with goals that pay for each step that ends there.
+
+    Raises:
+        ValueError: If it is not a family of goals on a grid.
+    """
+
+    name = "nearest unvisited"
+    episodes_per_adaptation = 1
+
+    def __init__(self, tasks: TaskDistribution):
+        env = tasks.make_vec(1)
+        env.close()
+        _check_has_goals(self, tasks, env, grid=True)
+        space: Any = env.single_observation_space
+        self.size = int(space.high[0]) + 1
+
+    def adaptation(
+        self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
+    ) -> Adaptation:
+        """Return a new searcher of ``num_tasks`` grids; it is deterministic.
+
+        Raises:
+            ValueError: If ``num_tasks`` is below 1.
+        """
+        check_at_least(1, num_tasks=num_tasks)
+        return NearestUnvisitedAdaptation(self.size, num_tasks)
+
+
+class NearestUnvisitedAdaptation:
+    """Which cells of each grid were tried, and the goal where it was found.
+
+    Args:
+        size: The cells along each side.
+        num_tasks: The number of grids.
+    """
+
+    def __init__(self, size: int, num_tasks: int):
+        axis = np.arange(size)
+        self.cells = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        self.size = size
+        self.tried = np.zeros((num_tasks, size**2), dtype=np.bool_)
+        self.goals = np.full((num_tasks, 2), np.nan)
+
+    def act(self, observations: Array) -> Array:
+        check_rows(observations, len(self.goals))
+        distances = np.abs(self.cells - observations[:, None]).sum(axis=-1)  # (tasks, cells)
+        # To try the present cell costs a step like any other, and leads nowhere.
+        distances[distances == 0] = self.size
+        nearest = self.cells[np.where(self.tried, np.inf, distances).argmin(axis=1)]
+        known = np.isfinite(self.goals[:, :1])
+        return _grid_actions(np.where(known, self.goals, nearest) - observations)
+
+    def observe(self, transition: Transition) -> None:
+        active = np.flatnonzero(transition.active)
+        places = transition.next_observations[active]
+        x, y = places.astype(np.int64).T
+        self.tried[active, x * self.size + y] = True
+        paid = transition.rewards[active] > 0
+        self.goals[active[paid]] = places[paid]
+
+
 def _grid_actions(offsets: Array) -> NDArray[np.int64]:
     """Return the action that makes an offset to the goal smaller; stay where there is none."""
     dx, dy = offsets.T

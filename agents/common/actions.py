@@ -91,6 +91,10 @@ class ActionHead(ABC):
     def to_env(self, actions: torch.Tensor) -> Values:
         """Return sampled actions, of shape (n, *action_shape), as the environment's."""
 
+    @abstractmethod
+    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+        """Return environment actions as samples: what :meth:`to_env` made them of."""
+
 
 class BoxHead(ActionHead):
     """A diagonal Gaussian; log-probabilities are summed over action dimensions.
@@ -105,6 +109,7 @@ class BoxHead(ActionHead):
         super().__init__(space, masked)
         self.num_log_std = self.num_outputs
         self._stretched = stretching(space)
+        self._center, self._half_range = action_scale(space)
 
     def distribution(
         self, outputs: torch.Tensor, log_std: torch.Tensor | None = None
@@ -126,6 +131,10 @@ class BoxHead(ActionHead):
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         return self._stretched(actions.cpu().numpy())
+
+    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+        unstretched = (actions - self._center) / self._half_range
+        return torch.from_numpy(unstretched.reshape(len(actions), -1).astype(np.float32))
 
 
 class DiscreteHead(ActionHead):
@@ -153,6 +162,9 @@ class DiscreteHead(ActionHead):
 
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         return np.asarray(actions.cpu().numpy() + self._space.start, dtype=self._space.dtype)
+
+    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(actions.astype(np.int64) - self._space.start)
 
 
 class MultiDiscreteHead(ActionHead):
@@ -196,6 +208,10 @@ class MultiDiscreteHead(ActionHead):
         values = actions.cpu().numpy().reshape(-1, *self._space.shape)
         return np.asarray(values + self._space.start, dtype=self._space.dtype)
 
+    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+        categories = actions.astype(np.int64) - self._space.start
+        return torch.from_numpy(categories.reshape(len(actions), -1))
+
 
 class MultiBinaryHead(ActionHead):
     """Switches that are on or off independently of each other."""
@@ -223,6 +239,9 @@ class MultiBinaryHead(ActionHead):
     def to_env(self, actions: torch.Tensor) -> NDArray[Any]:
         values = actions.cpu().numpy().reshape(-1, *self._space.shape)
         return np.asarray(values, dtype=self._space.dtype)
+
+    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(actions.reshape(len(actions), -1).astype(np.float32))
 
 
 class CompositeHead(ActionHead):

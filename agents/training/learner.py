@@ -69,6 +69,11 @@ class Learner(SavedAgent, SB3Model):
     episodes_per_adaptation: int = 1
 
     @property
+    def has_converged(self) -> bool:
+        """Whether training ends before its number of steps."""
+        return False
+
+    @property
     def evaluation_options(self) -> tuple[str, ...]:
         """The hyperparameters that change how the trained agent acts, in sorted order."""
         return ()
@@ -268,7 +273,7 @@ class Learner(SavedAgent, SB3Model):
         try:
             self._start_callback(callbacks, self._total_timesteps)
             try:
-                while self.num_timesteps < self._total_timesteps:
+                while self.num_timesteps < self._total_timesteps and not self.has_converged:
                     if not self._iterate(log_interval):
                         break
             finally:

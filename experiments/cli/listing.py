@@ -94,7 +94,7 @@ def _show_agent(console: Console, name: str, tasks: str | None) -> None:
     if preset is None:
         console.print(f"\nmetarl train uses a family's preset; show it: metarl list {name} TASKS")
     else:
-        steps = f"{preset.total_timesteps:,} env steps"
+        steps = f"{preset.total_timesteps:,} {agent_class.unit}"
         pattern = escape(preset.pattern)
         console.print(f"\nThis is the preset of {pattern}; it trains for {steps}")
     console.print("To change a value: metarl train ... --set NAME=VALUE, the value in JSON")

@@ -16,7 +16,9 @@ from stable_baselines3.common.logger import configure
 from toys import risk, strolls
 
 from metarl import Report, evaluate
-from metarl.agents import AGENTS, RL2
+from metarl.agents import AGENTS, RL2, OfflineLearner
+from metarl.agents.classical.random_actions import RandomActions
+from metarl.data import Histories, record
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs.run import Run
 from metarl.seeding import stream, stream_seed
@@ -78,8 +80,17 @@ def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name,
     def generators():
         return str((random.getstate(), np.random.get_state())), torch.get_rng_state()  # noqa: NPY002
 
+    actor, oracle = RandomActions(family), RandomActions(family.oracle())
+    data = record(actor, family, tmp_path / "data", num_tasks=8, labels=oracle)
+
+    def trained():
+        agent = AGENTS[name](family, seed=0)
+        if isinstance(agent, OfflineLearner):
+            return agent.learn(Histories(data), 1)
+        return agent.learn(1)
+
     before = generators()
-    agents = [AGENTS[name](family, seed=0).learn(1) for _ in range(2)]
+    agents = [trained() for _ in range(2)]
     assert same_bits(bits(agents[0]), bits(agents[1]))
     evaluate(agents[0], family, num_tasks=2)
     agents[0].save(tmp_path / "agent")

@@ -6,7 +6,7 @@ import torch
 from walk import TINY, walk
 
 from metarl import rollout
-from metarl.agents import MAML, RL2, FineTune, MultiTask, SB3Agent
+from metarl.agents import AD, DPT, MAML, RL2, FineTune, MultiTask, SB3Agent
 
 
 class Counts:
@@ -31,6 +31,8 @@ AGENTS = {
         tasks, seed=0, episodes_per_adaptation=2, inner_lr=1.0, policy_kwargs=TINY
     ),
     "fine-tune": lambda tasks: FineTune(tasks, seed=0, episodes_per_adaptation=2),
+    "ad": lambda tasks: AD(tasks, seed=0, policy_kwargs={"hidden_size": 8}),
+    "dpt": lambda tasks: DPT(tasks, seed=0, context=40, policy_kwargs={"hidden_size": 8}),
     "multi-task": lambda tasks: MultiTask(tasks, seed=0),
     "sb3": lambda tasks: SB3Agent(Counts((-1,)), tasks),
     "sb3-trials": lambda tasks: SB3Agent(Counts((1, -1, 1)), tasks, trials=True),
@@ -41,7 +43,7 @@ AGENTS = {
 def test_four_episodes_are_two_and_two_more(name):
     tasks = walk()
     agent = AGENTS[name](tasks)
-    if isinstance(agent, RL2):
+    if isinstance(agent, (AD, DPT, RL2)):
         with torch.no_grad():
             for parameter in agent.network.parameters():
                 parameter.mul_(3.0)

@@ -9,8 +9,9 @@ from fuzzing import MAD, SMALL, attempt, command, complaint
 
 import metarl
 from metarl import Report, envs
-from metarl.agents import AGENTS, MAML, RL2
+from metarl.agents import AGENTS, MAML, RL2, OnlineLearner
 
+ONLINE = [name for name, kind in AGENTS.items() if issubclass(kind, OnlineLearner)]
 FAMILIES = [
     *("bandit-2x2", "bandit-3x2", "navigation-2d", "bandit-2x1", "bandit-99999999999x2", "file"),
     *("bandit-2x99999999999", "os:getcwd", "x:y", "./x.py:t", ":", "bandit-2x2-oracle", "", "[/x]"),
@@ -177,13 +178,13 @@ class Calls:
         )
 
     def call_hyperparameter(self, mad, rng):
-        name = rng.choice(list(AGENTS))
+        name = rng.choice(ONLINE)
         tasks = self.plane if name == "maml" else self.bandits
         hyperparameter = rng.choice(AGENTS[name].hyperparameter_names())
         AGENTS[name](tasks, seed=0, **{**SMALL[name], hyperparameter: mad()}).learn(1)
 
     def call_policy_kwargs(self, mad, rng):
-        name = rng.choice(list(AGENTS))
+        name = rng.choice(ONLINE)
         key = rng.choice(["hidden_size", "memory", "encoder", "separate_critic", "log_std_init"])
         if name != "rl2":
             key = rng.choice(["hidden_sizes", "activation", "log_std_init", "output_gain"])
