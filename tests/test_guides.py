@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import small_evaluations
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask
@@ -62,8 +63,8 @@ def test_evaluation_by_the_guide(tmp_path):
 
 def test_learning_from_logs_by_the_guide(tmp_path):
     page = DOCS / "histories.md"
-    record, *_ = re.search(r"```bash\nmetarl (.*?)```", page.read_text(), re.DOTALL)[1].splitlines()
-    assert main(record.split()) == 0
+    commands = re.findall(r"^metarl (.*)$", page.read_text(), re.MULTILINE)
+    assert main(commands[0].split()) == 0
     for name in ("read.py", "train.py"):
         (tmp_path / name).write_text(example(name, page))
     read = runpy.run_path("read.py")
@@ -71,8 +72,12 @@ def test_learning_from_logs_by_the_guide(tmp_path):
     assert read["batch"].rewards.shape == (3, 5)
     returns = runpy.run_path("train.py")["report"].returns
     assert returns[:, -5:].mean() > returns[:, :2].mean() + 0.05  # it learns in its context
-    train = re.search(r"^metarl (train extensions.*)$", page.read_text(), re.MULTILINE)[1]
-    assert main([*train.split(), "--total-gradient-steps", "2"]) == 0
+    trainings = [words.split() for words in commands if words.startswith("train")]
+    assert [words[1] for words in trainings] == ["ad", "dpt", "extensions.offline:Distillation"]
+    for words in trainings:
+        words[words.index("--total-gradient-steps") + 1] = "2"
+        with small_evaluations():
+            assert main(words) == 0
 
 
 def test_a_study_of_ones_own(tmp_path):

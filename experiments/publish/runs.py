@@ -26,7 +26,7 @@ from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
-from metarl.experiments.runs.records import load_training
+from metarl.experiments.runs.records import load_training, steps_in_words
 from metarl.experiments.runs.run import Run
 from metarl.files import atomic_write, check_no_link
 from metarl.views import View, slug
@@ -89,16 +89,17 @@ def publish(run: Run, path: Path | None = None) -> Path:
         report = Report.from_archive(header, arrays)
     rows = run.progress()
     try:
-        env_steps = int(rows[-1]["time/total_timesteps"])
+        steps = int(rows[-1]["time/total_timesteps"])
         seconds = sum(float(row["time/seconds"]) for row in rows)
     except (LookupError, ValueError) as error:
         log = str(run.directory / "progress.csv")
         raise InvalidValueError(
             f"{log!r} does not say how long the training took ({error}); restore an undamaged one"
         ) from None
+    learner = load_agent(run)
     record = {
         "config": run.config,
-        "env_steps": env_steps,
+        learner.unit.replace(" ", "_"): steps,
         "training_seconds": round(seconds, 1),
         "report": header,
     }
@@ -110,7 +111,7 @@ def publish(run: Run, path: Path | None = None) -> Path:
         family = slug(run.config["tasks"], run.config.get("view", {}))
         name = f"{run.config['agent']}-{family}{started}-seed{run.config['seed']}"
         path = RESULTS / f"{name.replace(':', '-')}{SUFFIX}"
-    load_agent(run).save(path.with_suffix(".safetensors"), with_optimizers=False)
+    learner.save(path.with_suffix(".safetensors"), with_optimizers=False)
     write_archive(path, record, arrays, compact=True)
     return path
 
@@ -200,7 +201,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 report.family_label,
                 report.agent,
                 config["seed"],
-                f"{result['env_steps'] / 1e6:.1f}M{other}{start}{earlier}",
+                f"{steps_in_words(result)}{other}{start}{earlier}",
                 f"{result['training_seconds'] / 60:.1f} min, "
                 f"{threads} thread{'s' if threads > 1 else ''}",
                 *report.ends(),

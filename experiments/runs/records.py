@@ -1,8 +1,8 @@
 """Stored records of trainings, and of evaluations in studies; every entry is checked when read.
 
 A record is an archive (:mod:`metarl.evaluation.archive`) with a report. A training's header also
-has the run's configuration, the env steps and the duration of the training; that of a study says
-what was evaluated.
+has the run's configuration, its env steps (gradient steps, if it learned from stored data) and the
+duration of the training; that of a study says what was evaluated.
 """
 
 import shlex
@@ -33,12 +33,25 @@ _TRAINING: dict[str, Rule] = {
     "config.start": optional(STRING),
     "config.teacher": optional(TEACHER),
     "config.view": optional(VIEW),
-    "env_steps": COUNT,
+    "env_steps": optional(COUNT),
+    "gradient_steps": optional(COUNT),
     "training_seconds": (lambda v: NUMBER[0](v) and v >= 0, "a number of at least 0"),
     "agent_in_history": optional(STRING),
     "report": OBJECT,
 }
 _EVALUATION: dict[str, Rule] = {"report": OBJECT, "seconds": optional(NUMBER)}
+
+
+def num_steps(record: Mapping[str, Any]) -> int:
+    """Return the steps of a training, of the kind that its learner counts."""
+    return int(record.get("env_steps") or record.get("gradient_steps") or 0)
+
+
+def steps_in_words(record: Mapping[str, Any]) -> str:
+    """Return the env steps of a training, in millions; or its gradient steps, called so."""
+    if record.get("env_steps"):
+        return f"{record['env_steps'] / 1e6:.1f}M"
+    return f"{num_steps(record):,} gradient steps"
 
 
 def load_training(path: Path) -> dict[str, Any]:

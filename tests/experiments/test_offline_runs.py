@@ -8,9 +8,13 @@ from command_line import SMALL, contents, edit, refusal, small_evaluations
 from extensions.offline import Distillation
 
 from metarl import envs
+from metarl.agents import AGENTS
 from metarl.data import Histories
 from metarl.experiments.cli.main import main
+from metarl.experiments.publish.runs import publish, table
 from metarl.experiments.runs import training
+from metarl.experiments.runs.records import load_training
+from metarl.experiments.runs.run import Run
 from metarl.spaces import to_json
 
 OPTIONS = ["--set", "num_episodes=3", "--set", "hidden_size=4", "--set", "batch_size=4"]
@@ -174,6 +178,42 @@ def test_a_stopped_run_goes_on_to_the_same_bits_with_the_same_data_only(monkeypa
     capsys.readouterr()
     assert main(["compare", "whole", "stopped"]) == 0
     assert "env steps" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ad", "dpt"])
+def test_learners_of_histories_from_the_command_line(name, monkeypatch, capsys):
+    record("thompson-sampling")
+    command = ["train", name, "bandit-10x2", "--total-gradient-steps", "120", "--set", "patience=9"]
+    command += ["--set", 'policy_kwargs={"hidden_size": 8}', "--set", "batch_size=4", "--data"]
+    if name == "dpt":
+        assert "record them with --labels" in refusal([*command, "data"], capsys)
+        record("thompson-sampling", "--labels", "known-best-arm", out="labelled")
+        command.append("labelled")
+    else:
+        command.append("data")
+    assert main([*command, "--run-dir", "whole"]) == 0
+    kind, update, calls = AGENTS[name], AGENTS[name].update, []
+
+    def interrupted(self, batch):
+        calls.append(1)
+        if len(calls) == 110:
+            raise KeyboardInterrupt
+        update(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(kind, "update", interrupted)
+        assert main([*command, "--run-dir", "stopped"]) == 130
+    assert main(["resume", "stopped"]) == 0
+    for path in ("agent.safetensors", "evaluation/held_out.npz"):
+        assert Path("whole", path).read_bytes() == Path("stopped", path).read_bytes()
+    header, *rows = (row.split(",") for row in Path("whole/progress.csv").read_text().splitlines())
+    assert {"train/loss", "train/accuracy", "validation/loss"} <= set(header)
+    assert len(rows) == 2
+    published = load_training(publish(Run.open("whole"), Path("record.npz")))
+    assert published["gradient_steps"] == 120
+    assert "env_steps" not in published
+    assert "120 gradient steps" in table([published])
 
 
 def test_a_damaged_entry_is_named(capsys):
