@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCritic
-from metarl.agents.common.memory.transformer import TransformerConfig
+from metarl.agents.common.memory.transformer import Transformer, TransformerConfig
 from metarl.agents.common.memory_agent import MemoryAgent
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.distill.learner import Distillation, DistillationConfig, prediction_loss
@@ -105,5 +105,12 @@ class AD(MemoryAgent, Distillation):
         return self.normalizer_of(self.trial_input.size)
 
     def evaluation_warning(self, num_episodes: int) -> str | None:
-        """Return None: the context slides along, however many episodes there are."""
-        return None
+        """Return a warning for reports about this number of episodes in a task, if any."""
+        slides = isinstance(self.network.actor, Transformer)
+        if slides or num_episodes <= self.num_episodes:
+            return None
+        return (
+            f"{self.name} has learned from windows of {self.num_episodes} episodes and is "
+            f"evaluated on {num_episodes}: in the later ones its memory may fail (the context of a "
+            "transformer slides along)"
+        )

@@ -21,6 +21,7 @@ STUDIES = {
     "maml": "maml",
     "privileged": "privileged",
     "memories": "memories",
+    "in-context": "in_context",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

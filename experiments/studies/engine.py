@@ -21,7 +21,7 @@ from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.evaluation.archive import SUFFIX
 from metarl.evaluation.tables import plain_table
 from metarl.experiments.cli.terminal import handling, say
-from metarl.experiments.runs.records import load_evaluation, load_training
+from metarl.experiments.runs.records import load_evaluation, load_training, num_steps
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
@@ -44,6 +44,7 @@ LOOK_AGAIN_SECONDS = 15.0
 SAY_SECONDS = 60.0
 
 _USUAL_RATE = 10_000.0  # env steps per second of agents without a record
+_USUAL_GRADIENT_RATE = 5.0  # gradient steps per second of those that learn from histories
 _USUAL_EVALUATION_SECONDS = 60.0
 
 
@@ -226,7 +227,8 @@ class Engine:
         for job in jobs:
             if isinstance(job, TrainingJob):
                 of_agent = rates.get(job.training.agent, {})
-                usual = float(np.mean(list(of_agent.values()))) if of_agent else _USUAL_RATE
+                usual = _USUAL_GRADIENT_RATE if job.training.data else _USUAL_RATE
+                usual = float(np.mean(list(of_agent.values()))) if of_agent else usual
                 family = slug(job.training.family, job.training.view)
                 rate = of_agent.get(family, usual)
                 seconds.append((job.env_steps - job.env_steps_done()) / rate)
@@ -239,7 +241,7 @@ class Engine:
         missing = self.missing()
         seconds = self.seconds_left(missing)
         rows = [
-            (job.training.name, f"{job.env_steps / 1e6:g}M", _duration(cost))
+            (job.training.name, _steps(job), _duration(cost))
             for job, cost in zip(missing, seconds)
             if isinstance(job, TrainingJob)
         ]
@@ -266,9 +268,15 @@ def _rates(places: Places) -> dict[str, dict[str, float]]:
             record = load_training(path)
             config = record["config"]
             of_agent = rates.setdefault(config["agent"], {})
-            rate = record["env_steps"] / max(record["training_seconds"], 1.0)
+            rate = num_steps(record) / max(record["training_seconds"], 1.0)
             of_agent[slug(config["tasks"], config.get("view", {}))] = rate
     return rates
+
+
+def _steps(job: TrainingJob) -> str:
+    if job.training.data is not None:
+        return f"{job.env_steps:,} gradient steps"
+    return f"{job.env_steps / 1e6:g}M"
 
 
 def _duration(seconds: float) -> str:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from metarl import Agent, Report, TaskDistribution, envs, evaluate
-from metarl.agents import AGENTS, OnlineLearner
-from metarl.agents.classical.random_actions import RandomActions
+from metarl.agents import AGENTS, REFERENCES, reference
+from metarl.data import record
 from metarl.errors import InvalidValueError
 from metarl.evaluation.archive import SUFFIX, archive_files, write_archive
 from metarl.evaluation.report import versions
@@ -27,7 +27,7 @@ from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.run import Run, git_commit
-from metarl.experiments.studies.study import EvalSpec, Learner, Study, Training
+from metarl.experiments.studies.study import EvalSpec, Learner, Recording, Study, Training
 from metarl.files import locked
 from metarl.views import label
 
@@ -139,12 +139,14 @@ class TrainingJob(_Job):
 
     @property
     def needs(self) -> "list[TrainingJob]":
-        others = (self.training.start, self.training.teacher)
+        training = self.training
+        others = [training.start, training.teacher]
+        others += [] if training.data is None else training.data.trainings
         return [TrainingJob(other, self.places) for other in others if other is not None]
 
     @property
     def env_steps(self) -> int:
-        """Env steps of the whole training."""
+        """Env steps of the whole training; gradient steps, if it learns from histories."""
         return self.training.total_timesteps
 
     def env_steps_done(self) -> int:
@@ -178,14 +180,19 @@ class TrainingJob(_Job):
     def run(self) -> None:
         """Train or continue training, and publish."""
         training, directory = self.training, self.run_directory
-        start, teacher = training.start, training.teacher
+        start, teacher, data = training.start, training.teacher, None
+        steps = {"total_timesteps": training.total_timesteps}
+        if training.data is not None:
+            steps = {"total_gradient_steps": training.total_timesteps}
+            data = self._record(training.data)
         if not (directory / "config.json").is_file():
             commands.train(
                 training.agent,
                 training.family,
                 view=training.view,
                 run_dir=directory,
-                total_timesteps=training.total_timesteps,
+                data=data,
+                **steps,
                 seed=training.seed,
                 device="cpu",
                 overrides=overrides_of(training),
@@ -197,6 +204,32 @@ class TrainingJob(_Job):
             commands.resume(directory)
         publish.publish(Run.open(directory), self.record)
 
+    def _record(self, recording: Recording) -> Path:
+        """Record the histories of the training, as far as they are missing; return their folder."""
+        family = envs.make(self.training.family)
+
+        def actor(what: Any) -> tuple[Agent, bool]:
+            """Return an agent, and whether it is an oracle."""
+            if isinstance(what, str):
+                agent, view = reference(what, family)
+            else:
+                view = envs.make(what.family, **what.view)
+                agent = AGENTS[what.agent].load(self.places.agent(what), view, device="cpu")
+            return agent, bool(view.view.get("oracle"))
+
+        acting, oracle = actor(recording.agent)
+        return record(
+            acting,
+            family,
+            self.places.work / "histories" / self.training.name,
+            num_tasks=recording.num_tasks,
+            num_episodes=recording.num_episodes,
+            seed=self.training.seed,
+            oracle=oracle,
+            noise=recording.noise,
+            labels=None if recording.labels is None else actor(recording.labels)[0],
+        )
+
 
 def overrides_of(training: Training) -> list[str]:
     """Return the hyperparameters that differ from the preset, as command-line arguments."""
@@ -206,13 +239,37 @@ def overrides_of(training: Training) -> list[str]:
 def command_of(training: Training) -> str:
     """Return what to type to repeat a training."""
     parts = ["metarl", "train", training.agent, training.family, *view_arguments(training.view)]
-    parts += ["--seed", str(training.seed), "--total-timesteps", str(training.total_timesteps)]
+    parts += ["--seed", str(training.seed)]
+    if training.data is None:
+        parts += ["--total-timesteps", str(training.total_timesteps)]
+    else:
+        parts += ["--data", "data", "--total-gradient-steps", str(training.total_timesteps)]
     for override in overrides_of(training):
         parts += ["--set", override]
     if training.start is not None:
         parts += ["--start", f"{training.start.name}.safetensors"]
     if training.teacher is not None:
         parts += ["--teacher", f"{training.teacher.name}.safetensors"]
+    if training.data is None:
+        return shlex.join(parts)
+    return f"{_recording_command(training, training.data)} && {shlex.join(parts)}"
+
+
+def _recording_command(training: Training, recording: Recording) -> str:
+    """Return what to type to record the histories that a training learns from."""
+
+    def named(what: Any) -> str:
+        return what if isinstance(what, str) else str(what.name)
+
+    parts = ["metarl", "record", named(recording.agent), training.family, "--out", "data"]
+    parts += ["--seed", str(training.seed), "--num-tasks", str(recording.num_tasks)]
+    if recording.num_episodes is not None:
+        parts += ["--num-episodes", str(recording.num_episodes)]
+    if any(recording.noise):
+        first, last = recording.noise
+        parts += ["--noise-from", f"{first:g}", "--noise-to", f"{last:g}"]
+    if recording.labels is not None:
+        parts += ["--labels", named(recording.labels)]
     return shlex.join(parts)
 
 
@@ -336,9 +393,9 @@ class EvaluationJob(_Job):
         """Return the agent, and the view of the evaluation's family that it sees."""
         learner = self.learner
         family = envs.make(self.evaluation.family, oracle=learner.view.get("oracle", False))
-        if learner.agent == "random":
-            return RandomActions(family), family
-        agent_class: type[OnlineLearner[Any]] = AGENTS[learner.agent]
+        if learner.agent in REFERENCES:
+            return reference(learner.agent, family)
+        agent_class = AGENTS[learner.agent]
         training = learner.training(self.seed, self.study)
         settings = {**learner.adaptation, "device": "cpu"}
         if training is None:
@@ -367,8 +424,8 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
 
 
 def seeds_of(learner: Learner, study: Study) -> Sequence[int]:
-    """Return the seeds of a learner; random actions need only one."""
-    return study.seeds[:1] if learner.agent == "random" else study.seeds
+    """Return the seeds of a learner; what needs no training needs only one."""
+    return study.seeds[:1] if learner.agent in REFERENCES else study.seeds
 
 
 def perform(job: Job) -> bool:

@@ -18,7 +18,7 @@ from metarl.evaluation.plotting import COLORS, STYLES, styles_of
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset
 from metarl.experiments.reports.charts import trained_ranges
-from metarl.experiments.runs.records import load_training
+from metarl.experiments.runs.records import load_training, steps_in_words
 from metarl.experiments.studies.jobs import (
     EvaluationJob,
     Places,
@@ -100,7 +100,9 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
         if job.record.is_file():
             record = load_training(job.record)
             minutes = f"{record['training_seconds'] / 60:.1f} min"
-            steps = f"{record['env_steps'] / 1e6:.1f}M"
+            steps = steps_in_words(record)
+            if job.training.data is not None:
+                steps += f" on {job.training.data.num_tasks:,} histories"
             if taught := record["config"].get("teacher"):
                 steps += f", teacher {taught['env_steps'] / 1e6:.1f}M"
             commit = (record["config"]["git_commit"] or "")[:9]

@@ -32,6 +32,41 @@ class Records(Protocol):
         """Return the content of a JSON file of the folder of results."""
 
 
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Histories that a training learns from, recorded before it with its seed.
+
+    Attributes:
+        agent: What acts: an agent that needs no training, by its name on the command line, or one
+            that is trained. An oracle is given the task.
+        num_tasks: How many tasks, each with a history.
+        num_episodes: The episodes of each; None takes the family's.
+        noise: The share of random actions in the first and in the last tenth of the episodes.
+        labels: An oracle whose choices are recorded as the best actions, likewise.
+    """
+
+    agent: "str | Training | Learner"
+    num_tasks: int
+    num_episodes: int | None = None
+    noise: tuple[float, float] = (0.0, 0.0)
+    labels: "str | Training | Learner | None" = None
+
+    @property
+    def trainings(self) -> "list[Training]":
+        """The trainings that it needs, once it is that of a seed."""
+        return [each for each in (self.agent, self.labels) if isinstance(each, Training)]
+
+    def of_seed(self, seed: int, study: "Study") -> "Recording":
+        """Return the same recording with the trainings of a seed in the place of learners."""
+        learners = {name: getattr(self, name) for name in ("agent", "labels")}
+        trained = {
+            name: learner.training(seed, study)
+            for name, learner in learners.items()
+            if isinstance(learner, Learner)
+        }
+        return replace(self, **trained)
+
+
 @dataclass(frozen=True)
 class Training:
     """One training: the agent, the family, the length and the seed.
@@ -40,12 +75,13 @@ class Training:
         agent: The agent's name on the command line.
         family: The family's name.
         seed: The seed.
-        total_timesteps: Env steps.
+        total_timesteps: Env steps; gradient steps with ``data``.
         variant: What tells it from the preset's training, for its name.
         hyperparameters: Those other than the preset's.
         start: A training whose agent it starts from, instead of random parameters.
         teacher: A training whose agent it imitates.
         view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
+        data: The histories that it learns from, of a learner from stored data.
     """
 
     agent: str
@@ -57,6 +93,7 @@ class Training:
     start: "Training | None" = None
     teacher: "Training | None" = None
     view: View = field(default_factory=dict)
+    data: Recording | None = None
 
     @property
     def name(self) -> str:
@@ -72,12 +109,13 @@ class Learner:
 
     Attributes:
         label: Its name in tables and figures; labels that are equal up to a comma share a colour.
-        agent: The agent to evaluate, by its name on the command line; ``random`` takes random
-            actions.
+        agent: The agent to evaluate, by its name on the command line; also one that needs no
+            training, such as ``random``.
         family: The family it trains on; None if it does not train.
         trained_as: The agent that is trained, where that is another: what fine-tuning starts from
             is the multi-task policy.
-        total_timesteps: Env steps of training; None takes the study's.
+        total_timesteps: Env steps of training (gradient steps with ``data``); None takes the
+            study's.
         hyperparameters: Hyperparameters of training that differ from the preset.
         adaptation: Hyperparameters that are set for the evaluation.
         episodes: Adaptation episodes of the evaluation; None takes those of the study's.
@@ -87,6 +125,7 @@ class Learner:
         note: A note for the page's limitations.
         view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``;
             with ``num_train_tasks``, each seed draws its own.
+        data: The histories that it learns from, of a learner from stored data.
     """
 
     label: str
@@ -102,6 +141,7 @@ class Learner:
     variant: str = ""
     note: str = ""
     view: View = field(default_factory=dict)
+    data: Recording | None = None
 
     def without_memory(self) -> "Learner":
         """Return the control of an agent with a memory: the same trainer, network and preset."""
@@ -124,7 +164,9 @@ class Learner:
         steps = self.total_timesteps or study.total_timesteps or usual
         assert steps is not None
         draw = {"train_tasks_seed": seed} if seed and "num_train_tasks" in self.view else {}
-        length = "" if steps == usual else f"{steps / 1e6:g}M"
+        length = f"{steps / 1e6:g}M" if self.data is None else f"{steps}-gradient-steps"
+        if steps == usual:
+            length = ""
         return Training(
             agent,
             self.family,
@@ -135,6 +177,7 @@ class Learner:
             None if self.start is None else self.start.training(seed, study),
             None if self.teacher is None else self.teacher.training(seed, study),
             {**self.view, **draw},
+            None if self.data is None else self.data.of_seed(seed, study),
         )
 
     def slug(self, seed: int) -> str:

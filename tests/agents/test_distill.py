@@ -212,6 +212,16 @@ def test_dpt_does_not_depend_on_the_order_of_transitions_and_forgets_the_oldest(
     assert not torch.allclose(outputs(range(8)), outputs(range(7)))
 
 
+def test_ad_warns_where_its_memory_does_not_slide_along():
+    tasks = strolls()
+    sliding = AD(tasks, seed=0, policy_kwargs=TINY)
+    assert sliding.network.actor.context == 3 * 8
+    assert sliding.evaluation_warning(9) is None
+    recurrent = AD(tasks, seed=0, policy_kwargs={"hidden_size": 8, "memory": "gru"})
+    assert recurrent.evaluation_warning(3) is None
+    assert "windows of 3 episodes and is evaluated on 9" in recurrent.evaluation_warning(9)
+
+
 # Learning.
 
 

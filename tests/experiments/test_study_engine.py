@@ -32,7 +32,7 @@ from metarl.experiments.studies.jobs import (
     places_for,
 )
 from metarl.experiments.studies.results import figure_over_learners, write_results
-from metarl.experiments.studies.study import EvalSpec, Learner, Study
+from metarl.experiments.studies.study import EvalSpec, Learner, Recording, Study
 from metarl.files import locked
 
 SMALL_PPO = {"policy_kwargs": {"hidden_sizes": [8]}, "num_envs": 4, "n_epochs": 1}
@@ -139,6 +139,43 @@ def test_a_teacher_is_trained_first_and_its_env_steps_are_shown():
     assert record["config"]["teacher"]["env_steps"] == teacher["env_steps"] > 0
     page = write_results(study, places)[0].read_text()
     assert f"--teacher {oracle}.safetensors` | 0.0M, teacher 0.0M |" in page
+
+
+def test_a_training_on_histories_is_preceded_by_their_recording():
+    small = {"batch_size": 4, "policy_kwargs": {"hidden_size": 8}}
+    oracle = replace(RL2, label="oracle", view={"oracle": True})
+    pulls = Recording("thompson-sampling", 6)
+    fading = Recording(oracle, 6, 3, noise=(1.0, 0.0), labels=oracle)
+    learners = [
+        Learner("AD", "ad", "bandit-10x5", data=pulls, hyperparameters=small),
+        Learner(
+            "DPT",
+            "dpt",
+            "bandit-10x5",
+            data=fading,
+            hyperparameters={**small, "num_episodes": 3},
+        ),
+        Learner("source", "thompson-sampling"),
+    ]
+    evaluation = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4)
+    study = Study("logs", "?", {"pulls": learners}, [evaluation], (0,), total_timesteps=2)
+    places = run_in_this_process(study)
+    jobs = {job.key: job for job in jobs_of(study, places)}
+    assert [key for key in jobs if key.startswith("train")] == [
+        "train ad-bandit-10x5-2-gradient-steps-seed0",
+        "train rl2-bandit-10x5-oracle-2e-06M-seed0",
+        "train dpt-bandit-10x5-2-gradient-steps-seed0",
+    ]
+    assert all(job.done for job in jobs.values())
+    trained = load_training(places.trained / "dpt-bandit-10x5-2-gradient-steps-seed0.npz")
+    assert trained["gradient_steps"] == 2
+    assert trained["config"]["command"].startswith(
+        "metarl record rl2-bandit-10x5-oracle-2e-06M-seed0 bandit-10x5 --out data --seed 0 "
+        "--num-tasks 6 --num-episodes 3 --noise-from 1 --noise-to 0 --labels rl2-bandit-10x5-or"
+    )
+    page = write_results(study, places)[0].read_text()
+    assert "| 2 gradient steps on 6 histories |" in page
+    assert Engine(study, places, 1).missing() == []
 
 
 def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, capsys):
