@@ -78,7 +78,9 @@ class AD(MemoryAgent, Distillation):
             config = replace(config, memory_kwargs={**(config.memory_kwargs or {}), **context})
         self.trial_input = TrialInput(self.observation_space, self.action_space)
         self.episodes_per_trial = self.num_episodes
-        return RecurrentActorCritic(self.trial_input, self.action_space, generator, config)
+        return RecurrentActorCritic(
+            self.trial_input, self.action_space, generator, config, self.tasks
+        )
 
     def loss(
         self, batch: Batch, generator: torch.Generator

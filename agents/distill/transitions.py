@@ -77,8 +77,8 @@ class TransitionNetwork(nn.Module):
                 orthogonal_(module, 1.0, generator)
         orthogonal_(self.policy, 0.01, generator)  # close to uniform at first
         self.log_std = (
-            nn.Parameter(torch.full((action_head.num_outputs,), config.log_std_init))
-            if action_head.has_log_std
+            nn.Parameter(torch.full((action_head.num_log_std,), config.log_std_init))
+            if action_head.num_log_std
             else None
         )
 
