@@ -11,15 +11,16 @@ from torch import nn
 from metarl.agents.common.actions import action_head, orthogonal_
 from metarl.agents.common.hypernetwork import Hypernetwork
 from metarl.agents.common.layers import tanh_layers
+from metarl.agents.common.memory.config import MemoryConfig
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.task_prediction import TaskPrediction
 from metarl.agents.common.trials import TrialOutputs
 from metarl.agents.common.vision import Vision
-from metarl.agents.training.config import Config, Range, Width
+from metarl.agents.training.config import Range, Width
 from metarl.distribution import TaskDistribution
-from metarl.errors import InvalidValueError, check_names
+from metarl.errors import InvalidValueError
 from metarl.trial import TrialInput
 
 TrialState: TypeAlias = tuple[torch.Tensor, State]
@@ -27,21 +28,9 @@ TrialState: TypeAlias = tuple[torch.Tensor, State]
 
 
 @dataclass(frozen=True)
-class NetworkConfig(Config):
+class NetworkConfig(MemoryConfig):
     """The ``policy_kwargs`` of agents with such a network."""
 
-    hidden_size: Width = 128
-    """The number of units of the memory."""
-    memory: str = "gru"
-    """The memory: ``gru``, ``lstm``, ``linear`` (a linear recurrence, cheaper than a GRU on long
-    trials), ``episodic`` (a GRU that also recalls earlier steps by their look), ``transformer``,
-    ``none`` (a control that sees the present observation alone), or one that
-    :func:`metarl.agents.register_memory` has added."""
-    memory_kwargs: dict[str, Any] | None = None
-    """The memory's own options; those of ``episodic`` are
-    :class:`metarl.agents.common.memory.episodic.EpisodicConfig`, those of ``linear``
-    :class:`metarl.agents.common.memory.linear.LinearConfig`, those of ``transformer``
-    :class:`metarl.agents.common.memory.transformer.TransformerConfig`."""
     encoder: Sequence[Width] = ()
     """The sizes of tanh layers before the memory."""
     head: Sequence[Width] = ()
@@ -77,21 +66,6 @@ class NetworkConfig(Config):
                 "hypernetwork takes the place of head and skip: leave both out, got "
                 f"head={self.head!r}, skip={self.skip!r}"
             )
-        check_names([self.memory], MEMORIES, "memory")
-        self.memory_config()  # raises if there is no such option
-
-    def memory_config(self) -> Config:
-        """Return the memory's own options."""
-        options = MEMORIES[self.memory].config_class
-        return options.build(self.memory_kwargs or {}, f"memory_kwargs name of {self.memory!r}:")
-
-    @classmethod
-    def nested(cls) -> dict[str, type[Config]]:
-        return {
-            f"memory_kwargs of {name}": memory.config_class
-            for name, memory in MEMORIES.items()
-            if memory.config_class.names()
-        }
 
 
 class RecurrentActorCritic(nn.Module):
