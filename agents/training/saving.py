@@ -113,6 +113,14 @@ class SavedAgent(ABC):
         for name in (*tensors, *data):
             raise InvalidValueError(f"it holds {name!r}, unknown to this agent")
 
+    def training_only(self) -> tuple[str, ...]:
+        """Return the parts of the state that acting does not need: the optimisers.
+
+        ``extra`` is one of them where all tensors of ``extra_state`` are for training alone;
+        ``restore_extra_state`` must then also take none.
+        """
+        return tuple(self.optimizers)
+
     def save(
         self,
         path: str | Path,
@@ -124,14 +132,14 @@ class SavedAgent(ABC):
 
         Args:
             path: The file; ``.safetensors`` is appended unless it ends so.
-            with_optimizers: Whether the optimisers' state, two thirds of the file, is written: what
-                training needs to continue with the same bits, and evaluation does not.
+            with_optimizers: Whether the optimisers' state, two thirds of the file, and all else of
+                ``training_only`` is written: what training needs to continue with the same bits,
+                and evaluation does not.
             notes: JSON-able remarks on the agent, which the file holds besides.
         """
         tensors, data = self._complete_state or self._state()
         if not with_optimizers:
-            slots = tuple(f"{name}." for name in self.optimizers)
-            tensors = {name: t for name, t in tensors.items() if not name.startswith(slots)}
+            tensors = self._without_training(tensors)
         state = {
             "metarl": __version__,
             "agent": type(self).__name__,
@@ -277,7 +285,7 @@ class SavedAgent(ABC):
     def start_from(self, path: str | Path) -> None:
         """Start from the parameters of a saved agent instead of random ones.
 
-        Counters stay at zero, and the optimisers' state is not taken over.
+        Counters stay at zero, and what is ``training_only`` is not taken over.
 
         Args:
             path: What was given to ``save``.
@@ -287,9 +295,12 @@ class SavedAgent(ABC):
             ValueError: If the file is damaged or does not fit; the agent is then as it was.
         """
         path, tensors, state = self._read(path)
-        slots = tuple(f"{name}." for name in self.optimizers)
-        learned = {name: t for name, t in tensors.items() if not name.startswith(slots)}
+        learned = self._without_training(tensors)
         self._restore(path, learned, {**state, "iteration": 0, "num_timesteps": 0})
+
+    def _without_training(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        parts = tuple(f"{part}." for part in self.training_only())
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith(parts)}
 
     @classmethod
     def _read(cls, path: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
