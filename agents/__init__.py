@@ -35,6 +35,7 @@ from metarl.agents.training.callbacks import EvaluationCallback
 from metarl.agents.training.learner import Learner
 from metarl.agents.training.offline import OfflineLearner
 from metarl.agents.training.online import OnlineLearner
+from metarl.agents.varibad import VariBAD
 from metarl.distribution import TaskDistribution
 from metarl.errors import check_names
 from metarl.evaluation.adaptation import Agent
@@ -57,6 +58,7 @@ __all__ = [
     "OnlineLearner",
     "SB3Agent",
     "TaskVecEnv",
+    "VariBAD",
     "reference",
     "register_memory",
 ]
@@ -69,6 +71,7 @@ AGENTS: dict[str, type[Learner]] = {
     "maml": MAML,
     "multi-task": MultiTask,
     "rl2": RL2,
+    "varibad": VariBAD,
 }
 """The agents that train, by their names on the command line."""
 

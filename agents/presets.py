@@ -7,9 +7,16 @@ from metarl.agents.maml.presets import PRESETS as MAML_PRESETS
 from metarl.agents.rl2.presets import PRESETS as RL2_PRESETS
 from metarl.agents.sb3.presets import PRESETS as SB3_PRESETS
 from metarl.agents.training.preset import Preset, first_match
+from metarl.agents.varibad.presets import PRESETS as VARIBAD_PRESETS
 from metarl.distribution import TaskDistribution
 
-PRESETS: tuple[Preset, ...] = (*RL2_PRESETS, *MAML_PRESETS, *SB3_PRESETS, *DISTILL_PRESETS)
+PRESETS: tuple[Preset, ...] = (
+    *RL2_PRESETS,
+    *VARIBAD_PRESETS,
+    *MAML_PRESETS,
+    *DISTILL_PRESETS,
+    *SB3_PRESETS,
+)
 
 
 def find_preset(agent: str, family: TaskDistribution | str) -> Preset:

@@ -10,7 +10,7 @@ import pytest
 from command_line import small_evaluations
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask
+from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask, VariBAD
 from metarl.envs import navigation_2d
 from metarl.experiments.cli.main import main
 from metarl.experiments.studies import find_study
@@ -135,6 +135,9 @@ def test_all_that_is_logged_is_explained_and_nothing_else():
         "MAML": logged(MAML(family, learn_inner_lr="per_parameter", **small))
         | logged(MAML(family, outer="ppo", **small))
         | logged(MAML(family, outer="reptile", **small)),
+        "VariBAD": logged(
+            VariBAD(family, trials_per_iteration=2, trials_per_minibatch=2, decode_state=True)
+        ),
         "multi-task": logged(MultiTask(family, num_envs=4, n_epochs=1)),
     }
     for agent, names in found.items():

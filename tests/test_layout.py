@@ -31,7 +31,7 @@ PACKAGES = {
 SOURCES = [
     (package, path) for package, folder in PACKAGES.items() for path in sorted(folder.glob("*.py"))
 ]
-AGENTS = {"rl2", "maml", "distill", "sb3", "classical"}
+AGENTS = {"rl2", "varibad", "maml", "distill", "sb3", "classical"}
 """The folders of agents; ``training`` and ``common`` are what agents share."""
 NOT_INSTALLED = {"metarl.experiments.benchmarks"}
 """Scripts for those who have the repository."""

@@ -7,7 +7,7 @@ in pieces of a few trials, each in a thread of its own.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.distributions import kl_divergence
@@ -26,6 +26,7 @@ from metarl.agents.training.config import Config, Count, NotNegative, Positive, 
 from metarl.agents.training.ranks import ALONE, Ranks
 from metarl.agents.training.threads import one_thread, parallel_map
 
+SelfConfig = TypeVar("SelfConfig", bound="TrialPPOConfig")
 PARTS = ("policy_loss", "value_loss", "entropy", "approx_kl", "task_prediction_loss")
 MEASURES = (*PARTS, "grad_norm")
 
@@ -161,7 +162,7 @@ class TrialPPOConfig(Config):
     target_kl: Positive | None = None
     """Stop an iteration's epochs when the policy has moved this far; None never does."""
 
-    def annealed(self, progress: float) -> "TrialPPOConfig":
+    def annealed(self: SelfConfig, progress: float) -> SelfConfig:
         """Return them for an update after this share of the training."""
         if not self.anneal:
             return self

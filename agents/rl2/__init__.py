@@ -1,4 +1,4 @@
-"""RL²: agent.py (the iteration), adaptation.py (acting), network.py (the actor-critic)."""
+"""RL²: agent.py (the iteration), presets.py."""
 
 from metarl.agents.rl2.agent import RL2, RL2Config
 

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import aim
 
 from metarl import Task, TaskEnv, TrialEnv, evaluate, rollout
-from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask, TaskVecEnv
+from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask, TaskVecEnv, VariBAD
 from metarl.agents.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
@@ -21,6 +21,13 @@ OPTIONS = {
         "trials_per_iteration": 4,
         "trials_per_minibatch": 2,
         "n_epochs": 1,
+        "policy_kwargs": {"hidden_size": 8},
+    },
+    VariBAD: {
+        "trials_per_iteration": 4,
+        "trials_per_minibatch": 2,
+        "n_epochs": 1,
+        "vae_gradient_steps": 1,
         "policy_kwargs": {"hidden_size": 8},
     },
     MAML: {
@@ -33,8 +40,9 @@ OPTIONS = {
 }
 # Vector steps of an iteration on aim(): 4 episodes, a round before the inner step and one after,
 # SB3's least rollout of 2048 steps in 4 environments.
-ROUNDS = {RL2: 4, MAML: 2, MultiTask: 512}
-every_agent = pytest.mark.parametrize("kind", [RL2, MAML, MultiTask])
+ROUNDS = {RL2: 4, VariBAD: 4, MAML: 2, MultiTask: 512}
+ON_TRIALS = (RL2, VariBAD)
+every_agent = pytest.mark.parametrize("kind", [RL2, VariBAD, MAML, MultiTask])
 
 
 def small(kind, **options):
@@ -47,8 +55,8 @@ def iteration_steps(kind):
 
 
 def single_env(kind, target=1.0):
-    """What the agent is evaluated in: whole trials for RL2, episodes of one task for the others."""
-    if kind is RL2:
+    """What the agent is evaluated in: whole trials with a memory, else episodes of one task."""
+    if kind in ON_TRIALS:
         return TrialEnv(aim(), "held_out")
     env = TaskEnv(aim().make_vec(1))
     env.set_task(Task("aim", {"target": target}))
@@ -168,20 +176,20 @@ def test_evaluate_policy_counts_what_the_environment_pays(kind):
     agent = small(kind)
     env = Monitor(single_env(kind))
     returns, lengths = evaluate_policy(agent, env, 4, return_episode_rewards=True)
-    assert lengths == [4 if kind is RL2 else 1] * 4
-    if kind is not RL2:  # no memory, nothing to see: the same action in every episode
+    assert lengths == [4 if kind in ON_TRIALS else 1] * 4
+    if kind not in ON_TRIALS:  # no memory, nothing to see: the same action in every episode
         action, _ = agent.predict(np.int64(0), deterministic=True)
         assert returns == pytest.approx([1.0 - abs(float(action[0]) - 1.0)] * 4, abs=1e-5)
 
 
 @every_agent
 def test_evaluate_policy_in_a_batch_of_held_out_tasks(kind):
-    trials = {"episodes_per_trial": 4} if kind is RL2 else {}
+    trials = {"episodes_per_trial": 4} if kind in ON_TRIALS else {}
     venv = TaskVecEnv(aim(), 5, split="held_out", **trials)
     returns, lengths = evaluate_policy(
         small(kind), venv, 10, return_episode_rewards=True, warn=False
     )
-    assert lengths == [4 if kind is RL2 else 1] * 10
+    assert lengths == [4 if kind in ON_TRIALS else 1] * 10
     # Both targets occur: whatever one action earns in both tasks, it is not the same.
     assert len(set(np.round(returns, 6))) > 1
 
@@ -203,8 +211,8 @@ def test_maml_before_and_after_adaptation():
 
 @every_agent
 def test_an_environment_of_the_other_kind_is_refused_with_the_reason(kind):
-    other = TaskEnv(aim().make_vec(1)) if kind is RL2 else TrialEnv(aim())
-    expected = "as from a TrialEnv" if kind is RL2 else "without a memory .* as TaskEnv gives"
+    other = TaskEnv(aim().make_vec(1)) if kind in ON_TRIALS else TrialEnv(aim())
+    expected = "as from a TrialEnv" if kind in ON_TRIALS else "without a memory .* as TaskEnv gives"
     with pytest.raises(ValueError, match=expected):
         evaluate_policy(small(kind), Monitor(other), 1)
 

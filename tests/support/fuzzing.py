@@ -33,6 +33,13 @@ SMALL = {
         "n_epochs": 1,
         "policy_kwargs": {"hidden_size": 4},
     },
+    "varibad": {
+        "trials_per_iteration": 2,
+        "trials_per_minibatch": 2,
+        "n_epochs": 1,
+        "vae_gradient_steps": 1,
+        "policy_kwargs": {"hidden_size": 4},
+    },
     "maml": {
         "meta_batch_size": 2,
         "episodes_per_adaptation": 2,
