@@ -1,0 +1,127 @@
+"""Pictures of what an agent believes while it adapts.
+
+``python -m metarl.experiments.reports.beliefs RUN`` draws the belief of a run's VariBAD agent over
+the cells of a grid, step by step.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from metarl import Task, Tasks, Transition, play
+from metarl.agents import Learner, VariBAD
+from metarl.envs.grids import MOVES, Cell
+from metarl.errors import InvalidTypeError, InvalidValueError
+from metarl.experiments.publish.runs import open_run
+from metarl.experiments.runs.loading import load_agent
+from metarl.files import atomic_write
+from metarl.seeding import Seed
+
+_COLUMNS = 8
+
+
+def draw_beliefs(
+    agent: Learner,
+    *,
+    task: Task | None = None,
+    split: str = "held_out",
+    num_episodes: int = 2,
+    shown: Sequence[int] | None = None,
+    seed: Seed = 0,
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw the reward that an agent expects in each cell of a grid, at the steps of a trial.
+
+    Args:
+        agent: The agent, of a family of grids in which tasks have a ``goal``.
+        task: The task; None draws one.
+        split: The split to draw it from.
+        num_episodes: How many episodes are played.
+        shown: The numbers of the steps before which the belief is drawn, over all episodes; None
+            draws all.
+        seed: The seed of task, episodes and actions.
+        path: Where to write the picture (PNG), or None.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        TypeError: If it is another kind of agent.
+        ValueError: If the family is no such grid, or the agent has no decoder of rewards.
+    """
+    if not isinstance(agent, VariBAD):
+        raise InvalidTypeError(f"beliefs can be drawn of a VariBAD agent, got {agent!r}")
+    goal = agent.tasks.parameters.get("goal")
+    if not isinstance(goal, Cell):
+        raise InvalidValueError(
+            f"beliefs can be drawn over grids with a hidden goal, {agent.tasks.name!r} has none"
+        )
+    if task is None:
+        task = agent.tasks.sample(split, 1, seed)[0]
+    steps: list[Transition] = []
+
+    def record(step: Transition) -> bool:
+        steps.append(step)
+        return True
+
+    play(agent, agent.tasks, Tasks.stack([task]), num_episodes, seed=seed, on_step=record)
+    positions, actions, rewards, ends = (
+        np.array([getattr(step, name)[0] for step in steps])
+        for name in ("observations", "actions", "rewards", "episode_end")
+    )
+    rows, _ = agent.trial_input.sequence(positions[None], actions[None], rewards[None], ends[None])
+    cells = np.array([(x, y) for y in range(goal.size) for x in range(goal.size)], np.float32)
+    stay = np.full(len(cells), len(MOVES) - 1)
+    expected = agent.expected_rewards(rows[0], cells, stay, cells)
+    expected = expected.reshape(-1, goal.size, goal.size)  # (time, y, x)
+
+    numbers = list(range(len(steps)) if shown is None else shown)
+    num_columns = min(len(numbers), _COLUMNS)
+    num_rows = math.ceil(len(numbers) / num_columns)
+    figure = Figure(figsize=(1.3 * num_columns + 0.8, 1.5 * num_rows + 0.4), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    started = np.maximum.accumulate(np.where([True, *ends[:-1]], np.arange(len(steps)), 0))
+    episodes = np.cumsum([0, *ends[:-1]])
+    axes = list(grid.flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, number in zip(axes, numbers):
+        image = axis.imshow(
+            expected[number], origin="lower", cmap="viridis", vmin=expected.min(), vmax=1.0
+        )
+        walked = positions[started[number] : number + 1]
+        axis.plot(walked[:, 0], walked[:, 1], color="white", linewidth=1.0)
+        axis.plot(*walked[-1], marker="o", color="#56B4E9", markersize=7, markeredgecolor="white")
+        axis.plot(*task["goal"], marker="*", color="#D55E00", markersize=11)
+        step = number - started[number]
+        axis.set_title(f"episode {episodes[number] + 1}, step {step}", fontsize="x-small")
+    figure.colorbar(image, ax=axes, label="expected reward", shrink=0.7)
+    if path is not None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        atomic_write(path, buffer.getvalue())
+    return figure
+
+
+def main(run: Annotated[Path, tyro.conf.Positional], seed: int = 0) -> None:
+    """Draw what a run's agent expects of each cell, before every step of its first two episodes.
+
+    Args:
+        run: The run directory.
+        seed: The seed of task, episodes and actions.
+    """
+    opened = open_run(run)
+    opened.check_there()
+    path = opened.evaluation / f"beliefs-seed{seed}.png"
+    draw_beliefs(load_agent(opened), seed=seed, path=path)
+    print(f"beliefs: {path}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
