@@ -140,10 +140,12 @@ class GridSearchAdaptation:
 
 
 class NearestUnvisited:
-    """A searcher of grids: goes to the nearest cell it has not tried, and once it is paid, there.
+    """A searcher of grids: it goes to the nearest cell it has not tried, until one pays.
 
-    Unlike :class:`GridSearch` it plans nothing, so it searches grids of any size, for any number of
-    episodes, and goes on sensibly after actions that are not its own.
+    From then on it goes to that cell.
+
+    Unlike :class:`GridSearch` it plans nothing ahead. So it searches grids of any size, for any
+    number of episodes, and from wherever actions that are not its own have led.
 
     Args:
         tasks: The grids, with goals that pay for each step that ends there.

@@ -117,7 +117,7 @@ class DPT(Distillation):
         order = keys.masked_fill(~mask, 2.0).argsort(1)[:, :number]
         counts = mask.sum(1, keepdim=True)
         drawn = torch.rand(len(mask), number + 1, generator=generator, device=self.device)
-        queried = (drawn * counts).long().clamp(max=mask.shape[1] - 1)
+        queried = (drawn * counts).long().minimum(counts - 1)
         rows = torch.arange(len(mask), device=self.device)[:, None]
         stored = self.network.store(transitions[rows, order])
         outputs = self.network(states[rows, queried], stored, None)

@@ -48,20 +48,13 @@ class DistillationConfig(OfflineConfig):
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
     validation_share: Annotated[float, Range(0, 0.5)] = 0.1
-    """The share of the tasks whose histories are held back from training, for the validation loss;
-    0 trains on all."""
+    """The share of the tasks, rounded down, whose histories are held back from training, for the
+    validation loss; 0 trains on all."""
     patience: Count | None = None
     """Stop when the validation loss has not fallen for so many iterations, of 100 gradient steps
     each, and return to the parameters with the lowest; None trains to the end."""
     policy_kwargs: dict[str, Any] | None = None
     """Arguments of the network."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.patience is not None and not self.validation_share:
-            raise InvalidValueError(
-                f"patience={self.patience} needs a validation loss: set validation_share above 0"
-            )
 
 
 class Distillation(OfflineLearner[Batch]):
@@ -109,11 +102,17 @@ class Distillation(OfflineLearner[Batch]):
         return super().prepare(data)
 
     def examples(self, histories: Histories) -> Windows:
-        ids, share = np.arange(len(histories)), self.config.validation_share
-        if share:
-            ids, held_back = histories.split(share, self.seed)
-            self._validation = histories.windows(self.num_episodes, self.config.every, held_back)
-        return histories.windows(self.num_episodes, self.config.every, ids)
+        config = self.config
+        ids, held_back = histories.split(config.validation_share, self.seed)
+        if len(held_back):
+            self._validation = histories.windows(self.num_episodes, config.every, held_back)
+        elif config.patience is not None:
+            raise InvalidValueError(
+                f"patience={config.patience} needs a validation loss, and "
+                f"validation_share={config.validation_share:g} of these tasks is less than one "
+                "task: raise it"
+            )
+        return histories.windows(self.num_episodes, config.every, ids)
 
     def normalizer_of(self, size: int) -> Normalizer:
         """Return what normalises the observations with which rows of a length begin."""

@@ -181,20 +181,13 @@ class Histories(Sequence[History]):
         """Divide the tasks; return the histories of each part. Equal tasks stay together.
 
         Args:
-            share: The share of the tasks that goes to the second part: at least one, not all.
+            share: The share of the tasks that goes to the second part, rounded down.
             seed: The seed of the division.
-
-        Raises:
-            ValueError: If there are fewer than two different tasks.
         """
         tasks = self.tasks.group_ids()
         num_tasks = int(tasks.max()) + 1
-        if num_tasks < 2:
-            raise InvalidValueError(
-                f"histories of at least 2 different tasks can be divided, got {num_tasks}"
-            )
         order = np.random.default_rng(stream(seed, "split")).permutation(num_tasks)
-        second = np.isin(tasks, order[: min(max(round(share * num_tasks), 1), num_tasks - 1)])
+        second = np.isin(tasks, order[: int(share * num_tasks)])
         return np.flatnonzero(~second), np.flatnonzero(second)
 
     def windows(

@@ -263,6 +263,7 @@ def test_training_that_is_saved_goes_on_in_the_same_bits(kind, chests, tmp_path,
     monkeypatch.setattr(kind, "steps_per_iteration", 5)
     network = TINY if kind is AD else TINY_DPT
     options = {"policy_kwargs": network, "anneal": False, "batch_size": 8, "patience": 100}
+    options["validation_share"] = 0.25
 
     def new():
         return kind(CHESTS, seed=0, **options)
@@ -316,8 +317,10 @@ def test_training_stops_when_other_tasks_gain_no_more_and_returns_to_the_best(
     again = AD.load(tmp_path / "agent", CHESTS)
     again.learn(chests, 100, reset_num_timesteps=False)  # it has converged
     assert again.num_gradient_steps == agent.num_gradient_steps
-    with pytest.raises(ValueError, match="patience=3 needs a validation loss: set validation_shar"):
-        AD(CHESTS, seed=0, patience=3, validation_share=0.0)
+    with pytest.raises(
+        ValueError, match=r"validation_share=0\.1 of these tasks is less than one t"
+    ):
+        AD(CHESTS, seed=0, patience=3).learn(chests, 1)
 
 
 def test_the_step_size_warms_up_and_falls_to_zero(chests):

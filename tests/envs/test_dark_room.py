@@ -99,6 +99,19 @@ def test_the_best_first_episode():
     assert total_return(lambda step, _, met: np.full(81, STAY)) == 20
 
 
+def test_a_search_of_the_nearest_cells_finds_every_goal_in_six_episodes():
+    tasks = envs.make("dark-room")
+    given = Tasks("dark-room", {"goal": CELLS})
+    searcher, _ = reference("nearest-unvisited", tasks)
+    returns = evaluate(searcher, tasks, split="all", given=given, num_episodes=7).returns
+    known = evaluate(
+        *reference("known-goal", tasks), split="all", given=given, num_episodes=1
+    ).returns[:, 0]
+    np.testing.assert_array_equal(returns[:, 6], known)  # 16.54 on average
+    assert (np.diff(returns, axis=1) >= 0).all()
+    assert 2.3 < returns[:, 0].mean() <= 210 / 81  # the best first episode
+
+
 def test_key_and_door_by_hand():
     # Key, then door; the door before the key; both in one cell; the key at the start.
     env = doors(

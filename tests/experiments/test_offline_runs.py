@@ -184,6 +184,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_with_the_same_data_only(monkeypa
 def test_learners_of_histories_from_the_command_line(name, monkeypatch, capsys):
     record("thompson-sampling")
     command = ["train", name, "bandit-10x2", "--total-gradient-steps", "120", "--set", "patience=9"]
+    command += ["--set", "validation_share=0.2"]  # of six tasks
     command += ["--set", 'policy_kwargs={"hidden_size": 8}', "--set", "batch_size=4", "--data"]
     if name == "dpt":
         assert "record them with --labels" in refusal([*command, "data"], capsys)
