@@ -67,8 +67,8 @@ class VariBADConfig(TrialLearnerConfig):
             raise InvalidValueError("decode_reward or decode_state must be true, got both false")
         if self.task_prediction_coef:
             raise InvalidValueError(
-                f"task_prediction_coef={self.task_prediction_coef:g} has no effect in VariBAD, whose "
-                "belief is trained by its decoders; leave it out"
+                f"task_prediction_coef={self.task_prediction_coef:g} has no effect in VariBAD, "
+                "whose belief is trained by its decoders; leave it out"
             )
 
     def annealed(self, progress: float) -> "VariBADConfig":
