@@ -11,6 +11,7 @@ from metarl.agents.common.normalization import Normalizer
 from metarl.agents.distill.learner import Distillation, DistillationConfig, prediction_loss
 from metarl.agents.distill.presets import AD_PRESETS
 from metarl.agents.training.config import Width
+from metarl.batches import map_leaves
 from metarl.data import Batch
 from metarl.trial import TrialInput
 
@@ -88,12 +89,12 @@ class AD(MemoryAgent, Distillation):
         inputs = self.trial_input.sequence(
             batch.observations, batch.actions, batch.rewards, batch.episode_end
         )
-        shape = batch.mask.shape
-        actions = batch.actions.reshape(-1, *batch.actions.shape[2:])
-        actions = self.network.action_head.from_env(actions)
+        steps = map_leaves(lambda part: part.reshape(-1, *part.shape[2:]), batch.actions)
+        actions = self.network.action_head.from_env(steps)
+        actions = actions.reshape(*batch.mask.shape, *actions.shape[1:])
         rows, pixels, actions, mask = (  # (time, n, ...)
             torch.as_tensor(part, device=self.device).transpose(0, 1)
-            for part in (*inputs, actions.unflatten(0, shape), batch.mask)
+            for part in (*inputs, actions, batch.mask)
         )
         outputs = self.network.outputs(self.normalizer()(rows), pixels)
         return prediction_loss(self.network.distribution(outputs[mask]), actions[mask])

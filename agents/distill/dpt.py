@@ -108,8 +108,9 @@ class DPT(Distillation):
         )
         head, labels = self.network.action_head, batch.best_actions
         assert labels is not None
-        best = head.from_env(labels.reshape(-1, *labels.shape[2:])).to(self.device)
-        best = best.unflatten(0, batch.mask.shape)
+        best = head.from_env(map_leaves(lambda part: part.reshape(-1, *part.shape[2:]), labels))
+        best = best.to(self.device)
+        best = best.reshape(*batch.mask.shape, *best.shape[1:])
         mask = torch.as_tensor(batch.mask, device=self.device)
         number = min(self.context, mask.shape[1])
         # Real steps come before the padding, here and after the shuffle.
@@ -147,7 +148,7 @@ class DPT(Distillation):
         _, first = next(leaf_values(space, values))
         steps = map_leaves(lambda part: part.reshape(-1, *part.shape[2:]), values)
         rows = torch.as_tensor(flatten(space, steps), device=self.device)
-        return rows.unflatten(0, first.shape[:2])
+        return rows.reshape(*first.shape[:2], -1)
 
     # Acting.
 
@@ -203,7 +204,8 @@ class DPTAdaptation:
         network = self._agent.network
         outputs = self.outputs(observations)
         actions = network.action_head.sample(outputs, network.log_std, self._noise)
-        return network.action_head.to_env(actions)
+        chosen: Array = network.action_head.to_env(actions)
+        return chosen
 
     def outputs(self, observations: Values) -> torch.Tensor:
         """Return the policy's outputs in present observations, of shape (n, num_outputs)."""

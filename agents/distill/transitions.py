@@ -88,7 +88,7 @@ class TransitionNetwork(nn.Module):
         They are of shape (..., num_layers, 2, num_heads, size / num_heads).
         """
         projected: torch.Tensor = self.projection(self.read(transitions))
-        return projected.unflatten(-1, self.nothing.shape)
+        return projected.reshape(*projected.shape[:-1], *self.nothing.shape)
 
     def forward(
         self, queries: torch.Tensor, stored: torch.Tensor, visible: torch.Tensor | None

@@ -119,7 +119,9 @@ def build(name: str, family: str, size: int, **options: Any) -> OnlineLearner[An
     if name == "rl2":
         chosen["first_episodes_per_trial"] = None
         chosen["trials_per_minibatch"] = min(chosen["trials_per_minibatch"], size)
-    return AGENTS[name](envs.make(family), **{**chosen, **options}, seed=0)
+    agent = AGENTS[name](envs.make(family), **{**chosen, **options}, seed=0)
+    assert isinstance(agent, OnlineLearner)
+    return agent
 
 
 def agent_episodes(name: str, family: str) -> int:

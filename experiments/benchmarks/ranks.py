@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from metarl import envs
-from metarl.agents import AGENTS
+from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.presets import find_preset
 from metarl.agents.training.ranks import init_distributed
 from metarl.experiments.cli.overrides import parse_overrides
@@ -89,6 +89,7 @@ def measure(case: str, seconds: float, overrides: Sequence[str]) -> None:
     hyperparameters |= parse_overrides(AGENTS[name], overrides)
     with init_distributed() as ranks:
         agent = AGENTS[name](envs.make(family), **hyperparameters, seed=0)
+        assert isinstance(agent, OnlineLearner)
         agent.learn(1)
         before, started = agent.num_timesteps, time.perf_counter()
         going = True

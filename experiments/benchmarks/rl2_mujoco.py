@@ -35,6 +35,8 @@ def main(family: str = "half-cheetah-dir", iterations: int = 4, threads: int = 2
         AGENTS[name](envs.make(family), **find_preset(name, family).hyperparameters, seed=0)
         for name in ("rl2", "multi-task")
     )
+    assert isinstance(agent, OnlineLearner)
+    assert isinstance(baseline, OnlineLearner)
     for each in (agent, baseline):
         each.set_logger(Logger(None, []))
         each.learn(1)

@@ -58,13 +58,11 @@ class Recording:
 
     def of_seed(self, seed: int, study: "Study") -> "Recording":
         """Return the same recording with the trainings of a seed in the place of learners."""
-        learners = {name: getattr(self, name) for name in ("agent", "labels")}
-        trained = {
-            name: learner.training(seed, study)
-            for name, learner in learners.items()
-            if isinstance(learner, Learner)
-        }
-        return replace(self, **trained)
+
+        def trained(what: "str | Training | Learner | None") -> Any:
+            return what.training(seed, study) if isinstance(what, Learner) else what
+
+        return replace(self, agent=trained(self.agent), labels=trained(self.labels))
 
 
 @dataclass(frozen=True)

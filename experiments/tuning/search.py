@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import tyro
 
-from metarl.agents import AGENTS
+from metarl.agents import AGENTS, OnlineLearner
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import (
     DivergedError,
@@ -220,6 +220,7 @@ class Search:
         hyperparameters = self.base if is_preset else with_values(self.base, values)
         trial.set_user_attr("hyperparameters", _plain(hyperparameters))
         learner = AGENTS[settings.agent](self.family, **hyperparameters, seed=settings.seed)
+        assert isinstance(learner, OnlineLearner)
         with learner:
             learner.learn(settings.env_steps, callback=Rungs(self.evaluator, trial, self.deadline))
         score, error = self.evaluator.score(learner)

@@ -39,15 +39,9 @@ class Demonstrator:
     oracle: bool
     shares: NDArray[np.float64]
 
-    @property
-    def name(self) -> str:
-        """The agent's name."""
-        return self.agent.name
-
-    @property
-    def episodes_per_adaptation(self) -> int:
-        """Those of the agent."""
-        return self.agent.episodes_per_adaptation
+    def __post_init__(self) -> None:
+        self.name = self.agent.name
+        self.episodes_per_adaptation = self.agent.episodes_per_adaptation
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
@@ -93,7 +87,8 @@ class Informed:
         self.synchronous = getattr(oracle, "synchronous", False)
 
     def act(self, observations: Values) -> Array:
-        return self._oracle.act(self._with_task(observations))
+        actions: Array = self._oracle.act(self._with_task(observations))
+        return actions
 
     def observe(self, transition: Transition) -> None:
         seen = {

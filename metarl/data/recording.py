@@ -118,7 +118,8 @@ def record(
             continue
         present = sampled[first : first + per_shard]
         lanes, shard_seed = present.repeat(parallel), stream(seed, "histories", shard)
-        actor, best = agent, None
+        actor: Agent = agent
+        best: Adaptation | None = None
         if oracle or any(noise):
             shares = noise_shares(*noise, num_episodes // parallel)
             actor = Demonstrator(agent, tasks, lanes, oracle, shares)
