@@ -21,7 +21,7 @@ FADING = 0.9
 """The share of a history in which random actions become rarer or more frequent."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Demonstrator:
     """An agent that may be given the task, and some of whose actions may be random.
 
