@@ -50,7 +50,7 @@ class DPT(Distillation):
 
     Differences from the paper: transitions do not attend to each other, and only queries attend to
     them, so a choice does not depend on their order, and what is stored of a transition serves all
-    later queries; in the paper a causal GPT reads the query first and everything anew in each step.
+    later queries; in the paper a causal GPT reads the query first, and all again in each step.
     Query states differ from one number of transitions to the next. Contexts are parts of recorded
     histories.
 
