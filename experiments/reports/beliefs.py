@@ -38,6 +38,8 @@ def draw_beliefs(
 ) -> Figure:
     """Draw the reward that an agent expects in each cell of a grid, at the steps of a trial.
 
+    It is the mean over the moves that lead into the cell from its neighbours.
+
     Args:
         agent: The agent, of a family of grids in which tasks have a ``goal``.
         task: The task; None draws one.
@@ -76,10 +78,17 @@ def draw_beliefs(
         for name in ("observations", "actions", "rewards", "episode_end")
     )
     rows, _ = agent.trial_input.sequence(positions[None], actions[None], rewards[None], ends[None])
-    cells = np.array([(x, y) for y in range(goal.size) for x in range(goal.size)], np.float32)
-    stay = np.full(len(cells), len(MOVES) - 1)
-    expected = agent.expected_rewards(rows[0], cells, stay, cells)
-    expected = expected.reshape(-1, goal.size, goal.size)  # (time, y, x)
+    size = goal.size
+    cells = np.array([(x, y) for y in range(size) for x in range(size)])
+    moves = np.tile(np.arange(4), len(cells))  # into each cell, from its neighbours
+    after = cells.repeat(4, axis=0)
+    before = after - MOVES[moves]
+    inside = ((before >= 0) & (before < size)).all(axis=1)
+    expected = agent.expected_rewards(
+        rows[0], before.astype(np.float32), moves, after.astype(np.float32)
+    )
+    expected = np.where(inside, expected, np.nan).reshape(-1, size, size, 4)
+    expected = np.nanmean(expected, axis=3)  # (time, y, x)
 
     numbers = list(range(len(steps)) if shown is None else shown)
     num_columns = min(len(numbers), _COLUMNS)
