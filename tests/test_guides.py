@@ -130,14 +130,15 @@ def test_all_that_is_logged_is_explained_and_nothing_else():
     ]
     family = navigation_2d(horizon=3)
     small = {"meta_batch_size": 2, "policy_kwargs": {"hidden_sizes": (4,)}}
+    trials = {"trials_per_iteration": 2, "trials_per_minibatch": 2}
+    taught = RL2(family, teacher_share=1.0, task_prediction_coef=1.0, **trials)
+    taught.set_teacher(MultiTask(family.oracle(), num_envs=4))
     found = {
-        "RL²": logged(RL2(family, trials_per_iteration=2, trials_per_minibatch=2)),
+        "RL²": logged(RL2(family, **trials)) | logged(taught),
         "MAML": logged(MAML(family, learn_inner_lr="per_parameter", **small))
         | logged(MAML(family, outer="ppo", **small))
         | logged(MAML(family, outer="reptile", **small)),
-        "VariBAD": logged(
-            VariBAD(family, trials_per_iteration=2, trials_per_minibatch=2, decode_state=True)
-        ),
+        "VariBAD": logged(VariBAD(family, decode_state=True, **trials)),
         "multi-task": logged(MultiTask(family, num_envs=4, n_epochs=1)),
     }
     for agent, names in found.items():

@@ -21,7 +21,7 @@ from torch.distributions import (
 
 from metarl.agents.common.noise import ActionNoise
 from metarl.batches import nest
-from metarl.spaces import Values, action_scale, check_space, leaves, stretching
+from metarl.spaces import Values, action_scale, check_space, leaf_values, leaves, stretching
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 IMPOSSIBLE = -1e8
@@ -92,7 +92,7 @@ class ActionHead(ABC):
         """Return sampled actions, of shape (n, *action_shape), as the environment's."""
 
     @abstractmethod
-    def from_env(self, actions: NDArray[Any]) -> torch.Tensor:
+    def from_env(self, actions: Any) -> torch.Tensor:
         """Return environment actions as samples: what :meth:`to_env` made them of."""
 
 
@@ -288,6 +288,11 @@ class CompositeHead(ActionHead):
         shapes = [head.action_shape for head in self._heads]
         parts = zip(self._heads, _split_actions(actions, shapes))
         return nest(self._space, (head.to_env(part) for head, part in parts))
+
+    def from_env(self, actions: Values) -> torch.Tensor:
+        parts = zip(self._heads, (part for _, part in leaf_values(self._space, actions)))
+        sampled = [head.from_env(part) for head, part in parts]
+        return torch.cat([part.reshape(len(part), -1).float() for part in sampled], dim=-1)
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return torch.split(outputs, [head.num_outputs for head in self._heads], dim=-1)

@@ -1,6 +1,6 @@
 """Hyperparameters of AD and DPT: the first pattern that matches a family counts.
 
-They learned well in their first minutes; nothing was searched for.
+They are starting points: nothing was searched for.
 """
 
 from metarl.agents.training.preset import Preset

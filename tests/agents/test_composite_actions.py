@@ -112,6 +112,10 @@ def test_what_is_drawn_is_what_the_parts_draw():
     divergence = total(kl_divergence(mine, theirs) for (_, mine), (_, theirs) in pairs)
     torch.testing.assert_close(kl_divergence(one, other), divergence)
     given = head.to_env(actions)
+    # Of Box actions those inside their bounds come back.
+    inside = actions.clone()
+    inside[:, :2].clamp_(-1.0, 1.0)
+    torch.testing.assert_close(head.from_env(given), inside)
     for row in range(7):
         action = {key: given[key][row] for key in ("aim",)}
         action["tool"] = tuple(part[row] for part in given["tool"])

@@ -78,11 +78,12 @@ def test_it_acts_as_it_learns_and_is_resumed_in_the_same_bits(family, tmp_path):
         assert torch.equal(one, other)
     network, rows = straight.network, torch.randn(6, 3, straight.trial_input.size)
     pixels, state, outputs = torch.zeros(6, 3, 0, dtype=torch.uint8), network.initial_state(3), []
+    task = torch.zeros(3, family.task_size)
     with torch.no_grad():
         for row, pixel in zip(rows, pixels):
             output, state = network.act(row, pixel, state)
             outputs.append(output)
-        torch.testing.assert_close(torch.stack(outputs), network(rows, pixels)[0].mean)
+        torch.testing.assert_close(torch.stack(outputs), network(rows, pixels, task)[0].mean)
 
 
 @pytest.mark.slow
