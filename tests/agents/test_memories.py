@@ -218,7 +218,8 @@ def test_without_memory_only_the_present_observation_counts():
     pixels = torch.zeros(4, 3, 0, dtype=torch.uint8)
 
     def outputs(rows):
-        distribution, values = agent.network(rows, pixels)
+        task = torch.zeros(3, agent.tasks.task_size)
+        distribution, values, _ = agent.network(rows, pixels, task)
         return distribution.mean[-1], values[-1]
 
     with torch.no_grad():

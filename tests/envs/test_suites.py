@@ -101,7 +101,8 @@ def test_a_map_stays_for_all_episodes_and_differs_between_tasks(name):
 
 def test_held_out_goals_of_meta_world_are_others():
     tasks = envs.make("ml1-push")
-    train, held_out = (tasks.sample(split, 50, 0).columns["places"] for split in tasks.splits)
+    splits = ("train", "held_out")
+    train, held_out = (tasks.sample(split, 50, 0).columns["places"] for split in splits)
     assert len(np.unique(train, axis=0)) == len(np.unique(held_out, axis=0)) == 50
     assert not (train[:, None] == held_out[None]).all(-1).any()
 

@@ -104,7 +104,7 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
 def test_list_shows_one_family(capsys):
     assert main(["list", "navigation-sparse"]) == 0
     shown = capsys.readouterr().out.split()
-    assert {"navigation-sparse", "held_out", "5", "semicircle,"} <= set(shown)
+    assert {"navigation-sparse", "held_out,", "5", "semicircle,"} <= set(shown)
     assert "navigation-2d" not in shown
 
 

@@ -130,7 +130,8 @@ def whole(tmp_path_factory):
                 seed=2,
             )
             header, arrays = report.to_archive()
-            write_archive(job.record, {"seconds": 1.0, "report": header}, arrays, compact=True)
+            about = {"seconds": 1.0, "training": job.needs[0].training.name, "report": header}
+            write_archive(job.record, about, arrays, compact=True)
         found = Search(Settings("rl2", "bandit-10x5"), 3, None).study
         for number in range(3):
             trial = found.ask({} if number else None)
