@@ -118,7 +118,7 @@ def _film(
                 films.append(list(_replay(camera, actions, number)))
             else:  # it must pass, to leave the environment as it was
                 for action in actions:
-                    camera.step(action[None])
+                    camera.step(action)
         # 30, as gymnasium's own recorder takes where an environment does not say.
         fps = float(camera.metadata.get("render_fps") or 30)
     finally:

@@ -23,7 +23,15 @@ from metarl.experiments.tuning import search
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: f"{preset.agent} {preset.pattern}")
+@pytest.mark.parametrize(
+    "preset",
+    [
+        # Meta-World builds its environments for seconds.
+        pytest.param(each, marks=[pytest.mark.slow] if each.pattern.startswith("ml1") else [])
+        for each in PRESETS
+    ],
+    ids=lambda preset: f"{preset.agent} {preset.pattern}",
+)
 def test_presets_are_of_known_agents_with_known_hyperparameters(preset, tmp_path):
     agent = AGENTS[preset.agent]
     assert set(preset.hyperparameters) <= set(agent.hyperparameter_names())

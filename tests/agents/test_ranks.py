@@ -232,6 +232,7 @@ def check_same(run, whole):
     assert rows_of(run / "progress.csv") == rows_of(whole / "progress.csv")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_run_which_resumes_to_the_same_bits(poles, undisturbed):
     (poles / "fail").write_text("kill")
     done = python(poles, "-m", "metarl", *TRAIN, "--processes", "2")
@@ -251,6 +252,7 @@ def test_a_process_that_is_killed_ends_the_run_which_resumes_to_the_same_bits(po
     check_same(poles / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_killed_training_anew_and_it_goes_on(poles, undisturbed):
     (poles / "fail").write_text("kill")
     words = [*torchrun(2, "--max-restarts=1"), "-m", "metarl", *TRAIN]
@@ -260,6 +262,7 @@ def test_torchrun_starts_a_killed_training_anew_and_it_goes_on(poles, undisturbe
     check_same(poles / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_in_one_process_shows_its_traceback(poles):
     (poles / "fail").write_text("raise")
     done = python(poles, "-m", "metarl", *TRAIN, "--processes", "2")
@@ -270,6 +273,7 @@ def test_an_environment_that_raises_in_one_process_shows_its_traceback(poles):
     assert (poles / "run" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_of_them_after_a_step(poles):
     words = [w if w != "2000" else "2000000" for w in TRAIN]
     with subprocess.Popen(
@@ -294,6 +298,7 @@ def test_ctrl_c_stops_all_of_them_after_a_step(poles):
     )
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_resume_a_run(undisturbed):
     done = python(undisturbed.parent, *torchrun(3), "-m", "metarl", "resume", "run")
     assert done.returncode != 0

@@ -127,6 +127,7 @@ def test_sac_learns_as_an_oracle():
     )  # whoever does not see the target, or does not use it, earns 0
 
 
+@pytest.mark.slow
 def test_a_recurrent_policy_of_sb3_learns_to_learn_from_trials():
     family = risk(6)
     model = RecurrentPPO(
@@ -343,6 +344,7 @@ def test_actions_without_bounds_are_learned_in_the_environments_own_units(space)
 FAST = {"num_envs": 32, "learning_rate": 3e-3, "batch_size": 256}
 
 
+@pytest.mark.slow
 def test_multi_task_learns_what_is_alike_in_all_tasks_and_nothing_else():
     # An oracle earns 0.9 and more; without the target, the best is to aim at 0 (or anywhere),
     # which earns 0 on average.

@@ -120,9 +120,11 @@ def steps_off_the_goal(walks, goal, start, size):
     ("goals", "start", "horizon", "num_episodes"),
     [
         (((2, 2), (1, 2), (0, 2), (2, 0)), (0, 0), 4, 1),
-        (((2, 2), (1, 2), (0, 2), (2, 0)), (0, 0), 4, 2),
+        pytest.param(((2, 2), (1, 2), (0, 2), (2, 0)), (0, 0), 4, 2, marks=pytest.mark.slow),
         (((0, 0), (2, 2), (0, 2), (2, 0)), (1, 1), 3, 2),
-        (((2, 2), (1, 2), (0, 2), (2, 1), (1, 0)), (0, 0), 2, 3),
+        pytest.param(
+            ((2, 2), (1, 2), (0, 2), (2, 1), (1, 0)), (0, 0), 2, 3, marks=pytest.mark.slow
+        ),
         (((2, 2), (0, 0)), (0, 1), 2, 2),  # one of them is out of reach
     ],
 )

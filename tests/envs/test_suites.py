@@ -15,11 +15,11 @@ with warnings.catch_warnings():  # SWIG's own, made errors, would crash the inte
     warnings.simplefilter("ignore")
     importlib.import_module("Box2D")
 
-FAMILIES = ("lunar-lander", "bipedal-walker", "minigrid-doors", "ml1-reach",
-            "minigrid-map:MiniGrid-Empty-Random-5x5-v0")  # fmt: skip
+FAMILIES = ("lunar-lander", "minigrid-doors", "minigrid-map:MiniGrid-Empty-Random-5x5-v0")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bipedal-walker", "ml1-reach")]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *SLOW])
 def test_families_of_other_suites_pass_all_checks(name):
     assert check_tasks(envs.make(name), num_steps=30)
 

@@ -9,6 +9,7 @@ from metarl.experiments.benchmarks import growth as benchmark_growth
 from metarl.experiments.benchmarks.cost_model import Cost, _all_reduce, _fit, _largest_share
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(tmp_path, capsys):
     benchmark_growth.main(
         lanes=(64,),

@@ -102,7 +102,7 @@ def test_what_is_not_shown_is_lived_through_as_well(tasks):
     env.set_tasks([task])
     env.reset(seed=stream_seed(5, "video", "env"))
     for action in [*episodes[0], *episodes[1], *episodes[2][:-1]]:
-        env.step(action[None])
+        env.step(action)
     expected = env.render()[0].astype(int)
     env.close()
     # Drawing rounds by what was drawn before; without the second episode some differ by 167.
