@@ -39,6 +39,7 @@ def test_it_aims_better_after_a_shot(options):
     assert report.returns[:, 1:].mean() > 0.8
 
 
+@pytest.mark.slow
 def test_by_the_clock_it_does_not_end_an_episode_for_the_sake_of_the_next():
     # Going on earns 20, an end at once 2. With a discount of 0.8 going on is worth 5 at most. If an
     # end brings the next episode closer, 2 and then going on is worth 2 + 0.8 * 5 = 6: whoever

@@ -399,7 +399,8 @@ def test_learning_ends_the_logger_that_it_made(tmp_path):
         assert threading.active_count() == threads
     (folder,) = tmp_path.iterdir()
     shown = EventAccumulator(str(folder)).Reload().Scalars("rollout/return_mean")
-    assert [event.step for event in shown] == [STEPS, 2 * STEPS, 3 * STEPS]
+    # Files of one second are read in any order.
+    assert sorted(event.step for event in shown) == [STEPS, 2 * STEPS, 3 * STEPS]
     # What callbacks record afterwards goes nowhere, and does not fail.
     assert agent.logger.dir == str(folder)
     agent.logger.record("late", 1.0)

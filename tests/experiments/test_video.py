@@ -88,7 +88,7 @@ def test_the_replay_is_what_the_agent_lived_through(tasks):
     for actions in episodes:
         for action in actions:
             lived = batch.step(rows.act(np.zeros(3)))
-            seen = single.step(action[None])
+            seen = single.step(action)
             np.testing.assert_array_equal(lived[0][0], seen[0][0])
             assert lived[1][0] == seen[1][0]
 
