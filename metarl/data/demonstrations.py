@@ -8,8 +8,10 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from metarl.batches import map_leaves
 from metarl.distribution import TaskDistribution
 from metarl.evaluation.adaptation import Adaptation, Agent, Transition
+from metarl.masks import ActionMask, find_mask
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Space, Values
 from metarl.tasks import Tasks
@@ -53,7 +55,9 @@ class Demonstrator:
         if not self.shares.any():
             return acting
         with closing(self.tasks.make_vec(1)) as probe:
-            return Noisy(acting, probe.single_action_space, len(self.present), self.shares, seed)
+            action_space = probe.single_action_space
+            mask = find_mask(probe.single_observation_space, action_space)
+            return Noisy(acting, action_space, mask, len(self.present), self.shares, seed)
 
 
 def informed(oracle: Adaptation, tasks: TaskDistribution, present: Tasks) -> Adaptation:
@@ -107,27 +111,40 @@ class Noisy:
     Args:
         adaptation: Chooses the others, and learns from all.
         space: The space of one action.
+        mask: Which actions are allowed; None allows all.
         num_envs: The number of environments.
         shares: The share of random actions in each episode of an environment.
         seed: The seed.
     """
 
     def __init__(
-        self, adaptation: Adaptation, space: Space, num_envs: int, shares: Array, seed: Seed
+        self,
+        adaptation: Adaptation,
+        space: Space,
+        mask: ActionMask | None,
+        num_envs: int,
+        shares: Array,
+        seed: Seed,
     ):
-        self._adaptation, self._shares = adaptation, shares
+        self._adaptation, self._mask, self._shares = adaptation, mask, shares
         self._rng = np.random.default_rng(stream_seed(seed, "noise"))
         self._random = batch_space(space, num_envs)
         self._random.seed(stream_seed(seed, "random actions"))
         self._episodes = np.zeros(num_envs, dtype=np.int64)
         self.synchronous = getattr(adaptation, "synchronous", False)
 
-    def act(self, observations: Values) -> Array:
-        actions = np.array(self._adaptation.act(observations))
+    def act(self, observations: Values) -> Values:
         share = self._shares[np.minimum(self._episodes, len(self._shares) - 1)]
-        chosen = self._rng.random(len(actions)) < share
-        actions[chosen] = self._random.sample()[chosen]
-        return actions
+        noisy = self._rng.random(len(share)) < share
+        drawn: Values = self._random.sample()
+        if self._mask is not None:
+            draws = self._rng.random((len(share), len(self._mask.counts)))
+            drawn = self._mask.redrawn(drawn, observations, draws)
+
+        def mixed(chosen: Array, other: Array) -> Array:
+            return np.where(noisy.reshape(-1, *[1] * (chosen.ndim - 1)), other, chosen)
+
+        return map_leaves(mixed, self._adaptation.act(observations), drawn)
 
     def observe(self, transition: Transition) -> None:
         self._adaptation.observe(transition)

@@ -15,6 +15,7 @@ from metarl.agents import MAML, RL2, FineTune, MultiTask
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.common.actions import IMPOSSIBLE, action_head
 from metarl.agents.common.noise import ActionNoise
+from metarl.data import record
 from metarl.envs import ActionMaskFromInfo, from_gymnasium
 from metarl.masks import find_mask
 from metarl.trial import TrialInput
@@ -130,6 +131,12 @@ def test_predict_keeps_to_the_mask():
             for _ in range(5):
                 action, _ = agent.predict(seen, deterministic=deterministic)
                 seen, *_ = single.step(action)
+
+
+@pytest.mark.parametrize("kind", ["discrete", "multi-discrete"])
+def test_noise_in_recorded_histories_keeps_to_the_mask(kind, tmp_path):
+    tasks = doors(kind)  # a closed door raises
+    record(RandomActions(tasks), tasks, tmp_path, num_tasks=4, num_episodes=6, noise=(1.0, 0.5))
 
 
 def test_an_oracle_observes_the_mask_too():
