@@ -4,8 +4,8 @@ from metarl.agents.training.preset import Preset
 
 _MEMORY = {"hidden_size": 64, "memory": "lstm"}  # on trials of many steps faster than a GRU
 
-# Found on gridnavi: with 3M env steps, one seed earns 35.8 in four episodes (the best possible is
-# 37.2).
+# Found on gridnavi, on seed 0: it earns 36.5 in four episodes (the best possible is 37.2), and 35.8
+# after 3M env steps.
 _GRID = {
     "trials_per_iteration": 128,
     "trials_per_minibatch": 32,
