@@ -45,7 +45,7 @@ def test_the_graphs_are_as_likely_as_in_the_original():
     _, constraints = graphs()
     assert np.bincount(constraints).tolist() == [1, 12, 48, 48]
     drawn = family().sample("train", 20_000, 0).columns["edges"]
-    # Graphs are told apart by their number of edges: 12; 10; 8 or 9; 7.
+    # Graphs differ in their number of edges: 12; 10; 8 or 9; 7.
     shares = np.bincount(drawn.sum(axis=1), minlength=13)[[12, 10, 7]] / len(drawn)
     np.testing.assert_allclose(shares, 0.25, atol=0.015)
 
