@@ -37,6 +37,15 @@ every_memory = parametrized(CASES)
 every_memory_that_remembers = parametrized([case for case in CASES if case[0] != "none"])
 
 
+@pytest.fixture(params=[True, False], ids=["gradients", "acting"])
+def _with_and_without_gradients(request):  # without, a memory may take other ways
+    with torch.set_grad_enabled(request.param):
+        yield
+
+
+in_both_ways = pytest.mark.usefixtures("_with_and_without_gradients")
+
+
 @pytest.fixture(autouse=True)
 def _memories(monkeypatch):
     monkeypatch.setitem(MEMORIES, "traces", Traces)
@@ -76,6 +85,7 @@ def assert_same_state(one, other):
         torch.testing.assert_close(mine, theirs)
 
 
+@in_both_ways
 @every_memory
 @pytest.mark.parametrize("pieces", [[1] * T, [4, 5], [1, 3, 1, 4]])
 def test_in_pieces_it_reads_what_it_reads_at_once(case, pieces):
@@ -137,6 +147,23 @@ def test_reading_and_resetting_leave_the_given_state_as_it_was(case):
     assert torch.equal(once, again)
 
 
+@in_both_ways
+@every_memory
+def test_from_one_state_it_reads_on_in_two_ways(case):
+    memory, inputs = build(case), random_inputs(4)
+    ways = [torch.cat([inputs, random_inputs(15, seed)]) for seed in (2, 3)]
+    state = None
+    for step, row in enumerate(inputs):
+        _, state = read(memory, row[None], state, step)
+    states = [state, state]
+    for step in range(4, 19):  # step by step in turn
+        for way, inputs in enumerate(ways):
+            features, states[way] = read(memory, inputs[step : step + 1], states[way], step)
+            whole, _ = read(memory, inputs[: step + 1])
+            torch.testing.assert_close(features[0], whole[-1])
+
+
+@in_both_ways
 @every_memory_that_remembers
 def test_a_lane_that_is_reset_is_at_the_start_of_a_trial(case):
     memory, inputs = build(case), random_inputs(12)
@@ -150,6 +177,7 @@ def test_a_lane_that_is_reset_is_at_the_start_of_a_trial(case):
     assert not torch.allclose(fresh, continued, atol=1e-4)
 
 
+@in_both_ways
 @every_memory
 def test_a_lane_that_waits_stays_as_it_was(case):
     memory, inputs = build(case), random_inputs(20)

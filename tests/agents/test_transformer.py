@@ -10,6 +10,7 @@ from toys import strolls
 
 from metarl import Choice, StepResult, TaskDistribution, TaskVectorEnv, evaluate
 from metarl.agents import RL2
+from metarl.agents.common.memory.contract import select
 from metarl.agents.common.memory.transformer import Transformer, TransformerConfig
 
 
@@ -51,6 +52,19 @@ def test_the_cache_is_no_longer_than_the_longest_trial(context):
         ended = time == torch.tensor([5, 6, 7])  # trials end at different steps
         state, time = memory.reset(state, ended), time.masked_fill(ended, 0)
         assert state.shape[1] == min(step + 1, context or 7)
+
+
+@torch.no_grad()
+def test_acting_copies_the_cache_only_where_it_grows():
+    memory, inputs, state, copies = build(), random_inputs(100), None, 0
+    for step, row in enumerate(inputs):
+        before = state
+        _, state = read(memory, row[None], state, step)
+        if before is not None:
+            state = select(torch.arange(N) > step % 2, state, before)  # where some lanes wait, too
+        copies += before is not None and before.data_ptr() != state.data_ptr()
+    assert copies == 3  # at 16, 32 and 64 steps
+    assert state.shape[1] == 128
 
 
 def test_heads_that_do_not_divide_the_features_are_refused():

@@ -130,6 +130,8 @@ def select(where: torch.Tensor, chosen: State, others: State) -> State:
     """
 
     def pick(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        if one.data_ptr() == other.data_ptr() and one.shape == other.shape:
+            return one  # a cache that both share
         if one.shape != other.shape:
             length = max(one.shape[1], other.shape[1])
             one, other = _lengthened(one, length), _lengthened(other, length)

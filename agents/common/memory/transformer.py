@@ -35,7 +35,8 @@ class Transformer(Memory):
 
     The state is a cache, so that acting reads each step once: keys and values of the steps so far,
     of shape (n, slots, num_layers, 2, num_heads, hidden / num_heads). Those of step t are in slot
-    ``t % context``.
+    ``t % context``. Acting writes a step into a free slot of the state that it was given, which does
+    not change what is read from it: the index of a step says which slots are filled.
     """
 
     config_class = TransformerConfig
@@ -75,24 +76,58 @@ class Transformer(Memory):
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
         time = time.T  # (n, T)
+        angles = time[..., None, None, None] * self.rates
+        rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
+        features = self.embedding(inputs.transpose(0, 1)).flatten(0, 1)  # (n * T, hidden)
+        one_step = time.shape[1] == 1 and not torch.is_grad_enabled()
+        if one_step and (last := int(time.max())) < self.context:
+            features, state = self._append(features, rotation, state, time, last)
+        else:
+            features, state = self._read(features, rotation, state, time)
+        return features.unflatten(0, time.shape).transpose(0, 1), state
+
+    def _append(
+        self,
+        features: torch.Tensor,
+        rotation: torch.Tensor,
+        state: torch.Tensor,
+        time: torch.Tensor,
+        last: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one step in each lane; ``last`` is the largest index of them."""
+        state = _with_room(state, last, self.context)
+        lanes = torch.arange(len(time), device=time.device)
+        slots = torch.arange(last + 1, device=time.device)
+        mask = (slots <= time).to(self.rates.dtype).log()[:, None, None]  # (n, 1, 1, slots)
+        for index, block in enumerate(self.blocks):
+            queries, new = block.project(features, rotation)
+            state[lanes, time[:, 0], index] = new[:, 0]
+            features = block(features, queries, state[:, : last + 1, index], mask)
+        return features, state
+
+    def _read(
+        self,
+        features: torch.Tensor,
+        rotation: torch.Tensor,
+        state: torch.Tensor,
+        time: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take any number of steps."""
         num_slots, num_steps = state.shape[1], time.shape[1]
-        # At the start of a trial, and in acting while all trials are at the same step, the steps
-        # follow those in the slots, and there is nothing to hide but the future.
+        # At the start of a trial, and where all trials are at the same step, the steps follow
+        # those in the slots, and there is nothing to hide but the future.
         follows = num_slots + num_steps <= self.context and (
             not num_slots or bool((time[:, 0] == num_slots).all())
         )
         simple = follows and (not num_slots or num_steps == 1)
         mask = None if simple else self._mask(time, num_slots)
-        angles = time[..., None, None, None] * self.rates
-        rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
-        features = self.embedding(inputs.transpose(0, 1)).flatten(0, 1)  # (n * T, hidden)
         read = []
         for block, cache in zip(self.blocks, state.unbind(2)):
-            features, keys_and_values = block(features, rotation, cache, mask)
-            read.append(keys_and_values)
+            queries, new = block.project(features, rotation)
+            features = block(features, queries, torch.cat([cache, new], 1), mask)
+            read.append(new)
         new = torch.stack(read, 2)
-        state = torch.cat([state, new], 1) if follows else self._stored(state, new, time)
-        return features.unflatten(0, time.shape).transpose(0, 1), state
+        return features, torch.cat([state, new], 1) if follows else self._stored(state, new, time)
 
     def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Return 0 where a step attends to another, else -inf, of shape (n, 1, T, slots + T).
@@ -132,38 +167,65 @@ class _Block(nn.Module):
         self.layers = nn.Sequential(nn.Linear(size, 4 * size), nn.ReLU(), nn.Linear(4 * size, size))
         self.attention_gate, self.layers_gate = nn.GRUCell(size, size), nn.GRUCell(size, size)
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        rotation: torch.Tensor,
-        cache: torch.Tensor,
-        mask: torch.Tensor | None,
+    def project(
+        self, features: torch.Tensor, rotation: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features (n * T, hidden), and keys and values of these steps.
+        """Return queries (n, T, heads, size), and keys and values (n, T, 2, heads, size).
 
         Args:
             features: The steps, of shape (n * T, hidden).
             rotation: By what queries and keys are multiplied as complex numbers, of shape
                 (n, T, 1, 1, size / 2).
-            cache: Keys and values of earlier steps, of shape (n, slots, 2, heads, size).
-            mask: What is added to the scores; None hides the future alone.
         """
         projected = self.projection(self.attention_norm(features))
         projected = projected.view(*rotation.shape[:2], 3, self.num_heads, -1)
         pairs = torch.view_as_complex(projected[:, :, :2].unflatten(-1, (-1, 2)))
         rotated = torch.view_as_real(pairs * rotation).flatten(-2)  # (n, T, 2, heads, size)
-        new = torch.stack([rotated[:, :, 1], projected[:, :, 2]], 2)
-        keys, values = torch.cat([cache, new], 1).transpose(1, 3).unbind(2)
+        return rotated[:, :, 0], torch.stack([rotated[:, :, 1], projected[:, :, 2]], 2)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        queries: torch.Tensor,
+        keys_and_values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return features (n * T, hidden).
+
+        Args:
+            features: The steps, of shape (n * T, hidden).
+            queries: Their queries, of shape (n, T, heads, size).
+            keys_and_values: What they attend to, of shape (n, slots, 2, heads, size).
+            mask: What is added to the scores; None hides the future alone.
+        """
+        keys, values = keys_and_values.transpose(1, 3).unbind(2)
         attended = nn.functional.scaled_dot_product_attention(
-            rotated[:, :, 0].transpose(1, 2),
+            queries.transpose(1, 2),
             keys,
             values,
             mask,
-            is_causal=mask is None and new.shape[1] > 1,  # one step has no future
+            is_causal=mask is None and queries.shape[1] > 1,  # one step has no future
         )  # (n, heads, T, size)
         read = self.output(attended.transpose(1, 2).reshape(features.shape))
         features = _gated(self.attention_gate, features, read)
-        return _gated(self.layers_gate, features, self.layers(self.layers_norm(features))), new
+        return _gated(self.layers_gate, features, self.layers(self.layers_norm(features)))
+
+
+def _with_room(state: torch.Tensor, slot: int, most: int) -> torch.Tensor:
+    """Return a state that has a slot and is free to be written to from there on.
+
+    A state is given away once: who reads on from it a second time gets a copy.
+    """
+    given_away = getattr(state, "given_away", False)
+    if slot < state.shape[1] and not given_away:
+        state.given_away = True  # type: ignore[attr-defined]
+        return state.view_as(state)
+    num_slots = max(state.shape[1], min(most, max(16, 2 * slot)))
+    # Laid out so that attention reads what it needs in one go.
+    shape = (*state.shape[2:5], len(state), num_slots, state.shape[5])
+    room = state.new_zeros(shape).permute(3, 4, 0, 1, 2, 5)
+    room[:, : state.shape[1]] = state
+    return room
 
 
 def _gated(gate: nn.GRUCell, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
