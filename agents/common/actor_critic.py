@@ -8,8 +8,9 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metarl.agents.common.actions import action_head, orthogonal_
+from metarl.agents.common.actions import action_head
 from metarl.agents.common.hypernetwork import Hypernetwork
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.memory.config import MemoryConfig
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State

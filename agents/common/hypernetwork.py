@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 
 CONTEXT_SIZE = 25
 """The length of what is made of the memory before weights are emitted (Beck et al. 2023)."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 
 
 def tanh_layers(input_size: int, sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 from metarl.distribution import TaskDistribution
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 
 _KERNEL = 3
 _SMALLEST = 4  # pixels along an axis: what halving ends at

@@ -6,7 +6,8 @@ from typing import Annotated
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import ActionHead, orthogonal_
+from metarl.agents.common.actions import ActionHead
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.training.config import Config, Count, Range, Width
 from metarl.errors import InvalidValueError
 

@@ -9,8 +9,9 @@ from gymnasium import spaces
 from torch import nn
 from torch.distributions import Distribution
 
-from metarl.agents.common.actions import action_head, orthogonal_
+from metarl.agents.common.actions import action_head
 from metarl.agents.common.actor_critic import TrialState
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.losses import masked
 from metarl.agents.common.memory.config import MemoryConfig

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.layers import tanh_layers
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.recurrent import recurrent_cell, run_gru

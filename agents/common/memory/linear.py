@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.training.config import Config, Count
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import uniform_
+from metarl.agents.common.initialization import uniform_
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.training.config import Config
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import orthogonal_, uniform_
+from metarl.agents.common.initialization import orthogonal_, uniform_
 from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.training.config import Config, Count
 from metarl.errors import InvalidValueError
@@ -35,7 +35,7 @@ class Transformer(Memory):
 
     The state is a cache, so that acting reads each step once: keys and values of the steps so far,
     of shape (n, slots, num_layers, 2, num_heads, hidden / num_heads). Those of step t are in slot
-    ``t % context``. Acting writes a step into a free slot of the state that it was given, which does
+    ``t % context``. Acting writes a step into a free slot of the state that it was given. That does
     not change what is read from it: the index of a step says which slots are filled.
     """
 
