@@ -6,7 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,16 +14,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from metarl.agents.common.actions import IMPOSSIBLE, action_head
+from metarl.agents.common.actions import action_head
 from metarl.agents.common.teacher import ActionLabels
-from metarl.agents.common.vision import Vision
 from metarl.agents.sb3.adapter import SB3Adaptation
+from metarl.agents.sb3.policies import MaskedPolicy, RowAndPixels
 from metarl.agents.sb3.presets import PRESETS
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import (
@@ -48,7 +46,7 @@ from metarl.agents.training.online import OnlineLearner
 from metarl.batches import as_batch
 from metarl.errors import DivergedError, InvalidValueError, check_at_least, found_in
 from metarl.evaluation.adaptation import Adaptation, OnStep, Rollout, Transition
-from metarl.masks import KEY, find_mask
+from metarl.masks import find_mask
 from metarl.seeding import Seed, stream_seed
 from metarl.spaces import Values, image_shapes, vector_size
 from metarl.vector.env import TaskVectorEnv
@@ -350,47 +348,6 @@ class MultiTask(OnlineLearner[PPO]):
             actions, _ = self.policy.predict(self._prepare(batch), deterministic=deterministic)
         actions = self._env_actions(actions)
         return (actions[0] if single else actions), state
-
-
-class RowAndPixels(BaseFeaturesExtractor):
-    """The input of SB3's policies for observations in several parts: row and image features.
-
-    Args:
-        observation_space: Of rows, and of pixels and masks where there are any.
-        shapes: The shape of each image.
-
-    Attributes:
-        allowed: The mask of the last observations, for :class:`MaskedPolicy`.
-    """
-
-    allowed: torch.Tensor
-
-    def __init__(self, observation_space: spaces.Dict, shapes: Sequence[tuple[int, ...]]):
-        (row_size,) = observation_space["row"].shape or (0,)
-        super().__init__(observation_space, row_size + 64 * len(shapes))
-        self.vision = None
-        if shapes:
-            generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
-            self.vision = Vision(shapes, (16, 32, 32), 64, generator)
-
-    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return features of shape (n, features_dim)."""
-        if KEY in observations:
-            self.allowed = observations[KEY]
-        if self.vision is None:
-            return observations["row"]
-        return torch.cat([observations["row"], self.vision(observations["pixels"])], dim=1)
-
-
-class MaskedPolicy(MultiInputActorCriticPolicy):
-    """SB3's policy without invalid actions, which SB3's own PPO does not know."""
-
-    def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Distribution:
-        # Of the same observations: SB3 computes their features in the call before this one.
-        extractor, distribution = cast(Any, self.features_extractor), cast(Any, self.action_dist)
-        logits = self.action_net(latent_pi).masked_fill(extractor.allowed <= 0, IMPOSSIBLE)
-        masked: Distribution = distribution.proba_distribution(logits)
-        return masked
 
 
 class _Forward(BaseCallback):

@@ -1,4 +1,4 @@
-"""VariBAD: agent.py (the iteration), model.py (the networks), trials.py (what they learn from)."""
+"""VariBAD. agent.py: the iteration; network.py: what acts; model.py, trials.py: what it learns."""
 
 from metarl.agents.varibad.agent import VariBAD, VariBADConfig
 

@@ -14,14 +14,8 @@ from metarl.agents.common.trial_learner import TrialLearner, TrialLearnerConfig
 from metarl.agents.common.trials import Trials
 from metarl.agents.training.config import Count, NotNegative, Positive, Width
 from metarl.agents.training.saving import State
-from metarl.agents.varibad.model import (
-    BeliefConfig,
-    BeliefPolicy,
-    Encoder,
-    TaskModel,
-    VariBADNetwork,
-    step_inputs,
-)
+from metarl.agents.varibad.model import TaskModel, step_inputs
+from metarl.agents.varibad.network import BeliefConfig, BeliefPolicy, Encoder, VariBADNetwork
 from metarl.agents.varibad.presets import PRESETS
 from metarl.agents.varibad.trials import OutcomeBuffer, TrialStore
 from metarl.errors import InvalidValueError
@@ -58,7 +52,7 @@ class VariBADConfig(TrialLearnerConfig):
     """How many of a trial's beliefs a gradient step decodes, and how many of its steps from each,
     drawn at random; None takes all."""
     policy_kwargs: dict[str, Any] | None = None
-    """Arguments of the networks, those of :class:`metarl.agents.varibad.model.BeliefConfig`:
+    """Arguments of the networks, those of :class:`metarl.agents.varibad.network.BeliefConfig`:
     ``hidden_size``, ``memory``, ``head``, ``decoder`` and more."""
 
     def __post_init__(self) -> None:

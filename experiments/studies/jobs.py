@@ -415,8 +415,8 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
             add(other)
         jobs.setdefault(job.key, job)
 
-    for evaluation in study.evaluations:
-        for seed in study.seeds:  # a whole comparison first, then the next seed
+    for seed in study.seeds:  # every comparison with one seed first, then with the next
+        for evaluation in study.evaluations:
             for learner in study.learners[evaluation.name]:
                 if seed in seeds_of(learner, study):
                     add(EvaluationJob(study, evaluation, learner, seed, places))
