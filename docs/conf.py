@@ -1,16 +1,29 @@
 """The documentation as a site: ``sphinx-build docs docs/_build``, with the extra ``docs``."""
 
+import inspect
 import itertools
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from metarl import __version__
+from metarl.agents.training.config import describe
+from metarl.agents.training.learner import Learner
+
+sys.path.append(str(Path(__file__).parent / "_ext"))
 
 project = "metarl"
 author = "the metarl authors"
 copyright = f"2026, {author}"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "generated",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -36,12 +49,41 @@ def as_list_table(rows: list[str]) -> list[str]:
     return [*lines, ""]
 
 
+def without_hyperparameters(obj: Any, lines: list[str]) -> list[str]:
+    """Return the docstring of an agent without its hyperparameters, which have a table."""
+    config = getattr(obj, "config_class", None)
+    if not (inspect.isclass(obj) and issubclass(obj, Learner) and config and "Args:" in lines):
+        return lines
+    start = lines.index("Args:") + 1
+    entries = re.split(r"\n(?=    \w)", "\n".join(lines[start:]))  # continued lines have more blanks
+    names = {field.name for field in describe(config)}
+    kept = [entry for entry in entries if entry.strip().partition(":")[0] not in names]
+    return [*lines[:start], *"\n".join(kept).split("\n")]
+
+
+def shorten_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returned: str
+) -> tuple[str, str] | None:
+    """Show the hyperparameters of an agent, which have a table, as ``**hyperparameters``."""
+    if not (what == "class" and inspect.isclass(obj) and issubclass(obj, Learner)):
+        return None
+    own = inspect.signature(Learner.__init__)
+    shown = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in list(own.parameters.values())[1:]
+    ]
+    return str(own.replace(parameters=shown, return_annotation=own.empty)), returned
+
+
 def to_restructured_text(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Turn what docstrings have of Markdown into what Sphinx reads, in place."""
     # Shapes such as (num_envs, *observation_shape) begin no emphasis.
-    written = [re.sub(r"(?<=[(, ])\*(?=\w+[,)])", r"\\*", line) for line in lines]
+    written = [
+        re.sub(r"(?<=[(, ])\*(?=\w+[,)])", r"\\*", line)
+        for line in without_hyperparameters(obj, lines)
+    ]
     lines.clear()
     for is_table, group in itertools.groupby(written, lambda line: line.startswith("|")):
         rows = list(group)
@@ -54,3 +96,4 @@ def to_restructured_text(
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", to_restructured_text, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", shorten_signature)
