@@ -35,7 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
-python_maximum_signature_line_length = 80  # longer ones have a line for each argument
+highlight_language = "none"  # docstrings hold pseudocode; blocks of pages name their language
 napoleon_use_ivar = True  # attributes have no entries of their own besides the fields they describe
 
 
@@ -55,7 +55,9 @@ def without_hyperparameters(obj: Any, lines: list[str]) -> list[str]:
     if not (inspect.isclass(obj) and issubclass(obj, Learner) and config and "Args:" in lines):
         return lines
     start = lines.index("Args:") + 1
-    entries = re.split(r"\n(?=    \w)", "\n".join(lines[start:]))  # continued lines have more blanks
+    entries = re.split(
+        r"\n(?=    \w)", "\n".join(lines[start:])
+    )  # continued lines have more blanks
     names = {field.name for field in describe(config)}
     kept = [entry for entry in entries if entry.strip().partition(":")[0] not in names]
     return [*lines[:start], *"\n".join(kept).split("\n")]
@@ -93,7 +95,26 @@ def to_restructured_text(
         lines[:1] = re.sub(": ", ":\n", lines[0], count=1).split("\n")
 
 
+# What the theme leaves out, for readers who use a keyboard or a screen reader.
+ACCESSIBLE = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="all pages">',
+    "<pre>": '<pre tabindex="0">',  # these two scroll sideways on a phone
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+}
+
+
+def make_accessible(app: Any, exception: Exception | None) -> None:
+    """Complete the pages in place."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for old, new in ACCESSIBLE.items():
+            text = text.replace(old, new)
+        page.write_text(text, encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", to_restructured_text, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("build-finished", make_accessible)

@@ -112,7 +112,9 @@ def split_in_words(tasks: TaskDistribution, split: str) -> str:
     sampler = tasks.sampler(split)
     count = sampler.num_tasks
     if count is not None:
-        return f"{count:,} task{'s' if count > 1 else ''}" if count < 10**9 else f"{count:.0e} tasks"
+        return (
+            f"{count:,} task{'s' if count > 1 else ''}" if count < 10**9 else f"{count:.0e} tasks"
+        )
     given = getattr(sampler, "parameters", None)
     if given is None:
         return "continuum"
@@ -243,9 +245,7 @@ class Published(Generated):
                 seeds[family, agent, steps].append(row)
         found = []
         for (family, agent, steps), runs in seeds.items():
-            values = (
-                ", ".join(run[column].split(" (")[0] for run in runs) for column in (5, 6, 7)
-            )
+            values = (", ".join(run[column].split(" (")[0] for run in runs) for column in (5, 6, 7))
             found.append((family, agent, steps, str(len(runs)), *values))
         if not found:
             raise self.error(f"no published run matches {self.arguments[0]!r}")
@@ -261,9 +261,7 @@ class PublicNames(Generated):
 
     def write(self) -> str:
         module = self.arguments[0]
-        links = (
-            f":py:obj:`~{module}.{name}`" for name in importlib.import_module(module).__all__
-        )
+        links = (f":py:obj:`~{module}.{name}`" for name in importlib.import_module(module).__all__)
         return ", ".join(links)
 
 
