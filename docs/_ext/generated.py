@@ -8,12 +8,12 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -69,9 +69,16 @@ class Generated(SphinxDirective):
 # Families.
 
 
+def is_short(value: Any) -> bool:
+    """Return whether a value fits into a sentence."""
+    return isinstance(value, int | float | str | tuple) and len(str(value)) < _LONGEST
+
+
 def in_words(parameter: Parameter) -> str:
     """Describe a distribution as papers do."""
     match parameter:
+        case Choice(values=(only,)):
+            return f"always {only}"
         case Choice(values=values):
             text = f"one of {', '.join(map(str, values))}"
             return text if len(text) <= _LONGEST else f"one of {len(values)} values"
@@ -83,12 +90,15 @@ def in_words(parameter: Parameter) -> str:
             text = f"N({mean:.4g}, {std:.4g}²)"
         case Dirichlet(concentration=concentration):
             text = f"Dirichlet({concentration:g})"
-        case _ if type(parameter).__str__ is not object.__str__ and str(parameter) != repr(
-            parameter
-        ):
+        case _ if str(parameter) != repr(parameter):
             return str(parameter).removeprefix("the rule that ")
+        case _ if not is_dataclass(parameter):
+            return literal(repr(parameter))
         case _:
-            return " ".join(str(type(parameter).__doc__).split(".\n")[0].split()).rstrip(".")
+            text = " ".join(str(type(parameter).__doc__).split(".\n")[0].split()).rstrip(".")
+            values = {field.name: getattr(parameter, field.name) for field in fields(parameter)}
+            options = [f"{k} {v}" for k, v in values.items() if k != "shape" and is_short(v)]
+            return f"{text[0].lower()}{text[1:]}" + (f" ({', '.join(options)})" if options else "")
     shape = parameter.shape
     return f"{text}, shape {shape}" if shape else text
 
@@ -143,21 +153,21 @@ class Families(Generated):
             first.append(
                 (
                     literal(name),
-                    literal(gymnasium_id(name)),
                     space_in_words(env.single_observation_space),
                     space_in_words(env.single_action_space),
                     str(env.horizon),
                     str(tasks.episodes_per_trial),
+                    literal(gymnasium_id(name)),
                 )
             )
             parameters = "; ".join(
                 f"``{key}``: {in_words(value)}" for key, value in tasks.parameters.items()
             )
-            shared = "; trains and is evaluated on the same tasks" if tasks.shares_tasks else ""
+            shared = "; held-out tasks are training tasks" if tasks.shares_tasks else ""
             second.append((literal(name), parameters, splits_in_words(tasks) + shared))
             env.close()
-        head = ("family", "Gymnasium id", "observation", "action", "steps", "episodes")
-        text = as_table(head, first, (20, 24, 20, 18, 8, 10))
+        head = ("family", "observation", "action", "steps", "episodes", "Gymnasium id")
+        text = as_table(head, first, (20, 20, 18, 8, 10, 24))
         drawn = as_table(("family", "a task is", "splits"), second, (18, 45, 37))
         return f"{text}\n\n{drawn}"
 
