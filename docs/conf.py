@@ -55,9 +55,8 @@ def without_hyperparameters(obj: Any, lines: list[str]) -> list[str]:
     if not (inspect.isclass(obj) and issubclass(obj, Learner) and config and "Args:" in lines):
         return lines
     start = lines.index("Args:") + 1
-    entries = re.split(
-        r"\n(?=    \w)", "\n".join(lines[start:])
-    )  # continued lines have more blanks
+    # A continued line has more blanks.
+    entries = re.split(r"\n(?=    \w)", "\n".join(lines[start:]))
     names = {field.name for field in describe(config)}
     kept = [entry for entry in entries if entry.strip().partition(":")[0] not in names]
     return [*lines[:start], *"\n".join(kept).split("\n")]

@@ -175,6 +175,11 @@ class Families(Generated):
 # Agents.
 
 
+def brief(doc: str) -> str:
+    """Return a docstring whose links show names without modules."""
+    return re.sub(r"(:\w+:`)~?(?=[\w.]+`)", r"\1~", doc)
+
+
 class Hyperparameters(Generated):
     """``.. hyperparameters:: PATH``: the fields of a configuration, with defaults and meaning."""
 
@@ -182,7 +187,7 @@ class Hyperparameters(Generated):
         path = self.arguments[0]
         config_class = object_at(path)
         rows = [
-            (literal(f.name), str(f.type), literal(json.dumps(f.default)), f.doc)
+            (literal(f.name), str(f.type), literal(json.dumps(f.default)), brief(f.doc))
             for f in describe(config_class)
         ]
         table = as_table(("name", "type", "default", "meaning"), rows, (22, 13, 13, 52))
