@@ -39,19 +39,27 @@ def picture(name: str, seed: int = 0) -> Image.Image:
     return image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.LANCZOS)
 
 
+def beside(images: list[Image.Image], gap: int = 8) -> Image.Image:
+    """Return images in rows of two or three, large enough for a phone."""
+    columns = 3 if len(images) % 2 else 2
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    widths = [sum(image.width + gap for image in row) - gap for row in rows]
+    size = max(widths), len(rows) * (HEIGHT + gap) - gap
+    sheet = Image.new("RGBA", size)  # transparent between images, whatever the page's colour
+    for number, (row, width) in enumerate(zip(rows, widths)):
+        left = (size[0] - width) // 2
+        for image in row:
+            sheet.paste(image, (left, number * (HEIGHT + gap)))
+            left += image.width + gap
+    return sheet
+
+
 def main() -> None:
-    """Write each group's pictures side by side."""
+    """Write the pictures of each group."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for group, names in PICTURES.items():
-        drawn = [picture(name) for name in names]
-        gap = 8
-        width = sum(image.width + gap for image in drawn) - gap
-        row = Image.new("RGB", (width, HEIGHT), "white")
-        left = 0
-        for image in drawn:
-            row.paste(image, (left, 0))
-            left += image.width + gap
-        row.save(FOLDER / f"{group}.webp", quality=85, method=6)
+        sheet = beside([picture(name) for name in names])
+        sheet.save(FOLDER / f"{group}.webp", quality=85, method=6)
 
 
 if __name__ == "__main__":
