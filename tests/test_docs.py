@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import tyro
-from documents import DOCS, PAGES, README, ROOT, blocks
+from documents import DOCS, PAGES, ROOT, blocks
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
 from metarl import Uniform, envs
@@ -52,7 +52,8 @@ def check_command(line: str) -> bool:
     if "&" in words:
         words.remove("&")
     if words[:1] == ["metarl"]:
-        parse(words[1:])
+        if words[1:] not in (["--version"], ["-V"], []):
+            parse(words[1:])
         return True
     if words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]) is not None, line
@@ -62,24 +63,26 @@ def check_command(line: str) -> bool:
     return False
 
 
+def run_by_heading():
+    """Return the code of the blocks that tests/test_readme.py finds by what stands before them."""
+    found = set()
+    source = (ROOT / "tests" / "test_readme.py").read_text()
+    for before in re.findall(r'python_block\("([^"]+)"', source):
+        for page in PAGES:
+            after = page.read_text().partition(before)[2]
+            found |= set(re.findall(r"```python\n(.*?)```", after, re.DOTALL)[:1])
+    return found
+
+
 def test_every_block_of_python_is_run_or_says_why_not():
     assert len(PYTHON) > 25
-    marked = [block for block in PYTHON if block.page != README]
-    assert [str(block) for block in marked if block.is_run and block.example is None] == []
-    for block in marked:
-        if block.is_run and ELSEWHERE.get(block.page.name) == "test_guides.py":
-            assert f'"{block.example}"' in (ROOT / "tests" / "test_guides.py").read_text(), block
-
-
-def test_every_block_of_the_readme_is_run_by_its_heading():
-    source = (ROOT / "tests" / "test_readme.py").read_text()
-    text = README.read_text()
-    run = set()
-    for after in re.findall(r'python_block\("([^"]+)"\)', source):
-        match = re.search(r"^```python\n(.*?)^```$", text[text.index(after) :], re.M | re.S)
-        run.add(match[1])
-    others = [block for block in blocks(README, "python") if block.code not in run]
-    assert [str(block) for block in others if block.is_run] == []
+    found = run_by_heading()
+    unmarked = [block for block in PYTHON if block.is_run and block.example is None]
+    assert [str(block) for block in unmarked if block.code not in found] == []
+    guides = (ROOT / "tests" / "test_guides.py").read_text()
+    for block in PYTHON:
+        if block.example and ELSEWHERE.get(block.page.name) == "test_guides.py":
+            assert f'"{block.example}"' in guides, block
 
 
 @pytest.mark.parametrize("block", HERE, ids=str)
@@ -124,7 +127,7 @@ def test_every_figure_names_its_command():
     }
     files = {
         path.relative_to(DOCS).as_posix()
-        for kind in ("png", "webp")
+        for kind in ("png", "webp", "gif", "svg")
         for path in DOCS.rglob(f"*.{kind}")
         if "_build" not in path.parts
     }
@@ -202,14 +205,13 @@ def takes(agent, spaces):
 
 def test_the_table_of_spaces_is_true():
     text = (DOCS / "which_agent.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[: len(AGENTS) + 2]]
-    head, _, *rows = cells
-    assert {row[0] for row in rows} == {f"`{agent}`" for agent in AGENTS}
+    lines = text[text.index("| agent |") :].partition("\n\n")[0].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
+    named = [re.findall("`(.+?)`", row[0]) for row in rows]
+    assert sorted(agent for agents in named for agent in agents) == sorted(AGENTS)
     assert all(words in text for words in FOR_ALL)
-    for row in rows:
+    for agent, row in ((agent, row) for agents, row in zip(named, rows) for agent in agents):
         said = dict(zip(head, row))
-        agent = said["agent"].strip("`")
         for name, spaces in FOR_ALL.items():
             assert takes(agent, spaces) == "yes", (agent, name)
         for name, spaces in IN_TABLE.items():
