@@ -14,7 +14,9 @@ from metarl import evaluate
 from metarl.agents import RL2
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "your_environment.md").read_text()
+PAGE = "".join(
+    (ROOT / "docs" / page).read_text() for page in ("your_environment.md", "batched_families.md")
+)
 EXAMPLES = dict(re.findall(r"<!-- example: (\w+\.py) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
 TRAIN = """
 import metarl
@@ -63,7 +65,7 @@ def run(wheel, folder, *arguments):
 def test_there_is_an_example_of_each_kind():
     assert set(EXAMPLES) == {
         *("attributes.py", "factory.py", "set_task.py", "parts.py", "images.py"),
-        *("workers.py", "ppo.py", "batch.py", "t_maze.py", "masks.py", "kinds.py"),
+        *("workers.py", "batch.py", "t_maze.py", "masks.py", "kinds.py"),
     }
     for name, code in EXAMPLES.items():
         lines = [line for line in code.splitlines() if line.strip()]
@@ -76,9 +78,6 @@ def test_an_example_runs_as_written(name, wheel, tmp_path):
     (tmp_path / name).write_text(EXAMPLES[name])
     if name == "images.py":
         pytest.importorskip("pygame")
-    if name == "ppo.py":
-        assert "40 tasks" in run(wheel, tmp_path, name)
-        return
     (tmp_path / "train.py").write_text(TRAIN.format(module=name.removesuffix(".py")))
     shown = run(wheel, tmp_path, "train.py")  # which imports the example
     if "__main__" in EXAMPLES[name]:

@@ -4,10 +4,10 @@ import re
 import runpy
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from command_line import small_evaluations
+from documents import DOCS, README, example
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from metarl.agents import MAML, RL2, EvaluationCallback, MultiTask, VariBAD
@@ -16,16 +16,6 @@ from metarl.experiments.cli.main import main
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import EvaluationJob, jobs_of, perform, places_for
 from metarl.experiments.studies.results import write_results
-
-DOCS = Path(__file__).parents[1] / "docs"
-README = DOCS.parent / "README.md"
-
-
-def example(name, page):
-    text = page.read_text()
-    match = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
-    assert match is not None
-    return match[1]
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +37,20 @@ def test_the_training_script(tmp_path):
     (tmp_path / "read.py").write_text(example("read.py", DOCS / "training.md"))
     read = runpy.run_path("read.py")["archive"]
     assert (read["returns"] == shown["report"].returns).all()
+
+
+def test_a_script_that_was_stopped_goes_on_to_the_same_agent(tmp_path):
+    (tmp_path / "resumable.py").write_text(example("resumable.py", DOCS / "resume.md"))
+    whole = runpy.run_path("resumable.py")["agent"]
+    assert whole.num_timesteps == 20_000
+    checkpoints = sorted(tmp_path.glob("checkpoints/*"), key=lambda path: path.stat().st_mtime)
+    assert len(checkpoints) == 4
+    for checkpoint in checkpoints[1:]:
+        checkpoint.unlink()
+    resumed = runpy.run_path("resumable.py")["agent"]
+    assert resumed.num_timesteps == 20_000
+    for one, other in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert (one == other).all()
 
 
 def test_evaluation_by_the_guide(tmp_path):
@@ -122,7 +126,7 @@ def logged(agent):
 
 
 def test_all_that_is_logged_is_explained_and_nothing_else():
-    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (DOCS / "training.md").read_text(), re.M)
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (DOCS / "logged.md").read_text(), re.M)
     explained = [
         (tag.replace("_K", r"_\d+").replace("NAME", r"\w+"), agents)
         for tags, agents in rows

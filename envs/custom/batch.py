@@ -32,7 +32,7 @@ Array = NDArray[Any]
 MakeVec: TypeAlias = Callable[..., VectorEnv[Any, Any, Any]]
 """``make_vec(num_envs, **options)``: build a batch."""
 
-_OWN = "write a metarl.TaskVectorEnv (docs/your_environment.md, 'A batched family')"
+_OWN = "write a metarl.TaskVectorEnv (docs/batched_families.md, 'Writing one')"
 
 
 def from_vector_env(
