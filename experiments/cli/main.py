@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from metarl.agents import AGENTS
 from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands, comparing, listing, recording
+from metarl.experiments.cli.helping import overview, with_help
 from metarl.experiments.cli.launch import (
     end_with_launcher,
     launch,
@@ -30,6 +32,14 @@ from metarl.views import view_of
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+AgentToTrain = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="AGENT",
+        help=f"One of {', '.join(AGENTS)}; or your own, as my_package.my_module:MyAgent.",
+    ),
+]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -54,13 +64,13 @@ def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None
 
     Args:
         name: A group of families, a family, or an agent (with its hyperparameters).
-        tasks: After an agent: the family whose preset to show; ``metarl train`` uses that preset.
+        tasks: After an agent: the family whose preset to show; metarl train uses that preset.
     """
     listing.show(name, tasks)
 
 
 def train_command(
-    agent: Agent,
+    agent: AgentToTrain,
     tasks: Family,
     /,
     run_dir: Path | None = None,
@@ -85,17 +95,17 @@ def train_command(
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
     Args:
-        agent: The agent; ``metarl list`` shows them. Your own: my_package.my_module:MyAgent.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        agent: The agent; metarl list shows them. Your own: my_package.my_module:MyAgent.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
         total_timesteps: Env steps of training (default: the preset's).
-        data: The histories that a learner from stored data learns from, as ``metarl record`` has
+        data: The histories that a learner from stored data learns from, as metarl record has
             written them.
         total_gradient_steps: Gradient steps of such a learner (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
         threads: CPU threads of PyTorch. Changing this changes results slightly (rounding).
-        overrides: A hyperparameter to change from the preset, value in JSON; may be repeated.
+        overrides: A hyperparameter to change from the preset, value in JSON.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
         teacher: A run of an oracle, or its agent.safetensors, whose actions rl2 imitates in its own
@@ -179,9 +189,8 @@ def evaluate_command(
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
         overrides: A hyperparameter of acting to change from training, value in JSON, such as
-            reset_memory_every=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
-        metrics: A column of your own in the table: a function of the report, as my_module:metric;
-            may be repeated.
+            reset_memory_every=2 for rl2 or halve_inner_lr=true for maml.
+        metrics: A column of your own in the table: a function of the report, as my_module:metric.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
@@ -270,7 +279,7 @@ def record_command(
         agent: A run directory or the name of a published run; or an agent that needs no training,
             such as thompson-sampling, psrl or random. An oracle, such as known-goal, is given the
             task, which the recorded observations do not show.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         output: Where to write.
         num_tasks: How many tasks, each with a history.
         num_episodes: Adaptation episodes of each task (default: the family's).
@@ -351,7 +360,7 @@ def tune_command(
 
     Args:
         agent: rl2 or maml.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         trials: How many trials in all, including those of earlier searches (default: 30, or no
             limit with --minutes).
         minutes: How long to search from now on (default: no limit).
@@ -387,9 +396,9 @@ def report_command(
 
     Args:
         names: Run directories or names of published runs, all of one family; or one study.
-        splits: The splits of the family to evaluate runs on; may be repeated.
+        splits: The splits of the family to evaluate runs on.
         output: The page.
-        pictures: Show how first and last episodes in a task end, where that can be drawn.
+        pictures: Pictures of how first and last episodes in a task end, where that can be drawn.
         results: The folder of the study's results, where it ran with --results.
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
@@ -401,7 +410,7 @@ def report_command(
 
 _LONGEST = 1000  # characters of an error
 
-COMMANDS = {
+_COMMANDS = {
     "list": list_command,
     "train": train_command,
     "resume": resume_command,
@@ -413,13 +422,14 @@ COMMANDS = {
     "report": report_command,
     "tune": tune_command,
 }
+COMMANDS = {name: with_help(command) for name, command in _COMMANDS.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; those of the process if None. An empty list shows the help.
+        arguments: The arguments; those of the process if None. An empty list shows all commands.
 
     Returns:
         0 for success, 1 if the output pipe is closed, 2 for bad input, 130 if the user stopped a
@@ -428,7 +438,10 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_launcher()
     never_fail_at_characters()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
+    if arguments in ([], ["-h"], ["--help"]):
+        print(overview(COMMANDS))
+        return 0
+    if arguments in (["-V"], ["--version"]):
         found = versions()
         metarl = found.pop("metarl")
         print(f"metarl {metarl} ({', '.join(f'{name} {of}' for name, of in found.items())})")
@@ -438,9 +451,8 @@ def main(arguments: list[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,  # type: ignore[arg-type]
                 prog="metarl",
-                description="Meta-reinforcement learning: agents that learn to learn. "
-                "Versions: --version.",
-                args=arguments or ["--help"],
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
             sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt) as stop:
