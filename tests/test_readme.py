@@ -9,6 +9,7 @@ import pytest
 from metarl import check_tasks, evaluate
 from metarl.agents import MAML, RL2
 from metarl.envs import make
+from metarl.experiments.publish import index
 from metarl.experiments.publish import runs as publish
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,13 @@ def test_tables_equal_the_stored_results(monkeypatch):
         assert publish.with_tables(spoilt, records) == page
         found |= set(names)
     assert found == {"results", "highlights", "published"}
+
+
+@pytest.mark.usefixtures("results")
+def test_the_index_equals_the_stored_results(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = index.as_lines(publish.present_index(publish.load_results()))
+    assert made == index.INDEX.read_text()
 
 
 @pytest.mark.usefixtures("results")  # to which some lead

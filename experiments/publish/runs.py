@@ -1,10 +1,11 @@
 """Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
 
-Run: ``python -m metarl.experiments.publish.runs RUN ...``; without runs it only renews the tables:
-a few runs in the README, all of them in ``docs/results/runs.md``, and all figures of papers in
-``published.md``.
+Run: ``python -m metarl.experiments.publish.runs RUN ...``; without runs it only renews the tables
+(a few runs in the README, all of them in ``docs/results/runs.md``, all figures of papers in
+``published.md``) and the index, which ``metarl list`` reads.
 """
 
+import difflib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
+from metarl.experiments.publish.index import Published, index_of, write_index
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
@@ -138,6 +140,12 @@ def open_run(name: str | Path) -> Run:
     records = (folder / f"{Path(name).name}{SUFFIX}" for folder in (RESULTS, INSTALLED))
     record = next((path for path in records if path.is_file()), None)
     if Path(name).exists() or record is None:
+        close = difflib.get_close_matches(str(name), published_agents(), n=1, cutoff=0.8)
+        if close and not Path(name).exists():
+            raise FileNotFoundError(
+                f"{str(name)!r} is neither a run directory nor a published run; "
+                f"did you mean {close[0]!r}? metarl list agents shows all"
+            )
         return Run.open(name)
     if Path(name).name != str(name):
         raise FileNotFoundError(
@@ -277,6 +285,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     for directory in runs:
         print(publish(Run.open(directory)))
     results = load_results()
+    write_index(present_index(results))
     for page in PAGES:
         if page.is_file():
             atomic_write(page, with_tables(page.read_text(), results))
@@ -285,6 +294,12 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
 def load_results() -> list[dict[str, Any]]:
     """Return the records of all published runs."""
     return [load_training(path) for path in sorted(RESULTS.glob(f"*{SUFFIX}"))]
+
+
+def present_index(results: Sequence[dict[str, Any]]) -> list[Published]:
+    """Return the index of the records of all published runs."""
+    paths = sorted(RESULTS.glob(f"*{SUFFIX}"))
+    return index_of(zip(paths, results), Path("pyproject.toml").read_text())
 
 
 def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:
