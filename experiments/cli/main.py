@@ -60,10 +60,11 @@ Overrides = Annotated[
 
 
 def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
-    """List the families of tasks and the agents, or show one of them in full.
+    """List families of tasks and agents, or show one of them in full.
 
     Args:
-        name: A group of families, a family, or an agent (with its hyperparameters).
+        name: A family, a group of families, an agent (with its hyperparameters), or "agents" for
+            all published agents.
         tasks: After an agent: the family whose preset to show; metarl train uses that preset.
     """
     listing.show(name, tasks)
@@ -90,7 +91,10 @@ def train_command(
     changing: bool = False,
     num_workers: int = 0,
     eval_every: int = 0,
+    eval_num_tasks: int | None = None,
+    eval_num_episodes: int | None = None,
     processes: int = 1,
+    dry_run: bool = False,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
@@ -120,16 +124,21 @@ def train_command(
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on validation tasks during training, for
             TensorBoard and progress.csv (default: only the evaluation at the end).
+        eval_num_tasks: Held-out tasks of the evaluation at the end (default: the preset's).
+        eval_num_episodes: Adaptation episodes of each of them (default: the preset's).
         processes: How many processes of this machine share the trials or tasks of the training;
             for several machines use torchrun.
+        dry_run: Only print what would be trained, for how long, and where.
     """
+    given = {"eval_num_tasks": eval_num_tasks, "eval_num_episodes": eval_num_episodes}
+    check_at_least(1, **{name: number for name, number in given.items() if number is not None})
     check_at_least(0, num_workers=num_workers, eval_every=eval_every)
     check_at_least(1, processes=processes)
     check_at_most(MAX_PROCESSES, processes=processes)
     check_at_most(MAX_WORKERS, num_workers=num_workers)
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
-    if processes > 1 and not started_by_torchrun():
+    if processes > 1 and not dry_run and not started_by_torchrun():
         launch(processes, sys.argv[1:])
         return
     torch.set_num_threads(threads)
@@ -149,6 +158,9 @@ def train_command(
             teacher=teacher,
             num_workers=num_workers,
             eval_every=eval_every,
+            eval_num_tasks=eval_num_tasks,
+            eval_num_episodes=eval_num_episodes,
+            dry_run=dry_run,
             command=shlex.join(["metarl", *sys.argv[1:]]),
         )
 
@@ -238,6 +250,8 @@ def watch_command(
     trust: Trust = None,
 ) -> None:
     """Film a run's agent in one task: its first and its last adaptation episode side by side.
+
+    The task is the first of up to eight drawn ones in which the return rises.
 
     Args:
         run: The run directory, or the name of a published run.

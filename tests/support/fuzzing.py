@@ -40,14 +40,15 @@ SMALL = {
         "vae_gradient_steps": 1,
         "policy_kwargs": {"hidden_size": 4},
     },
-    **dict.fromkeys(
-        [name for name, kind in AGENTS.items() if issubclass(kind, MAML)],
-        {
+    **{
+        name: {
             "meta_batch_size": 2,
             "episodes_per_adaptation": 2,
             "policy_kwargs": {"hidden_sizes": [4]},
-        },
-    ),
+        }
+        for name, kind in AGENTS.items()
+        if issubclass(kind, MAML)
+    },
 }
 
 
