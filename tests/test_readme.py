@@ -46,7 +46,8 @@ def test_your_own_environment(tmp_path, monkeypatch):
 
 
 def test_acting_in_one_environment():
-    code = python_block("To act with a trained agent")
+    page = (ROOT / "docs" / "your_environment.md").read_text()
+    code = python_block("To act with a trained agent", page)
     tasks = make("navigation-2d")
     for agent in (RL2(tasks), MAML(tasks)):
         own = code.replace("agent.adaptation(1)  ", "agent.adaptation(1, **sequential)  ")

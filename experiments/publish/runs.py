@@ -53,15 +53,12 @@ KNOWN_GOAL = "goal known"
 # The rows of the README: agent, family, what the agent must find out, reference; without one it is
 # the oracle, and the policy without memory.
 HIGHLIGHTS = (
-    ("rl2", "bandit-100x10", "which of ten arms pays", f"{number(10 / 11)}, best arm known"),
     ("rl2", "gridnavi", "where the goal is", KNOWN_GOAL),
     ("rl2", "glyphs-5way", "five characters, never seen before", f"{number(1 / 5)}, guessing"),
     ("rl2", "games-7x7", "the rules of a game", ""),
     ("rl2", "navigation-sparse", "where the goal is", KNOWN_GOAL),
-    ("rl2", "half-cheetah-dir", "which way to run", ""),
     ("rl2", "half-cheetah-climb", "which way is up", ""),
     ("rl2", "half-cheetah-slope", "the slope", ""),
-    ("rl2", "walker2d-params", "the body's masses and joints", ""),
     ("maml", "my_tasks:tasks", "the example below", "50, the longest episode"),
 )
 
