@@ -29,7 +29,11 @@ def with_help(command: _Command) -> _Command:
         hint = None
         if default:
             text, hint = words, text[len(words) + 1 :]
-        elif parameter.default is parameter.empty or parameter.default is None or parameter.default is False:
+        elif (
+            parameter.default is parameter.empty
+            or parameter.default is None
+            or parameter.default is False
+        ):
             hint = ""  # of an argument that must be given, tyro says so
         annotation = command.__annotations__[name]
         plain, *given = (
