@@ -86,7 +86,7 @@ def as_lines(index: Iterable[Published]) -> str:
     return "[\n" + ",\n".join(json.dumps(asdict(each)) for each in index) + "\n]\n"
 
 
-def write_index(index: Iterable[Published], path: Path = INDEX) -> None:
+def write_index(index: Iterable[Published], path: Path) -> None:
     """Write an index."""
     atomic_write(path, as_lines(index))
 

@@ -24,7 +24,7 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
-from metarl.experiments.publish.index import Published, index_of, write_index
+from metarl.experiments.publish.index import INDEX, Published, index_of, write_index
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
@@ -282,7 +282,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     for directory in runs:
         print(publish(Run.open(directory)))
     results = load_results()
-    write_index(present_index(results))
+    write_index(present_index(results), RESULTS.parent / INDEX.name)
     for page in PAGES:
         if page.is_file():
             atomic_write(page, with_tables(page.read_text(), results))
@@ -296,7 +296,8 @@ def load_results() -> list[dict[str, Any]]:
 def present_index(results: Sequence[dict[str, Any]]) -> list[Published]:
     """Return the index of the records of all published runs."""
     paths = sorted(RESULTS.glob(f"*{SUFFIX}"))
-    return index_of(zip(paths, results), Path("pyproject.toml").read_text())
+    pyproject = Path("pyproject.toml")
+    return index_of(zip(paths, results), pyproject.read_text() if pyproject.is_file() else "")
 
 
 def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:

@@ -81,7 +81,7 @@ def test_a_published_run_is_evaluated_by_its_name(capsys):
     again = (unpacked / "evaluation/held_out.npz").read_bytes()
     assert again == Path("run/evaluation/held_out.npz").read_bytes()
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed99"]) == 2
-    assert "is not a run directory" in capsys.readouterr().err
+    assert "did you mean 'rl2-bandit-10x5-seed0'?" in capsys.readouterr().err
 
 
 def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
