@@ -41,7 +41,7 @@ def facts(name: str, tasks: TaskDistribution) -> list[Row]:
     """
     with closing((tasks.still or tasks).make_vec(1)) as env:
         steps = f"{env.horizon:,} step{'s' if env.horizon != 1 else ''}"
-        rows = [
+        rows: list[Row] = [
             ("observation", str(env.single_observation_space)),
             ("action", str(env.single_action_space)),
             ("reward", _reward(name, env)),
@@ -95,7 +95,7 @@ def _describe_split(tasks: TaskDistribution, sampler: TaskSampler) -> str:
 
 def presets(name: str, tasks: TaskDistribution) -> list[Row]:
     """Return the presets of a family: agent, env steps, expected time, hyperparameters."""
-    rows = []
+    rows: list[Row] = []
     for agent, kind in AGENTS.items():
         takes_no_env_steps = issubclass(kind, (OfflineLearner, FromScratch))
         if takes_no_env_steps or agent in RELATIVES:

@@ -38,7 +38,7 @@ def with_help(command: _Command) -> _Command:
         annotation = command.__annotations__[name]
         plain, *given = (
             (annotation.__origin__, *annotation.__metadata__)
-            if typing.get_origin(annotation) is Annotated
+            if hasattr(annotation, "__metadata__")  # Annotated
             else (annotation,)
         )
         metavar = None

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -424,7 +425,7 @@ def report_command(
 
 _LONGEST = 1000  # characters of an error
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_command,
     "train": train_command,
     "resume": resume_command,

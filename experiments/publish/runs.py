@@ -24,7 +24,7 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
-from metarl.experiments.publish.index import INDEX, Published, index_of, write_index
+from metarl.experiments.publish.index import INDEX, Published, index_of, read_index, write_index
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
@@ -137,8 +137,14 @@ def open_run(name: str | Path) -> Run:
     records = (folder / f"{Path(name).name}{SUFFIX}" for folder in (RESULTS, INSTALLED))
     record = next((path for path in records if path.is_file()), None)
     if Path(name).exists() or record is None:
-        close = difflib.get_close_matches(str(name), published_agents(), n=1, cutoff=0.8)
-        if close and not Path(name).exists():
+        if Path(name).exists():
+            return Run.open(name)
+        if any(each.name == str(name) and each.where for each in read_index()):
+            raise FileNotFoundError(
+                f"the published agent {str(name)!r} is in the repository and not in the wheel; "
+                "work in a clone, or take another: metarl list agents"
+            )
+        if close := difflib.get_close_matches(str(name), published_agents(), n=1, cutoff=0.8):
             raise FileNotFoundError(
                 f"{str(name)!r} is neither a run directory nor a published run; "
                 f"did you mean {close[0]!r}? metarl list agents shows all"

@@ -73,7 +73,7 @@ def test_publish(tmp_path):
     assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
 
 
-def test_a_published_run_is_evaluated_by_its_name(capsys):
+def test_a_published_run_is_evaluated_by_its_name(capsys, monkeypatch):
     train("rl2", "bandit-10x5", "--run-dir", "run")
     publish.publish(Run.open("run"))
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed0"]) == 0
@@ -82,6 +82,9 @@ def test_a_published_run_is_evaluated_by_its_name(capsys):
     assert again == Path("run/evaluation/held_out.npz").read_bytes()
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed99"]) == 2
     assert "did you mean 'rl2-bandit-10x5-seed0'?" in capsys.readouterr().err
+    monkeypatch.setattr(publish, "INSTALLED", Path("nothing"))  # of the wheel, this one lacks
+    assert cli.main(["evaluate", "rl2-gridnavi-unseen-seed0"]) == 2
+    assert "is in the repository and not in the wheel" in capsys.readouterr().err
 
 
 def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
