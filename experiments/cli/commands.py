@@ -172,13 +172,14 @@ def train(
     label = agent.replace(":", "-").replace("/", "-")
     directory = run_dir or Path("runs") / f"{label}-{slug(tasks, view)}-seed{seed}"
     if dry_run:
-        time = in_minutes(expected_minutes(agent, tasks, total))
+        minutes = expected_minutes(agent, tasks, total)
+        of = " with 1 thread, as published runs" if minutes else ", as no such run is published"
         episodes = num_episodes or family.episodes_per_trial
         lines = [f"{learner.name} on {family.label}"]
         lines += [f" {name}={json.dumps(value)}" for name, value in hyperparameters.items()]
         lines += [
             f" other hyperparameters: the defaults, which metarl list {agent} shows",
-            f"training: {total:,} {learner.unit}; expected time: {time} (1 thread, published runs)",
+            f"training: {total:,} {learner.unit}; expected time: {in_minutes(minutes)}{of}",
             f"evaluation: {num_tasks:,} held-out tasks, {episodes:,} episodes each",
             f"run directory: {directory}{', which exists already' if directory.exists() else ''}",
             "a dry run: nothing is trained or written",

@@ -49,17 +49,17 @@ def show(name: str | None = None, tasks: str | None = None) -> None:
     if name is not None and (tasks is not None or name in AGENTS or _is_class(name)):
         _show_agent(console, name, tasks)
         return
-    if name is not None and name not in envs.names():
-        with contextlib.suppress(InvalidValueError):  # bandit-30x3, or a family of your own
-            _show_family(console, name, envs.make(name))
+    if name is not None:
+        one = None
+        with contextlib.suppress(InvalidValueError):  # groups are no families
+            one = envs.make(name)
+        if one is not None:
+            _show_family(console, name, one)
             return
     families = {family: envs.make(family) for family in envs.names()}
     groups = list(dict.fromkeys(tasks.varying_factor for tasks in families.values()))
     if name is None:
         _show_names(console, families, groups)
-        return
-    if name in families:
-        _show_family(console, name, families[name])
         return
     check_names([name], [*groups, *AGENTS, "agents", *families], "family, group or agent")
     rows = [
@@ -108,9 +108,8 @@ def _show_names(
 
 
 def _show_family(console: Console, name: str, tasks: TaskDistribution) -> None:
-    console.print(
-        _table(f"{name}: {tasks.description or 'a family'}", ("", ""), facts(name, tasks))
-    )
+    title = f"{name}: {tasks.description or 'a family'}"
+    console.print(_table(title, ("", ""), facts(name, tasks)))
     console.print()
     headings = ("agent", "env steps", "expected time", "hyperparameters")
     console.print(_table("presets, which metarl train uses", headings, presets(name, tasks)))
