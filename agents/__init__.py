@@ -26,7 +26,7 @@ from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.common.memory.contract import Memory, MemorySizes
 from metarl.agents.common.memory.registry import register_memory
 from metarl.agents.distill import AD, DPT
-from metarl.agents.maml import MAML
+from metarl.agents.maml import ANIL, EMAML, FOMAML, MAML, ProMP, Reptile
 from metarl.agents.rl2 import RL2
 from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
@@ -43,7 +43,10 @@ from metarl.evaluation.adaptation import Agent
 __all__ = [
     "AD",
     "AGENTS",
+    "ANIL",
     "DPT",
+    "EMAML",
+    "FOMAML",
     "MAML",
     "REFERENCES",
     "RL2",
@@ -56,6 +59,8 @@ __all__ = [
     "MultiTask",
     "OfflineLearner",
     "OnlineLearner",
+    "ProMP",
+    "Reptile",
     "SB3Agent",
     "TaskVecEnv",
     "VariBAD",
@@ -65,11 +70,16 @@ __all__ = [
 
 AGENTS: dict[str, type[Learner]] = {
     "ad": AD,
+    "anil": ANIL,
     "dpt": DPT,
+    "e-maml": EMAML,
     "fine-tune": FineTune,
+    "fomaml": FOMAML,
     "from-scratch": FromScratch,
     "maml": MAML,
     "multi-task": MultiTask,
+    "promp": ProMP,
+    "reptile": Reptile,
     "rl2": RL2,
     "varibad": VariBAD,
 }

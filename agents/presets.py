@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from metarl.agents.distill.presets import PRESETS as DISTILL_PRESETS
 from metarl.agents.maml.presets import PRESETS as MAML_PRESETS
+from metarl.agents.maml.variants import ANIL, EMAML, FOMAML, ProMP, Reptile
 from metarl.agents.rl2.presets import PRESETS as RL2_PRESETS
 from metarl.agents.sb3.presets import PRESETS as SB3_PRESETS
 from metarl.agents.training.preset import Preset, first_match
@@ -14,6 +15,7 @@ PRESETS: tuple[Preset, ...] = (
     *RL2_PRESETS,
     *VARIBAD_PRESETS,
     *MAML_PRESETS,
+    *(preset for variant in (ANIL, EMAML, FOMAML, ProMP, Reptile) for preset in variant.presets),
     *DISTILL_PRESETS,
     *SB3_PRESETS,
 )

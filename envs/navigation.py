@@ -257,7 +257,8 @@ def navigation_2d(squared: bool = False, horizon: int = HORIZON) -> TaskDistribu
         parameters={"goal": GOAL},
         env_factory=functools.partial(NavigationVectorEnv, squared=squared, horizon=horizon),
         episodes_per_trial=3,
-        description="a point in the plane: find the hidden goal",
+        description="a point in the plane: find the hidden goal"
+        + (", rewarded by the squared distance" if squared else ""),
         varying_factor="goal",
         built_in=True,
     )

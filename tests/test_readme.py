@@ -9,6 +9,7 @@ import pytest
 from metarl import check_tasks, evaluate
 from metarl.agents import MAML, RL2
 from metarl.envs import make
+from metarl.experiments.publish import index
 from metarl.experiments.publish import runs as publish
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,8 @@ def test_your_own_environment(tmp_path, monkeypatch):
 
 
 def test_acting_in_one_environment():
-    code = python_block("To act with a trained agent")
+    page = (ROOT / "docs" / "your_environment.md").read_text()
+    code = python_block("To act with a trained agent", page)
     tasks = make("navigation-2d")
     for agent in (RL2(tasks), MAML(tasks)):
         own = code.replace("agent.adaptation(1)  ", "agent.adaptation(1, **sequential)  ")
@@ -97,6 +99,13 @@ def test_tables_equal_the_stored_results(monkeypatch):
         assert publish.with_tables(spoilt, records) == page
         found |= set(names)
     assert found == {"results", "highlights", "published"}
+
+
+@pytest.mark.usefixtures("results")
+def test_the_index_equals_the_stored_results(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = index.as_lines(publish.present_index(publish.load_results()))
+    assert made == index.INDEX.read_text()
 
 
 @pytest.mark.usefixtures("results")  # to which some lead

@@ -114,15 +114,16 @@ class MAML(OnlineLearner[RolloutBuffer]):
     The parameters of all tasks are stacked, so a layer of all policies is one batched product,
     and one backward pass gives every task its inner gradient.
 
-    Its relatives are options:
+    Its relatives are options. Those with a class and a name on the command line
+    (:mod:`metarl.agents.maml.variants`) are this class with other defaults:
 
     =====================  ======================================================================
-    FOMAML                 ``first_order=True``: the inner gradient counts as a constant
-    ANIL                   ``adapt_only_last_layer=True`` (Raghu et al. 2020)
+    FOMAML, ``fomaml``     ``first_order=True``: the inner gradient counts as a constant
+    ANIL, ``anil``         ``adapt_only_last_layer=True`` (Raghu et al. 2020)
     Meta-SGD               ``learn_inner_lr="per_parameter"`` (Li et al. 2017)
-    E-MAML                 ``exploration_coef=1.0`` (Stadie et al. 2018)
-    ProMP                  ``inner_objective="ratio", outer="ppo"`` (Rothfuss et al. 2019)
-    Reptile                ``outer="reptile", learning_rate=1e-2`` (Nichol et al. 2018)
+    E-MAML, ``e-maml``     ``exploration_coef=1.0`` (Stadie et al. 2018)
+    ProMP, ``promp``       ``inner_objective="ratio", outer="ppo"`` (Rothfuss et al. 2019)
+    Reptile, ``reptile``   ``outer="reptile", learning_rate=1e-2`` (Nichol et al. 2018)
     multi-task, oracle     ``inner_steps=0``: no adaptation in training; on ``tasks.oracle()`` it
                            is the oracle
     =====================  ======================================================================

@@ -131,6 +131,10 @@ def _named(name: str, variant: str) -> str:
     return name if variant == "gymnasium" else f"{name}-{variant}"
 
 
+def _like(variant: str) -> str:
+    return "" if variant == "gymnasium" else f", as in {variant}"
+
+
 def _cheetah(variant: str) -> Body:
     frame_skip = 1 if variant == "rllab" else HALF_CHEETAH.frame_skip
     return replace(HALF_CHEETAH, frame_skip=frame_skip, control_cost=0.05)
@@ -156,7 +160,7 @@ def half_cheetah_dir(variant: str = "gymnasium", horizon: int = HORIZON) -> Task
         shares_tasks=True,
         progress=along,
         horizon=horizon,
-        description="half-cheetah: run forward or backward",
+        description=f"half-cheetah: run forward or backward{_like(variant)}",
     )
 
 
@@ -180,7 +184,7 @@ def half_cheetah_vel(
         {"speed": Uniform(0.0, max_speed)},
         progress=at_speed,
         horizon=horizon,
-        description=f"half-cheetah: run at a speed between 0 and {max_speed:g} m/s",
+        description=f"half-cheetah: run at a speed between 0 and {max_speed:g} m/s{_like(variant)}",
     )
 
 
@@ -223,7 +227,7 @@ def ant_dir(
         shares_tasks=True,
         progress=along,
         horizon=horizon,
-        description="ant: run forward or backward",
+        description=f"ant: run forward or backward{_like(variant)}",
     )
 
 
@@ -246,7 +250,7 @@ def ant_vel(
         {"speed": Uniform(0.0, max_speed)},
         progress=_at_speed_plus_one,
         horizon=horizon,
-        description=f"ant: run at a speed between 0 and {max_speed:g} m/s",
+        description=f"ant: run at a speed between 0 and {max_speed:g} m/s{_like(variant)}",
     )
 
 

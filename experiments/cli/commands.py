@@ -1,6 +1,7 @@
 """The commands that train, resume, evaluate and film runs."""
 
 import contextlib
+import json
 import math
 import shlex
 import sys
@@ -28,10 +29,16 @@ from metarl.errors import (
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
 from metarl.evaluation.report import Metric
+from metarl.evaluation.tables import range_of_episodes, shown
 from metarl.experiments.cli.launch import restarted
-from metarl.experiments.cli.overrides import hyperparameters_of, parse_overrides
+from metarl.experiments.cli.overrides import (
+    hyperparameters_of,
+    parse_overrides,
+    view_arguments,
+)
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
+from metarl.experiments.publish.index import expected_minutes, in_minutes
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
 from metarl.experiments.runs.learners import (
@@ -75,7 +82,10 @@ def train(
     teacher: Path | None = None,
     num_workers: int = 0,
     eval_every: int = 0,
+    eval_num_tasks: int | None = None,
+    eval_num_episodes: int | None = None,
     command: str = "",
+    dry_run: bool = False,
 ) -> list[Report]:
     """Train an agent on a family, evaluate it on held-out tasks, and store everything in a run.
 
@@ -95,11 +105,15 @@ def train(
         num_workers: How many worker processes step the environments; 0 steps them in this one.
             Results are bit-for-bit the same.
         eval_every: Iterations between two evaluations on validation tasks, for the log; 0 for none.
+        eval_num_tasks: How many held-out tasks the final evaluation has; None takes the preset's.
+        eval_num_episodes: How many adaptation episodes of each; None takes the preset's.
         command: The command line, for the record.
+        dry_run: Only print what would be trained.
 
     Returns:
-        The reports of the final evaluation, the agent's first. Of several processes that train
-        together all call this with the same arguments, and the main one returns them.
+        The reports of the final evaluation, the agent's first; none of a dry run. Of several
+        processes that train together all call this with the same arguments, and the main one
+        returns them.
 
     Raises:
         FileExistsError: If the run directory is not empty.
@@ -114,8 +128,9 @@ def train(
     check_data_options(agent, data, total_timesteps, total_gradient_steps)
     check_divisible(agent)
     family = in_workers(envs.make(tasks, **view), num_workers)
-    remember(tasks)
-    remember(agent)
+    if not dry_run:
+        remember(tasks)
+        remember(agent)
     option = "total_timesteps" if data is None else "total_gradient_steps"
     total = total_timesteps if data is None else total_gradient_steps
     try:
@@ -146,12 +161,31 @@ def train(
     if histories is not None:
         assert isinstance(learner, OfflineLearner)
         learner.prepare(histories)  # raises if they do not fit
-    num_episodes = preset.num_eval_episodes
-    if num_episodes is not None:  # overrides can change the episodes per adaptation
+    num_tasks = preset.num_eval_tasks if eval_num_tasks is None else eval_num_tasks
+    num_episodes = eval_num_episodes
+    if num_episodes is not None:
+        check_num_episodes(learner, num_episodes)
+    elif (num_episodes := preset.num_eval_episodes) is not None:
+        # Overrides can change the episodes per adaptation.
         parallel = learner.episodes_per_adaptation
         num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = agent.replace(":", "-").replace("/", "-")
     directory = run_dir or Path("runs") / f"{label}-{slug(tasks, view)}-seed{seed}"
+    if dry_run:
+        minutes = expected_minutes(agent, tasks, total)
+        of = " with 1 thread, as published runs" if minutes else ", as no such run is published"
+        episodes = num_episodes or family.episodes_per_trial
+        lines = [f"{learner.name} on {family.label}"]
+        lines += [f" {name}={json.dumps(value)}" for name, value in hyperparameters.items()]
+        lines += [
+            f" other hyperparameters: the defaults, which metarl list {agent} shows",
+            f"training: {total:,} {learner.unit}; expected time: {in_minutes(minutes)}{of}",
+            f"evaluation: {num_tasks:,} held-out tasks, {episodes:,} episodes each",
+            f"run directory: {directory}{', which exists already' if directory.exists() else ''}",
+            "a dry run: nothing is trained or written",
+        ]
+        say("\n".join(lines))
+        return []
     if restarted() and (directory / "config.json").is_file():
         begun = Run.open(directory)
         if begun.config.get("command") == command:  # by this command, before a process failed
@@ -169,7 +203,7 @@ def train(
             **({} if histories is None else {"data": data_entry(str(data), histories)}),
             "hyperparameters": hyperparameters,
             "evaluation": {
-                "num_tasks": preset.num_eval_tasks,
+                "num_tasks": num_tasks,
                 "num_episodes": num_episodes,
                 "seed": EVALUATION_SEED,
             },
@@ -248,7 +282,7 @@ def _train(run: Run, learner: Learner) -> list[Report]:
             run.tidy()
         finally:
             _show(reports)
-        say(places)
+        say(f"{places}\n\n{verdict(reports[0], run.config)}")
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
     except StorageError as error:
@@ -300,6 +334,32 @@ def _show(reports: Sequence[Report], metrics: Mapping[str, Metric] | None = None
     say(f"\n{reports[0].describe(metrics)}")
     if len(reports) > 1:
         say(f"\n{comparison_table(reports)}")
+
+
+def verdict(report: Report, config: Mapping[str, Any]) -> str:
+    """Return whether a report shows adaptation from the first episode to the last, and what to try.
+
+    Args:
+        report: The report of an agent on held-out tasks.
+        config: The configuration of its run.
+    """
+    rounds, groups = report.rounds.shape[1], report.groups(report.num_episodes)
+    if rounds < 2:
+        return "adaptation: not evaluated, as there is a single episode in each task"
+    gain = report.ends().gain
+    first, last = (range_of_episodes(groups[end]) for end in (0, -1))
+    change = f"from episode {first} to {last} the return changes by {shown(gain)}"
+    if gain.low > 0:
+        return f"adaptation: shown; {change}"
+    few = "" if gain.low == gain.low else ", without an interval over so few tasks"
+    line = f"adaptation: not shown; {change}{few}"
+    if report.view.get("oracle") or config["agent"] == "multi-task":
+        return f"{line}; none is expected of this agent"
+    options = " ".join(view_arguments({**config.get("view", {}), "oracle": True}))
+    return (
+        f"{line}; it may be within episode {first}\n"
+        f"is knowing the task worth anything? metarl train multi-task {config['tasks']} {options}"
+    )
 
 
 def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:

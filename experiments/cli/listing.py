@@ -1,5 +1,8 @@
 """``metarl list``: the families, grouped by what varies between tasks, and the agents."""
 
+import contextlib
+import importlib.util
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +15,18 @@ from rich.table import Table
 from metarl import TaskDistribution, envs
 from metarl.agents import AGENTS
 from metarl.agents.training.config import Config, describe
-from metarl.envs.custom.loading import locate
+from metarl.envs.custom.loading import load_attribute, locate
 from metarl.envs.suites import SUITES
-from metarl.errors import check_names
-from metarl.experiments.publish.runs import published_agents
+from metarl.errors import InvalidValueError, check_names
+from metarl.evaluation.tables import as_text
+from metarl.experiments.cli.describing import (
+    RELATIVES,
+    agents,
+    agents_of,
+    facts,
+    presets,
+    published_runs,
+)
 from metarl.experiments.runs.learners import find_learner, find_preset
 
 
@@ -23,32 +34,46 @@ def show(name: str | None = None, tasks: str | None = None) -> None:
     """Print all names, or the details of one.
 
     Args:
-        name: A group of families, a family or an agent; None prints the names. An agent of your own
-            is ``module:Class``.
+        name: A group of families, a family, an agent, or ``agents`` for the published ones; None
+            prints the names. An agent of your own is ``module:Class``, a family of your own
+            ``module:tasks``.
         tasks: A family, whose preset of the agent is shown instead of the agent's defaults.
 
     Raises:
         ValueError: If the name is unknown, or ``tasks`` is given and the name is no agent.
     """
     console = Console(highlight=False)
-    if name is not None and (tasks is not None or name in AGENTS or locate(name)):
+    if name == "agents" and tasks is None:
+        _show_published(console)
+        return
+    if name is not None and (tasks is not None or name in AGENTS or _is_class(name)):
         _show_agent(console, name, tasks)
         return
+    if name is not None:
+        one = None
+        with contextlib.suppress(InvalidValueError):  # groups are no families
+            one = envs.make(name)
+        if one is not None:
+            _show_family(console, name, one)
+            return
     families = {family: envs.make(family) for family in envs.names()}
     groups = list(dict.fromkeys(tasks.varying_factor for tasks in families.values()))
     if name is None:
         _show_names(console, families, groups)
         return
-    if name not in families:
-        check_names([name], [*groups, *AGENTS], "group or agent")
+    check_names([name], [*groups, *AGENTS, "agents", *families], "family, group or agent")
     rows = [
         (family, ", ".join(tasks.splits), str(tasks.episodes_per_trial), tasks.description)
         for family, tasks in families.items()
-        if name in (family, tasks.varying_factor)
+        if name == tasks.varying_factor
     ]
-    title = f"the family {name}" if name in families else f"families whose tasks vary in {name}"
     headings = ("name", "splits", "episodes", "description")
-    console.print(_table(title, headings, rows))
+    console.print(_table(f"families whose tasks vary in {name}", headings, rows))
+    console.print(f"\nOne of them in full: metarl list NAME, as in metarl list {rows[0][0]}")
+
+
+def _is_class(name: str) -> bool:
+    return locate(name) is not None and isinstance(load_attribute(name), type)
 
 
 def _show_names(
@@ -63,17 +88,45 @@ def _show_names(
     ]
     title = "families of tasks, by what varies between tasks"
     console.print(_table(title, ("varies", "families"), rows))
-    console.print(f"\nSplits and descriptions: metarl list VARIES, as in metarl list {groups[0]}")
-    console.print("Views of any of them: train with --oracle, --num-train-tasks or --train-split")
+    console.print(escape("\nAlso bandit-NxK, tabular-mdp-N, glyphs-Nway, image-folder:PATH"))
+    for extra, (package, others) in SUITES.items():
+        missing = f": pip install 'metarl-suite[{extra}]'"
+        note = "" if importlib.util.find_spec(package) else missing
+        console.print(escape(f"{', '.join(others)} ({extra}{note})"))
     console.print("Your own: a module and a family in it, for example my_package.my_module:tasks")
-    for extra, (_, others) in SUITES.items():
-        install = escape(f"pip install 'metarl-suite[{extra}]'")
-        console.print(f"With {install}: {', '.join(others)}")
-    for name, agent_class in AGENTS.items():
-        console.print(f"\n[bold]agent {name}[/bold]: details with metarl list {name}")
-        console.print(", ".join(agent_class.hyperparameter_names()))
-    console.print("\n[bold]published agents[/bold]: metarl evaluate NAME, watch, compare")
-    console.print(", ".join(published_agents()))
+    console.print("Views of any of them: train with --oracle, --num-train-tasks or --train-split")
+    summaries = [
+        (name, (inspect.getdoc(kind) or "").partition("\n")[0].rstrip("."))
+        for name, kind in AGENTS.items()
+    ]
+    console.print()
+    console.print(_table("agents", ("name", ""), summaries))
+    console.print("\nmetarl list FAMILY   spaces, reward, splits, presets, published runs")
+    console.print("metarl list VARIES   a group of families, as in metarl list " + groups[0])
+    console.print("metarl list AGENT    hyperparameters; metarl list AGENT FAMILY  a preset")
+    console.print("metarl list agents   published agents, for metarl evaluate, watch and compare")
+
+
+def _show_family(console: Console, name: str, tasks: TaskDistribution) -> None:
+    title = f"{name}: {tasks.description or 'a family'}"
+    console.print(_table(title, ("", ""), facts(name, tasks)))
+    console.print()
+    headings = ("agent", "env steps", "expected time", "hyperparameters")
+    console.print(_table("presets, which metarl train uses", headings, presets(name, tasks)))
+    console.print(f" {', '.join(RELATIVES)}: much as maml")
+    console.print(f" in full: metarl list AGENT {name}")
+    console.print(f" before a training: metarl train AGENT {name} --dry-run")
+    if runs := published_runs(name):
+        title = "published runs: mean return of first and last episode on held-out tasks"
+        console.print(f"\n[bold]{title}[/bold]\n{escape(as_text(runs))}")
+    if found := agents_of(name):
+        console.print(f" agents, for metarl evaluate: {', '.join(found)}")
+
+
+def _show_published(console: Console) -> None:
+    console.print(f"[bold]published agents[/bold]\n{escape(as_text(agents()))}")
+    console.print(" first, last: mean return of that adaptation episode on held-out tasks")
+    console.print(" metarl evaluate NAME, metarl watch NAME, metarl compare NAME RUN")
 
 
 def _show_agent(console: Console, name: str, tasks: str | None) -> None:

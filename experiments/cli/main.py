@@ -3,16 +3,19 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
+from metarl.agents import AGENTS
 from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands, comparing, listing, recording
+from metarl.experiments.cli.helping import overview, with_help
 from metarl.experiments.cli.launch import (
     end_with_launcher,
     launch,
@@ -30,6 +33,14 @@ from metarl.views import view_of
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
+AgentToTrain = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="AGENT",
+        help=f"One of {', '.join(AGENTS)}; or your own, as my_package.my_module:MyAgent.",
+    ),
+]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -50,17 +61,18 @@ Overrides = Annotated[
 
 
 def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
-    """List the families of tasks and the agents, or show one of them in full.
+    """List families of tasks and agents, or show one of them in full.
 
     Args:
-        name: A group of families, a family, or an agent (with its hyperparameters).
-        tasks: After an agent: the family whose preset to show; ``metarl train`` uses that preset.
+        name: A family, a group of families, an agent (with its hyperparameters), or "agents" for
+            all published agents.
+        tasks: After an agent: the family whose preset to show; metarl train uses that preset.
     """
     listing.show(name, tasks)
 
 
 def train_command(
-    agent: Agent,
+    agent: AgentToTrain,
     tasks: Family,
     /,
     run_dir: Path | None = None,
@@ -80,22 +92,25 @@ def train_command(
     changing: bool = False,
     num_workers: int = 0,
     eval_every: int = 0,
+    eval_num_tasks: int | None = None,
+    eval_num_episodes: int | None = None,
     processes: int = 1,
+    dry_run: bool = False,
 ) -> None:
     """Train an agent on a family of tasks, then show how it adapts to held-out tasks.
 
     Args:
-        agent: The agent; ``metarl list`` shows them. Your own: my_package.my_module:MyAgent.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        agent: The agent; metarl list shows them. Your own: my_package.my_module:MyAgent.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         run_dir: Where to keep the run (default: runs/AGENT-TASKS-seedN).
         total_timesteps: Env steps of training (default: the preset's).
-        data: The histories that a learner from stored data learns from, as ``metarl record`` has
+        data: The histories that a learner from stored data learns from, as metarl record has
             written them.
         total_gradient_steps: Gradient steps of such a learner (default: the preset's).
         seed: The seed of everything.
         device: auto, cpu or cuda.
         threads: CPU threads of PyTorch. Changing this changes results slightly (rounding).
-        overrides: A hyperparameter to change from the preset, value in JSON; may be repeated.
+        overrides: A hyperparameter to change from the preset, value in JSON.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
         teacher: A run of an oracle, or its agent.safetensors, whose actions rl2 imitates in its own
@@ -110,16 +125,21 @@ def train_command(
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on validation tasks during training, for
             TensorBoard and progress.csv (default: only the evaluation at the end).
+        eval_num_tasks: Held-out tasks of the evaluation at the end (default: the preset's).
+        eval_num_episodes: Adaptation episodes of each of them (default: the preset's).
         processes: How many processes of this machine share the trials or tasks of the training;
             for several machines use torchrun.
+        dry_run: Only print what would be trained, for how long, and where.
     """
+    given = {"eval_num_tasks": eval_num_tasks, "eval_num_episodes": eval_num_episodes}
+    check_at_least(1, **{name: number for name, number in given.items() if number is not None})
     check_at_least(0, num_workers=num_workers, eval_every=eval_every)
     check_at_least(1, processes=processes)
     check_at_most(MAX_PROCESSES, processes=processes)
     check_at_most(MAX_WORKERS, num_workers=num_workers)
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
-    if processes > 1 and not started_by_torchrun():
+    if processes > 1 and not dry_run and not started_by_torchrun():
         launch(processes, sys.argv[1:])
         return
     torch.set_num_threads(threads)
@@ -139,6 +159,9 @@ def train_command(
             teacher=teacher,
             num_workers=num_workers,
             eval_every=eval_every,
+            eval_num_tasks=eval_num_tasks,
+            eval_num_episodes=eval_num_episodes,
+            dry_run=dry_run,
             command=shlex.join(["metarl", *sys.argv[1:]]),
         )
 
@@ -179,9 +202,8 @@ def evaluate_command(
         num_episodes: Adaptation episodes of each task (default: as at the end of training).
         seed: The seed of tasks, episodes and actions (default: the run's).
         overrides: A hyperparameter of acting to change from training, value in JSON, such as
-            reset_memory_every=2 for rl2 or halve_inner_lr=true for maml; may be repeated.
-        metrics: A column of your own in the table: a function of the report, as my_module:metric;
-            may be repeated.
+            reset_memory_every=2 for rl2 or halve_inner_lr=true for maml.
+        metrics: A column of your own in the table: a function of the report, as my_module:metric.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
@@ -230,6 +252,8 @@ def watch_command(
 ) -> None:
     """Film a run's agent in one task: its first and its last adaptation episode side by side.
 
+    The task is the first of up to eight drawn ones in which the return rises.
+
     Args:
         run: The run directory, or the name of a published run.
         split: The split of the family to draw the task from.
@@ -270,7 +294,7 @@ def record_command(
         agent: A run directory or the name of a published run; or an agent that needs no training,
             such as thompson-sampling, psrl or random. An oracle, such as known-goal, is given the
             task, which the recorded observations do not show.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         output: Where to write.
         num_tasks: How many tasks, each with a history.
         num_episodes: Adaptation episodes of each task (default: the family's).
@@ -351,7 +375,7 @@ def tune_command(
 
     Args:
         agent: rl2 or maml.
-        tasks: The family; ``metarl list`` shows them. Your own: my_package.my_module:tasks.
+        tasks: The family; metarl list shows them. Your own: my_package.my_module:tasks.
         trials: How many trials in all, including those of earlier searches (default: 30, or no
             limit with --minutes).
         minutes: How long to search from now on (default: no limit).
@@ -387,9 +411,9 @@ def report_command(
 
     Args:
         names: Run directories or names of published runs, all of one family; or one study.
-        splits: The splits of the family to evaluate runs on; may be repeated.
+        splits: The splits of the family to evaluate runs on.
         output: The page.
-        pictures: Show how first and last episodes in a task end, where that can be drawn.
+        pictures: Pictures of how first and last episodes in a task end, where that can be drawn.
         results: The folder of the study's results, where it ran with --results.
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
@@ -401,7 +425,7 @@ def report_command(
 
 _LONGEST = 1000  # characters of an error
 
-COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_command,
     "train": train_command,
     "resume": resume_command,
@@ -413,13 +437,14 @@ COMMANDS = {
     "report": report_command,
     "tune": tune_command,
 }
+COMMANDS = {name: with_help(command) for name, command in _COMMANDS.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; those of the process if None. An empty list shows the help.
+        arguments: The arguments; those of the process if None. An empty list shows all commands.
 
     Returns:
         0 for success, 1 if the output pipe is closed, 2 for bad input, 130 if the user stopped a
@@ -428,7 +453,10 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_launcher()
     never_fail_at_characters()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
+    if arguments in ([], ["-h"], ["--help"]):
+        print(overview(COMMANDS))
+        return 0
+    if arguments in (["-V"], ["--version"]):
         found = versions()
         metarl = found.pop("metarl")
         print(f"metarl {metarl} ({', '.join(f'{name} {of}' for name, of in found.items())})")
@@ -438,9 +466,8 @@ def main(arguments: list[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,  # type: ignore[arg-type]
                 prog="metarl",
-                description="Meta-reinforcement learning: agents that learn to learn. "
-                "Versions: --version.",
-                args=arguments or ["--help"],
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
             sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -1,10 +1,11 @@
 """Publish runs: raw returns and agents under ``experiments/results/``, tables on pages.
 
-Run: ``python -m metarl.experiments.publish.runs RUN ...``; without runs it only renews the tables:
-a few runs in the README, all of them in ``docs/results/runs.md``, and all figures of papers in
-``published.md``.
+Run: ``python -m metarl.experiments.publish.runs RUN ...``; without runs it only renews the tables
+(a few runs in the README, all of them in ``docs/results/runs.md``, all figures of papers in
+``published.md``) and the index, which ``metarl list`` reads.
 """
 
+import difflib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
+from metarl.experiments.publish.index import INDEX, Published, index_of, read_index, write_index
 from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
@@ -51,15 +53,12 @@ KNOWN_GOAL = "goal known"
 # The rows of the README: agent, family, what the agent must find out, reference; without one it is
 # the oracle, and the policy without memory.
 HIGHLIGHTS = (
-    ("rl2", "bandit-100x10", "which of ten arms pays", f"{number(10 / 11)}, best arm known"),
     ("rl2", "gridnavi", "where the goal is", KNOWN_GOAL),
     ("rl2", "glyphs-5way", "five characters, never seen before", f"{number(1 / 5)}, guessing"),
     ("rl2", "games-7x7", "the rules of a game", ""),
     ("rl2", "navigation-sparse", "where the goal is", KNOWN_GOAL),
-    ("rl2", "half-cheetah-dir", "which way to run", ""),
     ("rl2", "half-cheetah-climb", "which way is up", ""),
     ("rl2", "half-cheetah-slope", "the slope", ""),
-    ("rl2", "walker2d-params", "the body's masses and joints", ""),
     ("maml", "my_tasks:tasks", "the example below", "50, the longest episode"),
 )
 
@@ -138,6 +137,18 @@ def open_run(name: str | Path) -> Run:
     records = (folder / f"{Path(name).name}{SUFFIX}" for folder in (RESULTS, INSTALLED))
     record = next((path for path in records if path.is_file()), None)
     if Path(name).exists() or record is None:
+        if Path(name).exists():
+            return Run.open(name)
+        if any(each.name == str(name) and each.where for each in read_index()):
+            raise FileNotFoundError(
+                f"the published agent {str(name)!r} is in the repository and not in the wheel; "
+                "work in a clone, or take another: metarl list agents"
+            )
+        if close := difflib.get_close_matches(str(name), published_agents(), n=1, cutoff=0.8):
+            raise FileNotFoundError(
+                f"{str(name)!r} is neither a run directory nor a published run; "
+                f"did you mean {close[0]!r}? metarl list agents shows all"
+            )
         return Run.open(name)
     if Path(name).name != str(name):
         raise FileNotFoundError(
@@ -277,6 +288,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     for directory in runs:
         print(publish(Run.open(directory)))
     results = load_results()
+    write_index(present_index(results), RESULTS.parent / INDEX.name)
     for page in PAGES:
         if page.is_file():
             atomic_write(page, with_tables(page.read_text(), results))
@@ -285,6 +297,13 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
 def load_results() -> list[dict[str, Any]]:
     """Return the records of all published runs."""
     return [load_training(path) for path in sorted(RESULTS.glob(f"*{SUFFIX}"))]
+
+
+def present_index(results: Sequence[dict[str, Any]]) -> list[Published]:
+    """Return the index of the records of all published runs."""
+    paths = sorted(RESULTS.glob(f"*{SUFFIX}"))
+    pyproject = Path("pyproject.toml")
+    return index_of(zip(paths, results), pyproject.read_text() if pyproject.is_file() else "")
 
 
 def with_tables(text: str, results: Sequence[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metarl import Report
 from metarl.errors import printable
 from metarl.evaluation.comparison import curve_over_seeds
-from metarl.evaluation.curves import Curve, shown_range
+from metarl.evaluation.curves import Curve, episode_ticks, shown_range
 from metarl.evaluation.plotting import COLORS, styles_of
 from metarl.evaluation.statistics import STATISTIC_NAMES
 from metarl.parameters import Parameter
@@ -93,12 +93,13 @@ def over_episodes(results: Sequence[Result]) -> Spec:
             if rounds:
                 among.append({**rows[-1], "episodes": curve.groups[-1][1]})
     statistic = STATISTIC_NAMES[results[0].report.statistic]
+    last = max(row["episodes"] for shape in curves.values() for row in shape)
     x = {
         "field": "episodes",
         "type": "quantitative",
         "title": "episodes of experience in the task",
         "scale": {"type": "symlog", "constant": 1},
-        "axis": {"values": [0, 1, 2, 5, 10, 20, 50, 100, 200, 500], "format": "d"},
+        "axis": {"values": episode_ticks(last), "format": "d"},
     }
     domain = [_round(end) for end in shown_range(found_curves)]
     y = _y("return", f"return of the next episode ({statistic})", domain)

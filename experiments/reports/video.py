@@ -18,6 +18,7 @@ from metarl.spaces import Values
 Array = NDArray[Any]
 Picture = NDArray[np.uint8]
 
+_DRAWN = 8  # tasks
 _CAPTION = 32  # pixels; video codecs want multiples of 16
 
 
@@ -42,7 +43,8 @@ def record_adaptation(
         tasks: The family; its environments must be able to draw themselves.
         path: Where to write: ``.gif`` or ``.mp4``.
         split: The split to draw the task from.
-        task: The task; None draws one.
+        task: The task; None takes the first of up to 8 drawn tasks in which the last episode's
+            return is above the first's, or the first drawn if there is none.
         num_episodes: How many episodes the agent has; None takes the family's, and at least one
             adaptation of the agent's and one episode after it.
         seed: The seed of everything.
@@ -60,6 +62,14 @@ def record_adaptation(
     if path.suffix not in (".gif", ".mp4"):
         raise InvalidValueError(f"a video is a .gif or .mp4 file, got {path.name!r}")
     _import_imageio()
+    _camera(tasks).close()  # raises before anything is played
+    if task is None:
+        for task in tasks.sample(split, _DRAWN, stream(seed, "video")):
+            _, returns = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
+            if returns[-1] > returns[0]:
+                break
+        else:
+            task = None
     pictures, fps = _film(agent, tasks, split, task, num_episodes, seed, deterministic)
     _write(path, pictures, fps)
     return path
@@ -108,7 +118,7 @@ def _film(
     try:
         if task is None:
             task = tasks.sample(split, 1, stream(seed, "video"))[0]
-        episodes = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
+        episodes, _ = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
         camera.set_tasks([task])
         # Where `play` seeds its environments: sub-environment 0 and the camera's live alike.
         camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
@@ -149,8 +159,8 @@ def _actions_of_episodes(
     num_episodes: int | None,
     seed: int,
     deterministic: bool,
-) -> list[list[Values]]:
-    """Let the agent adapt; return the actions of the first sub-environment, by episode."""
+) -> tuple[list[list[Values]], list[float]]:
+    """Let the agent adapt; return actions and returns of the first sub-environment, by episode."""
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = max(tasks.episodes_per_trial, parallel + 1)
@@ -165,7 +175,7 @@ def _actions_of_episodes(
         return True
 
     # Learners that adapt by K episodes get them side by side: the first of each round is kept.
-    play(
+    played = play(
         agent,
         tasks,
         Tasks.stack([task]),
@@ -174,7 +184,7 @@ def _actions_of_episodes(
         deterministic=deterministic,
         on_step=record,
     )
-    return episodes[:-1]
+    return episodes[:-1], [float(value) for value in played.returns[0, ::parallel]]
 
 
 def _replay(env: TaskVectorEnv, actions: list[Values], number: int) -> Iterator[Picture]:

@@ -181,7 +181,7 @@ class TrainingJob(_Job):
         """Train or continue training, and publish."""
         training, directory = self.training, self.run_directory
         start, teacher, data = training.start, training.teacher, None
-        steps = {"total_timesteps": training.total_timesteps}
+        steps: dict[str, Any] = {"total_timesteps": training.total_timesteps}
         if training.data is not None:
             steps = {"total_gradient_steps": training.total_timesteps}
             data = self._record(training.data)

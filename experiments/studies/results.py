@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metarl import Report, envs
 from metarl.evaluation.comparison import curve_over_seeds, describe_ends, ends_table
-from metarl.evaluation.curves import shown_range
+from metarl.evaluation.curves import episode_ticks, shown_range
 from metarl.evaluation.plotting import COLORS, STYLES, styles_of
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset
@@ -224,7 +224,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     styles, faint = _styles(reports), _faint(reports)
     for axes, (name, select) in zip(panels, groups.items()):
-        curves = []
+        curves, rounds = [], []
         for learner, found in reports.items():
             parts = [report.select(select(report)) for _, report in found]
             curve = curve_over_seeds(parts)
@@ -233,6 +233,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
             style = dict(styles[learner])
             lines = [curve.value, curve.low, curve.high, *curve.seeds]
             per_round = parts[0].episodes_per_adaptation
+            rounds.append(per_round)
             if per_round > 1:  # the gain from a round shows after its last episode
                 style["drawstyle"] = "steps-post"
                 before.append(curve.groups[-1][1])
@@ -253,8 +254,9 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
                 axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
         axes.set_xscale("log")
         limits = axes.get_xlim()  # ticks would widen them
-        ticks = (1, 2, 5, 10, 20, 50, 100, 200)
-        axes.set_xticks([0.5, *ticks], ["0", *map(str, ticks)], minor=False)
+        last = max(curve.groups[-1][per_round > 1] for per_round, curve in zip(rounds, curves))
+        ticks = episode_ticks(last)
+        axes.set_xticks([max(tick, 0.5) for tick in ticks], list(map(str, ticks)), minor=False)
         axes.set_xticks([], minor=True)
         axes.set_xlim(limits)
         lowest, highest = shown_range(curves)

@@ -76,6 +76,18 @@ def episode_groups(num_episodes: int, together: int, at_most: int) -> Groups:
     return [(int(a) * together, int(b) * together) for a, b in itertools.pairwise(edges)]
 
 
+def episode_ticks(last: int) -> list[int]:
+    """Return which numbers of episodes an axis from 0 to ``last`` shows: the last among them.
+
+    Up to 6 these are all, beyond it 0, 1, 2, 5, 10, 20, 50 and so on.
+    """
+    if last <= 6:
+        return list(range(last + 1))
+    round_numbers = (a * 10**b for b in range(len(str(last))) for a in (1, 2, 5))
+    # Labels of the last and the one before it must not touch.
+    return [0, *(tick for tick in round_numbers if tick <= 0.75 * last), last]
+
+
 def grouped(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
     """Average the last axis, that of episodes, over ranges of it."""
     return np.stack([values[..., a:b].mean(axis=-1) for a, b in groups], axis=-1)

@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from saved_agents import assert_same, everything
 from stable_baselines3.common.logger import Logger
 from torch.distributions import kl_divergence
 from toys import aim, strolls
 from walk import TINY, collected, make, walk
 
-from metarl import Transition, rollout
-from metarl.agents import MAML
+from metarl import Transition, envs, rollout
+from metarl.agents import AGENTS, MAML
 from metarl.agents.common.trust_region import flatten
 from metarl.agents.maml.outer import MetaProblem
+from metarl.agents.presets import find_preset
 from metarl.envs.bandits import bandit
 from metarl.envs.navigation import navigation_2d
 
@@ -365,3 +367,28 @@ def test_a_single_environment_is_adapted_to():
     returns = rollout(env, observations, adaptation, 80).returns[0]
     assert adaptation.num_inner_steps == 3
     assert returns[60:].mean() > returns[:20].mean() + 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("promp", {"inner_objective": "ratio", "outer": "ppo"}),
+        ("e-maml", {"exploration_coef": 1.0}),
+        ("anil", {"adapt_only_last_layer": True}),
+        ("fomaml", {"first_order": True}),
+        ("reptile", {"outer": "reptile", "learning_rate": 1e-2}),
+    ],
+)
+def test_a_relative_is_maml_with_its_options(name, options):
+    tasks, small = navigation_2d(horizon=5), {"meta_batch_size": 3, "episodes_per_adaptation": 4}
+    relative = AGENTS[name](tasks, seed=0, **small).learn(1)
+    same = MAML(tasks, seed=0, **small, **options).learn(1)
+    other = MAML(tasks, seed=0, **small).learn(1)
+    assert_same(everything(relative), everything(same))
+    with pytest.raises(AssertionError):
+        assert_same(everything(relative), everything(other))
+    preset = find_preset(name, "gridnavi").hyperparameters
+    assert not options.keys() & preset.keys()
+    assert AGENTS[name].from_preset(envs.make("gridnavi"), seed=0).config.to_json().items() >= (
+        options.items()
+    )

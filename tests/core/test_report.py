@@ -18,6 +18,7 @@ from metarl.evaluation.comparison import (
     curve_over_seeds,
     plot_reports,
 )
+from metarl.evaluation.curves import episode_ticks
 from metarl.evaluation.statistics import Estimate, TaskBootstrap
 from metarl.evaluation.tables import (
     Interval,
@@ -411,3 +412,17 @@ def test_different_tasks_are_numbered():
     assert [[k == other for other in kinds] for k in kinds] == [
         [a == b for b in tasks] for a in tasks
     ]
+
+
+@pytest.mark.parametrize(
+    ("last", "ticks"),
+    [
+        (1, [0, 1]),
+        (5, [0, 1, 2, 3, 4, 5]),
+        (9, [0, 1, 2, 5, 9]),
+        (20, [0, 1, 2, 5, 10, 20]),
+        (79, [0, 1, 2, 5, 10, 20, 50, 79]),
+    ],
+)
+def test_an_axis_of_episodes_shows_its_last_one(last, ticks):
+    assert episode_ticks(last) == ticks

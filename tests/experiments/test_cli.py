@@ -9,11 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import SMALL, contents, edit, small_evaluations, train_two, write_family
 
-from metarl import Report, envs
+from metarl import Report, Tasks, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.presets import find_preset
 from metarl.agents.training.config import describe
@@ -22,6 +23,7 @@ from metarl.experiments.cli import commands, comparing
 from metarl.experiments.cli import main as cli
 from metarl.experiments.cli.main import main
 from metarl.experiments.cli.overrides import parse_overrides
+from metarl.experiments.publish.runs import published_agents
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,18 +48,39 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained[0], tmp_path / "run"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_names_every_command(arguments, capsys):
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "required" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for command in cli.COMMANDS:
+        assert re.search(rf"^  {command} +[A-Z]", shown, re.M), command
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_has_one_default_for_an_option_and_no_markup(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit) as stop:
-        main(arguments)
+        main([command, "--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    for command in ("list", "train", "resume", "evaluate", "compare", "watch", "study", "report"):
-        assert re.search(rf"^\W*{command}\b", shown, re.M), command
+    assert "None" not in shown
+    assert "`" not in shown
+    assert not re.search(r"default: ?\)", shown)
+    options = re.split(r" (?=--)", " ".join(shown.replace("│", " ").split()))
+    assert max(option.count("(default:") for option in options) <= 1
+    if command == "train":
+        for option, default in (("--total-timesteps INT", "the preset's"), ("--seed INT", "0")):
+            (found,) = (each for each in options if each.startswith(option))
+            assert f"(default: {default})" in found
+        for agent in AGENTS:
+            assert f" {agent}" in shown
 
 
-def test_the_version_is_that_of_all_that_results_depend_on(capsys):
-    assert main(["--version"]) == 0
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_that_of_all_that_results_depend_on(option, capsys):
+    assert main([option]) == 0
     expected = versions()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"metarl {expected['metarl']} (")
@@ -85,8 +108,7 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     groups = {envs.make(name).varying_factor for name in envs.names()}
-    hyperparameters = {name for agent in AGENTS.values() for name in agent.hyperparameter_names()}
-    for name in {*envs.names(), *groups, *AGENTS, *hyperparameters}:
+    for name in {*envs.names(), *groups, *AGENTS}:
         assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
     for group in groups:
         assert main(["list", group]) == 0
@@ -101,11 +123,105 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
                 assert word in " ".join(lines), word
 
 
-def test_list_shows_one_family(capsys):
-    assert main(["list", "navigation-sparse"]) == 0
-    shown = capsys.readouterr().out.split()
-    assert {"navigation-sparse", "held_out,", "5", "semicircle,"} <= set(shown)
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_list_shows_a_family_in_full(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["list", "gridnavi"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    shown = " ".join(" ".join(lines).split())
+    for text in (
+        "observation Box(0.0, 4.0, (2,), float32)",
+        "action Discrete(5)",
+        "reward 1 if the goal is where the step ends, else -0.1",
+        "trial 4 episodes of at most 15 steps",
+        "parameter goal: Cell(size=5, nearest=2, shape=(2,))",
+        "split held_out: 21 tasks",
+        "note gridnavi is evaluated on its 21 training tasks",
+        "references random, bayes-optimal, known-goal",
+        "rl2 3,000,000 6 to 11 min anneal=true,",
+        "rl2 3 3,002,880 3.98 11.1",
+        "agents, for metarl evaluate: rl2-gridnavi-seed0,",
+    ):
+        assert text in shown, text
     assert "navigation-2d" not in shown
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("half-cheetah-dir", "reward direction * v_x - 0.05 * sum(action^2)"),
+        ("half-cheetah-climb", "uphill: a continuum of tasks, with degrees EitherSide(low=10.0"),
+        ("half-cheetah-terrain", "reward progress + healthy_reward"),
+        ("bandit-flip", "reward 1 with probability p[action], else 0"),
+        ("bandit-3x2", "trial 3 episodes of at most 1 step "),  # a pattern's
+        ("risks:tasks", "reward that of the environment"),  # your own
+    ],
+)
+def test_list_shows_what_families_differ_in(family, text, capsys):
+    write_family("risks", "risk")
+    assert main(["list", family]) == 0
+    assert text in " ".join(capsys.readouterr().out.split()) + " "
+
+
+@pytest.mark.usefixtures("results")
+def test_list_shows_the_published_agents(capsys):
+    assert main(["list", "agents"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ rl2-gridnavi-seed0 +3\.0M +3\.97 +11\.1 +wheel$", shown, re.M)
+    assert re.search(r"^ rl2-gridnavi-unseen-seed0 .* repository$", shown, re.M)
+    assert [line.split()[0] for line in shown.splitlines()[2:-2]] == published_agents()
+
+
+def test_a_dry_run_shows_what_would_be_trained_and_writes_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(RL2, "learn", None)
+    command = ["train", "rl2", "gridnavi", "--set", "gamma=0.5", "--total-timesteps", "1000000"]
+    assert main([*command, "--eval-num-tasks", "21", "--processes", "2", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "RL2 on gridnavi\n",
+        "\n gamma=0.5\n",
+        "\n learning_rate=0.005\n",  # the preset's
+        "training: 1,000,000 env steps; expected time: 2 to 4 min",
+        "evaluation: 21 held-out tasks, 4 episodes each",
+        "run directory: runs/rl2-gridnavi-seed0\n",
+    ):
+        assert text in shown, text
+    assert not list(Path().iterdir())
+    assert main([*command, "--set", "gama=1", "--dry-run"]) == 2
+
+
+def test_the_final_evaluation_has_as_many_tasks_and_episodes_as_asked_for():
+    options = ["--eval-num-tasks", "5", "--eval-num-episodes", "3", "--run-dir", "here"]
+    assert main(["train", "rl2", "bandit-10x2", *SMALL, *options]) == 0
+    assert Report.load("here/evaluation/held_out.npz").returns.shape == (5, 3)
+    assert main(["train", "rl2", "bandit-10x2", *SMALL, "--eval-num-tasks", "0"]) == 2
+
+
+def report_of(gains, **options):
+    """A report of two episodes in each of some tasks; the second is better by so much."""
+    first = np.linspace(0.0, 1.0, len(gains))
+    returns = np.stack([first, first + gains], axis=1)
+    tasks = Tasks("risk", {"p": np.arange(len(gains))})
+    return Report("RL2", "risk", "held_out", returns, np.ones((len(gains), 2)), tasks, **options)
+
+
+RUN = {"agent": "rl2", "tasks": "risk", "view": {"num_train_tasks": 4}}
+
+
+def test_the_verdict_of_a_training():
+    shown = commands.verdict(report_of(np.linspace(0.9, 1.1, 40)), RUN)
+    assert shown.startswith("adaptation: shown; from episode 1 to 2 the return changes by 1 (0.9")
+    for gains in (np.linspace(-1.0, 1.0, 40), np.linspace(-1.1, -0.9, 40), np.array([1.0, 1.0])):
+        line, advice = commands.verdict(report_of(gains), RUN).splitlines()
+        assert line.startswith("adaptation: not shown; from episode 1 to 2 the return changes by ")
+        assert ("without an interval" in line) == (len(gains) == 2)
+        assert advice.endswith("metarl train multi-task risk --num-train-tasks 4 --oracle")
+    for report, run in (
+        (report_of(np.zeros(40), view={"oracle": True}), RUN),
+        (report_of(np.zeros(40)), {**RUN, "agent": "multi-task"}),
+    ):
+        assert "none is expected" in commands.verdict(report, run)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -163,6 +279,7 @@ def test_train_ends_with_the_adaptation_curve_beside_the_references(capsys):
     for name in ("RL2", "Thompson sampling", "Gittins index", "random", "known best arm"):
         assert re.search(rf"^ {name} ", shown, re.M), name
     assert "adaptation curve: here/evaluation/held_out.png" in shown
+    assert "\nadaptation: " in shown
     assert Path("here/agent.safetensors").exists()
 
 

@@ -157,6 +157,8 @@ def test_what_is_not_a_run_directory(command, run, capsys):
     message = refusal([command, "nothing"], capsys)
     assert "'nothing' is not a run directory: it has no config.json; runs there: run" in message
     assert not Path("nothing").exists()
+    message = refusal([command, "rl2-gridnavy-seed0"], capsys) if command != "resume" else ""
+    assert not message or "did you mean 'rl2-gridnavi-seed0'? metarl list agents" in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])

@@ -73,7 +73,7 @@ def test_publish(tmp_path):
     assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
 
 
-def test_a_published_run_is_evaluated_by_its_name(capsys):
+def test_a_published_run_is_evaluated_by_its_name(capsys, monkeypatch):
     train("rl2", "bandit-10x5", "--run-dir", "run")
     publish.publish(Run.open("run"))
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed0"]) == 0
@@ -81,7 +81,10 @@ def test_a_published_run_is_evaluated_by_its_name(capsys):
     again = (unpacked / "evaluation/held_out.npz").read_bytes()
     assert again == Path("run/evaluation/held_out.npz").read_bytes()
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed99"]) == 2
-    assert "is not a run directory" in capsys.readouterr().err
+    assert "did you mean 'rl2-bandit-10x5-seed0'?" in capsys.readouterr().err
+    monkeypatch.setattr(publish, "INSTALLED", Path("nothing"))  # of the wheel, this one lacks
+    assert cli.main(["evaluate", "rl2-gridnavi-unseen-seed0"]) == 2
+    assert "is in the repository and not in the wheel" in capsys.readouterr().err
 
 
 def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
@@ -128,8 +131,6 @@ def test_agents_that_come_with_metarl_are_found_from_any_folder(monkeypatch, tmp
     monkeypatch.setattr(publish, "INSTALLED", record.parent.resolve())
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert cli.main(["list"]) == 0
-    assert "mine-seed0" in capsys.readouterr().out
     assert cli.main(["evaluate", "mine-seed0", "--num-tasks", "2"]) == 0
     assert Path("runs/published/mine-seed0/agent.safetensors").is_file()
 

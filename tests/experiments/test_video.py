@@ -69,6 +69,27 @@ def test_two_episodes_stand_side_by_side(tasks, tmp_path, parallel):
     assert np.abs(frames[3, :, :320].astype(int) - frames[3, :, 320:]).max() > 50
 
 
+def test_the_film_is_of_a_task_in_which_the_return_rises(tasks, tmp_path, monkeypatch):
+    drawn = list(tasks.sample("train", 8, stream(0, "video")))
+    filmed = []
+
+    def returns_of(agent, tasks, task, *options):
+        return [], [0.0, 1.0 if task == drawn[rises] else -1.0]
+
+    def film(agent, tasks, split, task, *options):
+        filmed.append(task)
+        return [np.zeros((16, 16, 3), np.uint8)], 30.0
+
+    monkeypatch.setattr(video, "_actions_of_episodes", returns_of)
+    monkeypatch.setattr(video, "_film", film)
+    rises = 2
+    video.record_adaptation(Restless(), tasks, tmp_path / "film.gif", split="train")
+    drawn.append(None)
+    rises = 8  # in none of them: the first is filmed
+    video.record_adaptation(Restless(), tasks, tmp_path / "film.gif", split="train")
+    assert filmed == [drawn[2], None]
+
+
 def test_mp4_is_written_too(tasks, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     path = video.record_adaptation(Restless(), tasks, tmp_path / "film.mp4")
@@ -78,7 +99,7 @@ def test_mp4_is_written_too(tasks, tmp_path):
 def test_the_replay_is_what_the_agent_lived_through(tasks):
     task = tasks.sample("train", 1, 0)[0]
     agent = Restless(3)
-    episodes = video._actions_of_episodes(agent, tasks, task, 9, seed=5, deterministic=False)
+    episodes, _ = video._actions_of_episodes(agent, tasks, task, 9, seed=5, deterministic=False)
     assert [len(actions) for actions in episodes] == [4, 4, 4]
     batch, single = tasks.make_vec(3), tasks.make_vec(1)
     for env in (batch, single):
@@ -97,7 +118,9 @@ def test_what_is_not_shown_is_lived_through_as_well(tasks):
     task = tasks.sample("train", 1, 0)[0]
     pictures, _ = video._film(Restless(), tasks, "train", task, 3, seed=5, deterministic=False)
     assert len(pictures) == 4
-    episodes = video._actions_of_episodes(Restless(), tasks, task, 3, seed=5, deterministic=False)
+    episodes, _ = video._actions_of_episodes(
+        Restless(), tasks, task, 3, seed=5, deterministic=False
+    )
     env = tasks.make_vec(1, render_mode="rgb_array")
     env.set_tasks([task])
     env.reset(seed=stream_seed(5, "video", "env"))

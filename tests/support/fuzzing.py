@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 from metarl import MetarlError
-from metarl.agents import AGENTS
+from metarl.agents import AGENTS, MAML
 from metarl.experiments.cli import main as cli
 
 SECONDS, MEMORY = 5.0, 2**30
@@ -40,10 +40,14 @@ SMALL = {
         "vae_gradient_steps": 1,
         "policy_kwargs": {"hidden_size": 4},
     },
-    "maml": {
-        "meta_batch_size": 2,
-        "episodes_per_adaptation": 2,
-        "policy_kwargs": {"hidden_sizes": [4]},
+    **{
+        name: {
+            "meta_batch_size": 2,
+            "episodes_per_adaptation": 2,
+            "policy_kwargs": {"hidden_sizes": [4]},
+        }
+        for name, kind in AGENTS.items()
+        if issubclass(kind, MAML)
     },
 }
 
