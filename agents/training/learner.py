@@ -18,12 +18,13 @@ from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import document
+from metarl.agents.training.interface import TaskInterface
 from metarl.agents.training.preset import Preset, first_match
 from metarl.agents.training.ranks import ALONE, current_ranks
 from metarl.agents.training.saving import SavedAgent, State, check_device
 from metarl.agents.training.sb3_model import SB3Model
 from metarl.distribution import TaskDistribution
-from metarl.errors import DivergedError, InvalidTypeError
+from metarl.errors import DivergedError, InvalidTypeError, InvalidValueError
 from metarl.evaluation.adaptation import Adaptation, Rollout
 from metarl.seeding import Seed, check_seed, stream_seed
 
@@ -85,7 +86,7 @@ class Learner(SavedAgent, SB3Model):
 
     def __init__(
         self,
-        tasks: TaskDistribution,
+        tasks: TaskDistribution | TaskInterface,
         *,
         seed: int | None = None,
         device: torch.device | str = "auto",
@@ -94,7 +95,7 @@ class Learner(SavedAgent, SB3Model):
         **hyperparameters: Any,
     ):
         self.config = type(self).config_class.build(hyperparameters)
-        if not isinstance(tasks, TaskDistribution):
+        if not isinstance(tasks, (TaskDistribution, TaskInterface)):
             raise InvalidTypeError(
                 "tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, "
                 f"got {tasks!r}"
@@ -107,14 +108,13 @@ class Learner(SavedAgent, SB3Model):
         check_device(device)
         if not isinstance(tensorboard_log, (str, os.PathLike, type(None))):
             raise InvalidTypeError(f"tensorboard_log must be a folder, got {tensorboard_log!r}")
-        probe = tasks.make_vec(1)
-        self.observation_space = probe.single_observation_space
-        self.action_space = probe.single_action_space
-        self.horizon = probe.horizon
-        probe.close()
+        self._tasks = tasks if isinstance(tasks, TaskDistribution) else None
+        self.interface = TaskInterface.of(tasks) if isinstance(tasks, TaskDistribution) else tasks
+        self.observation_space = self.interface.observation_space
+        self.action_space = self.interface.action_space
+        self.horizon = self.interface.horizon
         if advised := advice(self.action_space):
             warnings.warn(advised, stacklevel=2)
-        self.tasks = tasks
         self.seed = int(seed)
         self.device = get_device(ranks.device(device))
         self.verbose = verbose if ranks.is_main else 0
@@ -144,6 +144,20 @@ class Learner(SavedAgent, SB3Model):
         """
         preset = first_match(cls.presets, cls.name.lower(), tasks)
         return cls(tasks, **{**preset.hyperparameters, **options})
+
+    @property
+    def tasks(self) -> TaskDistribution:
+        """The family it trains on.
+
+        Raises:
+            ValueError: If it was loaded without one.
+        """
+        if self._tasks is None:
+            raise InvalidValueError(
+                f"this {self.name} was loaded without a family, so it acts and does not train; "
+                f"pass tasks: {type(self).__name__}.load(path, tasks)"
+            )
+        return self._tasks
 
     # What a learner implements.
 
