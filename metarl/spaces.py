@@ -329,7 +329,9 @@ _READERS: dict[str, Callable[[Any], Space]] = {
     "Box": _read_box,
     "Discrete": lambda saved: spaces.Discrete(saved["n"], start=saved["start"]),
     "MultiDiscrete": lambda saved: spaces.MultiDiscrete(saved["nvec"], start=saved["start"]),
-    "MultiBinary": lambda saved: spaces.MultiBinary(saved["shape"]),
+    "MultiBinary": lambda saved: spaces.MultiBinary(
+        saved["shape"][0] if len(saved["shape"]) == 1 else saved["shape"]
+    ),
     # A sequence of pairs keeps its order, where a dictionary would be sorted.
     "Dict": lambda saved: spaces.Dict([(k, from_json(v)) for k, v in saved["spaces"].items()]),
     "Tuple": lambda saved: spaces.Tuple([from_json(v) for v in saved["spaces"].values()]),

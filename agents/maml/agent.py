@@ -277,6 +277,9 @@ class MAML(OnlineLearner[RolloutBuffer]):
             self.inner, self.observation_space, num_own, num_episodes, noise, sequential
         )
 
+    def single_adaptation(self, seed: Seed, deterministic: bool) -> GradientAdaptation:
+        return self.adaptation(1, seed=seed, deterministic=deterministic, sequential=True)
+
     def predict(
         self,
         observation: Values,

@@ -23,6 +23,7 @@ from metarl.agents.training.preset import Preset, first_match
 from metarl.agents.training.ranks import ALONE, current_ranks
 from metarl.agents.training.saving import SavedAgent, State, check_device
 from metarl.agents.training.sb3_model import SB3Model
+from metarl.agents.training.session import Session
 from metarl.distribution import TaskDistribution
 from metarl.errors import DivergedError, InvalidTypeError, InvalidValueError
 from metarl.evaluation.adaptation import Adaptation, Rollout
@@ -113,7 +114,7 @@ class Learner(SavedAgent, SB3Model):
         self.observation_space = self.interface.observation_space
         self.action_space = self.interface.action_space
         self.horizon = self.interface.horizon
-        if advised := advice(self.action_space):
+        if self._tasks is not None and (advised := advice(self.action_space)):
             warnings.warn(advised, stacklevel=2)
         self.seed = int(seed)
         self.device = get_device(ranks.device(device))
@@ -175,6 +176,29 @@ class Learner(SavedAgent, SB3Model):
         """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
 
     # What a learner may implement.
+
+    def session(self, *, seed: Seed = 0, deterministic: bool = False) -> Session:
+        """Return the agent in one environment of a new task, unbatched.
+
+        Args:
+            seed: The seed of the actions.
+            deterministic: Whether to take the most likely action instead of sampling.
+
+        Raises:
+            ValueError: If the agent learns from episodes in several environments side by side.
+        """
+        adaptation = self.single_adaptation(seed, deterministic)
+        return Session(self.name, self.modules, adaptation, self.observation_space)
+
+    def single_adaptation(self, seed: Seed, deterministic: bool) -> Adaptation:
+        """Return a fresh learner for one task, which acts in a single environment."""
+        if self.episodes_per_adaptation > 1:
+            raise InvalidValueError(
+                f"{self.name} learns from {self.episodes_per_adaptation} episodes side by side, "
+                "and a session has one environment: use adaptation(1), or set "
+                "episodes_per_adaptation=1"
+            )
+        return self.adaptation(1, seed=seed, deterministic=deterministic)
 
     def set_teacher(self, teacher: "Learner") -> None:
         """Set the agent to imitate in training.
