@@ -28,6 +28,10 @@ class ActingNetwork(Protocol):
 
     action_head: ActionHead
 
+    @property
+    def log_std(self) -> torch.Tensor | None:
+        """The log standard deviations of Box actions, of shape (num_log_std,), if there are any."""
+
     def initial_state(self, num_trials: int) -> State:
         """Return the state of trials at their start."""
 

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -14,10 +15,12 @@ from safetensors.torch import load, save
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl.agents.common.actions import advice
+from metarl.agents.common.graph import PolicyGraph
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import document
+from metarl.agents.training.export import write_onnx
 from metarl.agents.training.interface import TaskInterface
 from metarl.agents.training.preset import Preset, first_match
 from metarl.agents.training.ranks import ALONE, current_ranks
@@ -189,6 +192,29 @@ class Learner(SavedAgent, SB3Model):
         """
         adaptation = self.single_adaptation(seed, deterministic)
         return Session(self.name, self.modules, adaptation, self.observation_space)
+
+    def export(self, path: str | Path) -> None:
+        """Write one step of the agent as an ONNX file, which runs without metarl and PyTorch.
+
+        Args:
+            path: The file, which must end in ``.onnx``.
+
+        Raises:
+            ImportError: If ``onnx`` is not installed.
+            ValueError: If the file has another ending, or such an agent cannot be exported.
+        """
+        write_onnx(path, self.policy_graph(), {"agent": self.name, **self.interface.to_json()})
+
+    def policy_graph(self) -> PolicyGraph:
+        """Return one step of the trained agent, to be exported.
+
+        Raises:
+            ValueError: If such an agent cannot be exported.
+        """
+        raise InvalidValueError(
+            f"{self.name} cannot be exported as a graph; RL2, VariBAD, AD and MAML can, and "
+            "session() runs any agent in Python"
+        )
 
     def single_adaptation(self, seed: Seed, deterministic: bool) -> Adaptation:
         """Return a fresh learner for one task, which acts in a single environment."""

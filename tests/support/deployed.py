@@ -1,5 +1,7 @@
 """Agents of any spaces, and lives that they may have had: no environment is needed to deploy."""
 
+import json
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -26,13 +28,13 @@ def interface(observation_space, action_space, horizon=6, episodes_per_trial=3):
     )
 
 
-def shaken(agent):
+def shaken(agent, scale=0.3):
     """Return the agent with larger weights and with moments, so that its choices differ."""
     generator = torch.Generator().manual_seed(0)
     for name, module in agent.modules.items():
         for parameter in module.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.data += 0.3 * noise
+            parameter.data += scale * noise
         if name.endswith("moments"):
             module.mean += 0.3
             module.var *= 2.0
@@ -70,3 +72,41 @@ class Life:
             following = self.observations[step + 1]
             session.observe(following, self.rewards[step], ended and step % 2 == 0, ended)
         return actions
+
+
+class Runner:
+    """An exported graph with the methods of a session, for whatever has numpy and onnxruntime."""
+
+    def __init__(self, path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.graph = onnxruntime.InferenceSession(path, options)
+        self.about = json.loads(self.graph.get_modelmeta().custom_metadata_map["metarl"])
+        self.feed = {
+            name: np.zeros(value["shape"], value["dtype"])
+            for name, value in self.about["inputs"].items()
+        }
+
+    def put(self, name, value):
+        if isinstance(value, dict):
+            for key, part in value.items():
+                self.put(f"{name}.{key}", part)
+        elif isinstance(value, tuple):
+            for index, part in enumerate(value):
+                self.put(f"{name}.{index}", part)
+        elif name in self.feed:
+            self.feed[name] = np.asarray(value, dtype=self.about["inputs"][name]["dtype"])
+
+    def step(self, observation):
+        """Return the outputs by name."""
+        self.put("observation", observation)
+        found = dict(zip(self.about["outputs"], self.graph.run(None, self.feed)))
+        self.feed |= {name: found[f"next_{name}"] for name in self.about["state"]}
+        return found
+
+    def follow(self, action, reward, episode_end):
+        self.put("last_action", action)
+        self.put("last_reward", reward)
+        self.put("last_episode_end", episode_end)

@@ -74,6 +74,8 @@ class Transformer(Memory):
     def forward(
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
+        if torch.jit.is_tracing():
+            return self._traced(inputs, state, time)
         time = time.T  # (n, T)
         num_slots, num_steps = state.shape[1], time.shape[1]
         # At the start of a trial, and in acting while all trials are at the same step, the steps
@@ -85,14 +87,41 @@ class Transformer(Memory):
         mask = None if simple else self._mask(time, num_slots)
         angles = time[..., None, None, None] * self.rates
         rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
+        features, new = self._read(inputs, rotation, state, mask)
+        state = torch.cat([state, new], 1) if follows else self._stored(state, new, time)
+        return features.unflatten(0, time.shape).transpose(0, 1), state
+
+    def _read(
+        self,
+        inputs: torch.Tensor,
+        rotation: torch.Tensor,
+        state: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features (n * T, hidden), and keys and values of these steps (n, T, ...)."""
         features = self.embedding(inputs.transpose(0, 1)).flatten(0, 1)  # (n * T, hidden)
         read = []
         for block, cache in zip(self.blocks, state.unbind(2)):
             features, keys_and_values = block(features, rotation, cache, mask)
             read.append(keys_and_values)
-        new = torch.stack(read, 2)
-        state = torch.cat([state, new], 1) if follows else self._stored(state, new, time)
-        return features.unflatten(0, time.shape).transpose(0, 1), state
+        return features, torch.stack(read, 2)
+
+    def _traced(
+        self, inputs: torch.Tensor, state: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read one step in an exported graph, which has no branches and no complex numbers.
+
+        The slots hold the latest steps in their order, not as a ring.
+        """
+        angles = time.T[..., None, None, None] * self.rates
+        rotation = torch.stack([angles.cos(), angles.sin()], -1)  # (n, 1, 1, 1, size / 2, 2)
+        age = torch.arange(state.shape[1], -1, -1)  # (slots + 1,), the present step last
+        mask = (age <= time.T).to(self.rates.dtype).log()[:, None, None]  # (n, 1, 1, slots + 1)
+        features, new = self._read(inputs, rotation, state, mask)
+        state = torch.cat([state, new], 1)
+        if self.context < sys.maxsize:  # the oldest is out of sight in the next step
+            state = state[:, 1 - self.context :] if self.context > 1 else state[:, :0]
+        return features[None], state
 
     def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Return 0 where a step attends to another, else -inf, of shape (n, 1, T, slots + T).
@@ -144,14 +173,14 @@ class _Block(nn.Module):
         Args:
             features: The steps, of shape (n * T, hidden).
             rotation: By what queries and keys are multiplied as complex numbers, of shape
-                (n, T, 1, 1, size / 2).
+                (n, T, 1, 1, size / 2); or their real and imaginary parts, of shape (..., 2).
             cache: Keys and values of earlier steps, of shape (n, slots, 2, heads, size).
             mask: What is added to the scores; None hides the future alone.
         """
         projected = self.projection(self.attention_norm(features))
         projected = projected.view(*rotation.shape[:2], 3, self.num_heads, -1)
-        pairs = torch.view_as_complex(projected[:, :, :2].unflatten(-1, (-1, 2)))
-        rotated = torch.view_as_real(pairs * rotation).flatten(-2)  # (n, T, 2, heads, size)
+        pairs = projected[:, :, :2].unflatten(-1, (-1, 2))
+        rotated = _rotated(pairs, rotation).flatten(-2)  # (n, T, 2, heads, size)
         new = torch.stack([rotated[:, :, 1], projected[:, :, 2]], 2)
         keys, values = torch.cat([cache, new], 1).transpose(1, 3).unbind(2)
         attended = nn.functional.scaled_dot_product_attention(
@@ -164,6 +193,14 @@ class _Block(nn.Module):
         read = self.output(attended.transpose(1, 2).reshape(features.shape))
         features = _gated(self.attention_gate, features, read)
         return _gated(self.layers_gate, features, self.layers(self.layers_norm(features))), new
+
+
+def _rotated(pairs: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Return the products of complex numbers, as pairs of real numbers."""
+    if rotation.is_complex():
+        return torch.view_as_real(torch.view_as_complex(pairs) * rotation)
+    (a, b), (c, d) = pairs.unbind(-1), rotation.unbind(-1)
+    return torch.stack([a * c - b * d, a * d + b * c], -1)
 
 
 def _gated(gate: nn.GRUCell, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
