@@ -12,6 +12,8 @@ copyright = f"2026, {author}"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
+# The page that runs an agent, and the published agent that it runs.
+html_extra_path = ["try_it", "../experiments/results/runs/rl2-gridnavi-seed0.safetensors"]
 
 html_theme = "furo"
 html_title = f"metarl {version}"
