@@ -195,7 +195,9 @@ class MemoryGraph(PolicyGraph):
             tensors = [tensor.masked_fill(fresh, 0.0) for tensor in tensors]
             time = time.masked_fill(fresh, 0)
         history = history.masked_fill(time == 0, 0.0)
-        rows = self._normalize(torch.cat([row, history])[None])
+        rows = torch.cat([row, history])[None]
+        if not self._normalize.changes_nothing:
+            rows = self._normalize(rows)
         given = iter(tensors)
         memory = map_state(lambda _: next(given)[None], self._memory)
         outputs, (time, memory) = self.network.act(rows, pixels[None], (time[None], memory))
