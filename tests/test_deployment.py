@@ -193,7 +193,7 @@ def test_a_click_moves_the_goal_and_the_agent_finds_it_again(tab):
     shown = tab.locator(".result").all_inner_texts()
     assert len(shown) == 4
     assert shown[3] == f"Return {best((0, 4)):.1f}, goal after 4 steps"
-    assert tab.get_by_label("the goal").count() == 4
+    assert tab.get_by_label(", the goal").count() == 4
     assert tab.locator("#status").inner_text().startswith("Returns ")
     assert tab.get_by_label("column 1, row 1").first.is_disabled()
     tab.set_viewport_size({"width": 390, "height": 844})
