@@ -9,7 +9,7 @@ from torch import nn
 
 from metarl.agents.common.actions import orthogonal_
 from metarl.agents.common.layers import tanh_layers
-from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State, in_export
 from metarl.agents.common.memory.recurrent import recurrent_cell, run_gru
 from metarl.agents.training.config import Config, Width
 
@@ -81,7 +81,7 @@ class Episodic(Memory):
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
         present = nn.functional.normalize(self.key(inputs), dim=-1)  # (T, n, hidden)
-        if torch.jit.is_tracing():
+        if in_export():
             return self._traced(inputs, state, time, present)
         new_keys = torch.cat([state.last_key[None], present[:-1]])
         new_values = self.value(self.recall_encoder(inputs[..., : self.sizes.row]))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metarl.agents.common.actions import orthogonal_, uniform_
-from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State, in_export
 from metarl.agents.training.config import Config, Count
 from metarl.errors import InvalidValueError
 
@@ -74,7 +74,7 @@ class Transformer(Memory):
     def forward(
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
-        if torch.jit.is_tracing():
+        if in_export():
             return self._traced(inputs, state, time)
         time = time.T  # (n, T)
         num_slots, num_steps = state.shape[1], time.shape[1]
@@ -89,7 +89,7 @@ class Transformer(Memory):
         rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
         features, new = self._read(inputs, rotation, state, mask)
         state = torch.cat([state, new], 1) if follows else self._stored(state, new, time)
-        return features.unflatten(0, time.shape).transpose(0, 1), state
+        return features.reshape(*time.shape, -1).transpose(0, 1), state
 
     def _read(
         self,
