@@ -48,7 +48,7 @@ def write_onnx(path: str | Path, graph: PolicyGraph, about: Mapping[str, Any]) -
         torch.onnx.export(
             graph.to("cpu").eval(),
             tuple(examples),
-            file,
+            file,  # type: ignore[arg-type]  # this exporter takes it
             input_names=[each.name for each in inputs],
             output_names=graph.outputs,
             dynamic_axes={**grows, **{f"next_{name}": axes for name, axes in grows.items()}},

@@ -183,7 +183,7 @@ def numbered(name: str, tensors: Any) -> Tensors:
 
 def find_numbered(name: str, tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """Return what :func:`numbered` was given."""
-    found = []
+    found: list[torch.Tensor] = []
     while f"{name}.{len(found)}" in tensors:
         found.append(tensors[f"{name}.{len(found)}"].clone())
     return found
