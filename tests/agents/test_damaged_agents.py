@@ -24,8 +24,8 @@ from toys import BOX, aim, spaces, strolls
 from metarl.agents import AGENTS, RL2
 from metarl.agents.training.checkpoint import (
     FORMAT,
-    checksum,
     check_tensors,
+    checksum,
     gather_tensors,
     load_checkpoint,
 )
