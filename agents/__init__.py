@@ -1,6 +1,8 @@
 """Learners: meta-learners, and their baselines."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from metarl.agents.classical.alchemy import KnownChemistry, RandomPotions
 from metarl.agents.classical.bandits import (
@@ -32,12 +34,13 @@ from metarl.agents.sb3 import SB3Agent, TaskVecEnv
 from metarl.agents.sb3.fine_tune import FineTune, FromScratch
 from metarl.agents.sb3.multi_task import MultiTask
 from metarl.agents.training.callbacks import EvaluationCallback
+from metarl.agents.training.checkpoint import load_checkpoint, with_suffix
 from metarl.agents.training.learner import Learner
 from metarl.agents.training.offline import OfflineLearner
 from metarl.agents.training.online import OnlineLearner
 from metarl.agents.varibad import VariBAD
 from metarl.distribution import TaskDistribution
-from metarl.errors import check_names
+from metarl.errors import check_names, found_in
 from metarl.evaluation.adaptation import Agent
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "SB3Agent",
     "TaskVecEnv",
     "VariBAD",
+    "load",
     "reference",
     "register_memory",
 ]
@@ -84,6 +88,28 @@ AGENTS: dict[str, type[Learner]] = {
     "varibad": VariBAD,
 }
 """The agents that train, by their names on the command line."""
+
+
+def load(path: str | Path, tasks: TaskDistribution | None = None, **options: Any) -> Learner:
+    """Read a saved agent of any kind; see ``load`` of its class.
+
+    Args:
+        path: What was given to ``save``.
+        tasks: The family, to train on; without it the agent acts.
+        options: Further arguments of ``load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or does not fit, or holds an agent of your own class,
+            which has its own ``load``.
+    """
+    path = with_suffix(path)
+    _, state = load_checkpoint(path)
+    kinds = {kind.__name__: kind for kind in AGENTS.values()}
+    with found_in(repr(str(path))):
+        check_names([state.get("agent")], kinds, "kind of agent")  # type: ignore[list-item]
+    return kinds[state["agent"]].load(path, tasks, **options)
+
 
 REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "random": RandomActions,

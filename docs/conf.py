@@ -25,6 +25,8 @@ extensions = [
     "generated",
 ]
 exclude_patterns = ["_build"]
+# The page that runs an agent, and the published agent that it runs.
+html_extra_path = ["try_it", "../experiments/results/runs/rl2-gridnavi-seed0.safetensors"]
 
 html_theme = "furo"
 html_title = f"metarl {version}"

@@ -303,6 +303,41 @@ def _(space: spaces.Tuple[Any]) -> dict[str, Any]:
     return {"type": "Tuple", "spaces": parts}
 
 
+def from_json(saved: Any) -> Space:
+    """Return the space that :func:`to_json` has described.
+
+    Raises:
+        ValueError: If the description is damaged.
+    """
+    try:
+        return _READERS[saved["type"]](saved)
+    except InvalidValueError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RecursionError):
+        raise InvalidValueError(
+            f"expected the description of a space, got {saved!r:.100}"
+        ) from None
+
+
+def _read_box(saved: Any) -> Space:
+    dtype, shape = np.dtype(saved["dtype"]), tuple(saved["shape"])
+    low, high = (np.broadcast_to(np.array(saved[bound], dtype), shape) for bound in ("low", "high"))
+    return spaces.Box(low, high, shape, dtype.type)
+
+
+_READERS: dict[str, Callable[[Any], Space]] = {
+    "Box": _read_box,
+    "Discrete": lambda saved: spaces.Discrete(saved["n"], start=saved["start"]),
+    "MultiDiscrete": lambda saved: spaces.MultiDiscrete(saved["nvec"], start=saved["start"]),
+    "MultiBinary": lambda saved: spaces.MultiBinary(
+        saved["shape"][0] if len(saved["shape"]) == 1 else saved["shape"]
+    ),
+    # A sequence of pairs keeps its order, where a dictionary would be sorted.
+    "Dict": lambda saved: spaces.Dict([(k, from_json(v)) for k, v in saved["spaces"].items()]),
+    "Tuple": lambda saved: spaces.Tuple([from_json(v) for v in saved["spaces"].values()]),
+}
+
+
 def difference(saved: Any, space: Space) -> str | None:
     """Return how a space differs from a saved one, or None if it does not.
 

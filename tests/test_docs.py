@@ -28,6 +28,7 @@ ELSEWHERE = {
     **dict.fromkeys(("training.md", "evaluation.md", "histories.md"), "test_guides.py"),
     **dict.fromkeys(("studies.md", "resume.md"), "test_guides.py"),
     **dict.fromkeys(("your_environment.md", "batched_families.md"), "test_examples.py"),
+    "deployment.md": "test_deployment.py",
     **dict.fromkeys(("README.md", "stable_baselines3.md"), "test_readme.py"),
 }
 HERE = [block for block in PYTHON if block.is_run and block.page.name not in ELSEWHERE]

@@ -1,5 +1,6 @@
 """Acting in trials with a memory, and a buffer that keeps what training needs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,13 +10,14 @@ from numpy.typing import NDArray
 from torch.distributions import Distribution
 
 from metarl.agents.common.actions import ActionHead
-from metarl.agents.common.memory.contract import State, select
+from metarl.agents.common.memory.contract import State, map_state, select, tensors_of
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.common.trials import Trials
-from metarl.batches import replaced, take
+from metarl.agents.training.session import find_numbered, numbered
+from metarl.batches import nest, replaced, take
 from metarl.evaluation.adaptation import Transition, check_rows
-from metarl.spaces import Values
+from metarl.spaces import Values, leaf_values
 from metarl.trial import TrialInput
 
 Array = NDArray[Any]
@@ -25,6 +27,10 @@ class ActingNetwork(Protocol):
     """The interface of a network that acts in trials; a state is that of a memory."""
 
     action_head: ActionHead
+
+    @property
+    def log_std(self) -> torch.Tensor | None:
+        """The log standard deviations of Box actions, of shape (num_log_std,), if there are any."""
 
     def initial_state(self, num_trials: int) -> State:
         """Return the state of trials at their start."""
@@ -156,6 +162,30 @@ class MemoryAdaptation:
                 last = replaced(last, idle, take(self._last, idle))
             self._state = select(self._lanes(active), self._state, self._state_before)
         self._last, self._fresh = last, fresh
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all that it continues from."""
+        tensors = numbered("memory", tensors_of(self._state))
+        if self._noise is not None:
+            tensors["noise"] = self._noise.state()
+        if self._last is not None:
+            space = self._policy.trial_input.action_space
+            actions, *last = self._last
+            tensors |= numbered("action", [part for _, part in leaf_values(space, actions)])
+            tensors |= numbered("last", last)
+        return tensors | numbered("episodes", [self._num_episodes, self._fresh])
+
+    def restore_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state` gave."""
+        policy, memory = self._policy, iter(find_numbered("memory", tensors))
+        self._state = map_state(lambda _: next(memory).to(policy.device), self._state)
+        if self._noise is not None and "noise" in tensors:
+            self._noise.restore_state(tensors["noise"])
+        self._num_episodes, self._fresh = (t.numpy() for t in find_numbered("episodes", tensors))
+        self._last = None
+        if actions := [part.numpy() for part in find_numbered("action", tensors)]:
+            rewards, ended = (part.numpy() for part in find_numbered("last", tensors))
+            self._last = nest(policy.trial_input.action_space, iter(actions)), rewards, ended
 
     def _lanes(self, which: NDArray[np.bool_]) -> torch.Tensor:
         return torch.from_numpy(which).to(self._policy.device)

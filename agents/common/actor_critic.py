@@ -20,7 +20,7 @@ from metarl.agents.common.task_prediction import TaskPrediction
 from metarl.agents.common.trials import TrialOutputs
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Range, Width
-from metarl.distribution import TaskDistribution
+from metarl.agents.training.interface import TaskInterface
 from metarl.errors import InvalidValueError
 from metarl.trial import TrialInput
 
@@ -79,7 +79,7 @@ class RecurrentActorCritic(nn.Module):
         action_space: The action space.
         generator: The source of the initial weights.
         config: Sizes and kinds.
-        tasks: The family, whose encoded tasks it may use in training.
+        interface: What is known of the family; encoded tasks may be used in training.
         predicts_task: Whether the actor's memory is to predict them.
     """
 
@@ -89,7 +89,7 @@ class RecurrentActorCritic(nn.Module):
         action_space: spaces.Space[Any],
         generator: torch.Generator,
         config: NetworkConfig,
-        tasks: TaskDistribution,
+        interface: TaskInterface,
         predicts_task: bool = False,
     ):
         super().__init__()
@@ -124,7 +124,7 @@ class RecurrentActorCritic(nn.Module):
         self.policy_layers = tanh_layers(joined, config.head, generator)
         # With the task a layer at least, as it counts together with what is known.
         value_head = config.head or ([size] if self._privileged else ())
-        seen = size + input_size + tasks.task_size if self._privileged else joined
+        seen = size + input_size + interface.task_size if self._privileged else joined
         self.value_layers = tanh_layers(seen, value_head, generator)
 
         def output(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
@@ -149,7 +149,7 @@ class RecurrentActorCritic(nn.Module):
             else None
         )
 
-        self.task_prediction = TaskPrediction(tasks, size, generator) if predicts_task else None
+        self.task_prediction = TaskPrediction(interface, size, generator) if predicts_task else None
 
     @property
     def steps_per_piece(self) -> int:

@@ -1,5 +1,6 @@
 """What agents that adapt by a memory share: how they act, in evaluation and in ``predict``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.agents.common.acting import ActingNetwork, MemoryAdaptation, RecurrentPolicy
+from metarl.agents.common.graph import Input, PolicyGraph
 from metarl.agents.common.memory.contract import State, map_state, tensors_of
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.training.learner import Learner
@@ -71,6 +73,9 @@ class MemoryAgent(Learner):
         noise = None if deterministic else self.adaptation_noise(seed, num_tasks, shard)
         num_own = num_tasks if shard is None else shard.stop - shard.start
         return MemoryAdaptation(self.policy(), num_own, noise, self.reset_memory_every)
+
+    def policy_graph(self) -> PolicyGraph:
+        return MemoryGraph(self)
 
     def evaluation_warning(self, num_episodes: int) -> str | None:
         """Return a warning for reports about this number of episodes in a task, if any."""
@@ -148,3 +153,53 @@ class MemoryAgent(Learner):
         given = iter(arrays)
         state: State = map_state(lambda _: torch.as_tensor(next(given), device=self.device), like)
         return state
+
+
+class MemoryGraph(PolicyGraph):
+    """The step of an agent with a memory.
+
+    Its state is the number of steps in the trial, the memory's tensors, and with
+    ``reset_memory_every`` the number of episodes.
+
+    Args:
+        agent: The agent.
+    """
+
+    def __init__(self, agent: MemoryAgent):
+        network, part = agent.network, agent.trial_input
+        time, memory = network.initial_state(1)
+        tensors = tensors_of(memory)
+        self._memory, self._every = memory, agent.reset_memory_every
+        state = [Input("step", time[0])]
+        state += [Input(f"memory_{i}", t[0], 0 in t.shape) for i, t in enumerate(tensors)]
+        if self._every is not None:
+            state.append(Input("episode", torch.zeros((), dtype=torch.int64)))
+        super().__init__(part.observation_space, part.action_space, True, state)
+        self.network = network
+        self._normalize = agent.normalizer()
+
+    def choose(
+        self,
+        row: torch.Tensor,
+        pixels: torch.Tensor,
+        history: torch.Tensor,
+        state: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Sequence[torch.Tensor]]:
+        time, *tensors = state
+        counted = []
+        if self._every is not None:
+            ended = (history[-1] > 0) & (time > 0)
+            counted = [tensors.pop() + ended]
+            fresh = ended & (counted[0] % self._every == 0)
+            # A memory that grows does not look at what was before step 0.
+            tensors = [tensor.masked_fill(fresh, 0.0) for tensor in tensors]
+            time = time.masked_fill(fresh, 0)
+        history = history.masked_fill(time == 0, 0.0)
+        rows = torch.cat([row, history])[None]
+        if not self._normalize.changes_nothing:
+            rows = self._normalize(rows)
+        given = iter(tensors)
+        memory = map_state(lambda _: next(given)[None], self._memory)
+        outputs, (time, memory) = self.network.act(rows, pixels[None], (time[None], memory))
+        after = [tensor[0] for tensor in (time, *tensors_of(memory))]
+        return outputs[0], self.network.log_std, [*after, *counted]

@@ -51,6 +51,14 @@ class ActionNoise:
         """
         self._generator.manual_seed(stream_seed(self._generator.initial_seed(), "next"))
 
+    def state(self) -> torch.Tensor:
+        """Return where the stream is, as bytes."""
+        return self._generator.get_state()
+
+    def restore_state(self, state: torch.Tensor) -> None:
+        """Go on from where a stream was."""
+        self._generator.set_state(state)
+
     def _draw(self, sample: Callable[..., torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
         rows = shape[0] if self._num_lanes is None else self._num_lanes
         drawn = sample((rows, *shape[1:]), generator=self._generator, device=self.device)

@@ -58,6 +58,9 @@ class Normalizer:
     Args:
         size: The length of a row.
         device: Where the rows are.
+
+    Attributes:
+        changes_nothing: Whether no column is shifted, scaled or clipped.
     """
 
     def __init__(self, size: int, device: torch.device):
@@ -65,11 +68,13 @@ class Normalizer:
         self._factor = torch.ones(size, device=device)
         self._low = torch.full((size,), -torch.inf, device=device)
         self._high = torch.full((size,), torch.inf, device=device)
+        self.changes_nothing = True
 
     def set(
         self, columns: slice, shift: torch.Tensor | float, scale: torch.Tensor, limit: float = 10.0
     ) -> None:
         """Determine what happens to some columns: ``(x - shift) / scale``, within the limit."""
+        self.changes_nothing = False
         self._shift[columns], self._factor[columns] = shift, 1.0 / scale
         self._low[columns], self._high[columns] = -limit, limit
 

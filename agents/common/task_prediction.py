@@ -5,23 +5,23 @@ from torch import nn
 from torch.nn import functional
 
 from metarl.agents.common.initialization import orthogonal_
-from metarl.distribution import TaskDistribution
+from metarl.agents.training.interface import TaskInterface
 
 
 class TaskPrediction(nn.Module):
     """A linear prediction of the encoded task in each step (after Humplik et al. 2019).
 
     Args:
-        tasks: The family.
+        interface: What is known of the family.
         input_size: The length of a memory's features.
         generator: The source of the initial weights.
     """
 
-    def __init__(self, tasks: TaskDistribution, input_size: int, generator: torch.Generator):
+    def __init__(self, interface: TaskInterface, input_size: int, generator: torch.Generator):
         super().__init__()
-        self._sizes = list(tasks.feature_sizes.values())
-        self._one_hot_sizes = [p.one_hot_size for p in tasks.parameters.values()]
-        self.layer = nn.Linear(input_size, tasks.task_size)
+        self._sizes = [size for size, _ in interface.features.values()]
+        self._one_hot_sizes = [one_hot for _, one_hot in interface.features.values()]
+        self.layer = nn.Linear(input_size, interface.task_size)
         orthogonal_(self.layer, 0.01, generator)
 
     def forward(self, features: torch.Tensor, task: torch.Tensor) -> torch.Tensor:

@@ -74,8 +74,8 @@ class TrialLearner(MemoryAgent, OnlineLearner[TrialBuffer]):
     optimizer: torch.optim.Optimizer
 
     def build(self) -> None:
-        config, tasks = self.config, self.tasks
-        self.episodes_per_trial = config.episodes_per_trial or tasks.episodes_per_trial
+        config, family = self.config, self.interface
+        self.episodes_per_trial = config.episodes_per_trial or family.episodes_per_trial
         self.reset_memory_every = config.reset_memory_every
         self.first_episodes_per_trial = config.first_episodes_per_trial or self.episodes_per_trial
         if self.first_episodes_per_trial > self.episodes_per_trial:

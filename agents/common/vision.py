@@ -66,7 +66,7 @@ def _planes(images: torch.Tensor) -> torch.Tensor:
         return images[:, None]
     first, *others = images.shape[-3:]
     if first >= min(others):  # the channels are last, also of equals
-        images = images.movedim(-1, -3)
+        images = images.movedim(images.ndim - 1, images.ndim - 3)
     return images.flatten(1, -3)  # (n, pictures * channels, height, width)
 
 

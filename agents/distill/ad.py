@@ -80,7 +80,7 @@ class AD(MemoryAgent, Distillation):
         self.trial_input = TrialInput(self.observation_space, self.action_space)
         self.episodes_per_trial = self.num_episodes
         return RecurrentActorCritic(
-            self.trial_input, self.action_space, generator, config, self.tasks
+            self.trial_input, self.action_space, generator, config, self.interface
         )
 
     def loss(

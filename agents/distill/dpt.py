@@ -1,5 +1,6 @@
 """The decision-pretrained transformer: the best action, from transitions of a task in any order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from metarl.agents.distill.presets import DPT_PRESETS
 from metarl.agents.distill.transitions import DPTNetworkConfig, TransitionNetwork
 from metarl.agents.training.config import Count
 from metarl.agents.training.offline import Data
+from metarl.agents.training.session import Tensors
 from metarl.batches import as_batch, map_leaves
 from metarl.data import Batch, Histories
 from metarl.errors import InvalidValueError, check_at_least
@@ -235,3 +237,15 @@ class DPTAdaptation:
             self._stored = torch.cat([self._stored, empty], 1)
         self._stored[lanes, slots] = new
         self._counts[lanes] += 1
+
+    def state(self) -> Tensors:
+        """Return all that it continues from: the transitions, as the network has stored them."""
+        noise = {} if self._noise is None else {"noise": self._noise.state()}
+        return {"counts": self._counts, "stored": self._stored, **noise}
+
+    def restore_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state` gave."""
+        device = self._agent.device
+        self._counts, self._stored = (tensors[n].clone().to(device) for n in ("counts", "stored"))
+        if self._noise is not None and "noise" in tensors:
+            self._noise.restore_state(tensors["noise"])

@@ -68,7 +68,7 @@ class Distillation(OfflineLearner[Batch]):
     optimizer: torch.optim.Optimizer
 
     def build(self) -> None:
-        self.num_episodes = self.config.num_episodes or self.tasks.episodes_per_trial
+        self.num_episodes = self.config.num_episodes or self.interface.episodes_per_trial
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "network"))
         with torch.random.fork_rng(devices=[]):
             # Layers draw weights before ours replace them; those of an added memory may stay.

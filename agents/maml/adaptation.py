@@ -1,6 +1,6 @@
 """Acting and learning by inner steps: K episodes of every task in parallel, then a step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from metarl.agents.maml.inner import Batch, InnerLoop, mean_norm
 from metarl.agents.maml.linear_baseline import linear_baseline
 from metarl.agents.maml.policy import Stacked, StackedPolicy
 from metarl.agents.training.learner import NO_MEMORY
+from metarl.agents.training.session import Tensors, find_numbered, numbered
 from metarl.batches import as_batch, take
 from metarl.errors import found_in
 from metarl.evaluation.adaptation import Transition, check_rows
@@ -163,6 +164,36 @@ class GradientAdaptation:
             returns=rewards.sum(0).reshape(shape[1:]).mean(1),
             num_episodes=shape[2],
         )
+
+    def state(self) -> Tensors:
+        """Return all that it continues from: adapted weights, and the episodes of the round."""
+        tensors = {f"parameters.{name}": tensor for name, tensor in self.parameters.items()}
+        tensors |= {"noise": self._noise.state(), "ended": torch.from_numpy(self._ended)}
+        tensors["num_inner_steps"] = torch.tensor(self.num_inner_steps)
+        for index, parts in enumerate(self._passed):
+            tensors |= numbered(f"passed.{index}", parts)
+        if self._rewards:  # the steps of the present episode, each of shape (time, ...)
+            tensors |= numbered("acted", map(torch.stack, self._acted))
+            tensors |= numbered("observed", map(np.stack, (self._rewards, self._active)))
+        return tensors
+
+    def restore_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state` gave."""
+        device = self._noise.device
+        self.parameters = {n: tensors[f"parameters.{n}"].to(device) for n in self.parameters}
+        self.num_inner_steps = int(tensors["num_inner_steps"])
+        self._noise.restore_state(tensors["noise"])
+        self._clear()
+        self._ended = tensors["ended"].numpy().copy()
+        self._passed = []
+        while parts := find_numbered(f"passed.{len(self._passed)}", tensors):
+            self._passed.append(tuple(part.to(device) for part in parts))
+        for steps, acted in zip(self._acted, find_numbered("acted", tensors)):
+            steps += acted.to(device).unbind()
+        for kept, observed in zip(
+            (self._rewards, self._active), find_numbered("observed", tensors)
+        ):
+            kept += list(observed.numpy())
 
     def policy(self, task: int = 0) -> "AdaptedPolicy":
         """Return the present policy of one task, for SB3's ``evaluate_policy``."""

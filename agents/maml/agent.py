@@ -1,5 +1,6 @@
 """MAML: parameters from which a gradient step on a few episodes solves a new task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.agents.common.graph import PolicyGraph
 from metarl.agents.maml.adaptation import AdaptedPolicy, GradientAdaptation, RolloutBuffer
 from metarl.agents.maml.inner import InnerLoop, InnerOptions
 from metarl.agents.maml.outer import Measures, MetaProblem, ppo_steps, reptile_step, trpo_step
@@ -278,6 +280,12 @@ class MAML(OnlineLearner[RolloutBuffer]):
             self.inner, self.observation_space, num_own, num_episodes, noise, sequential
         )
 
+    def single_adaptation(self, seed: Seed, deterministic: bool) -> GradientAdaptation:
+        return self.adaptation(1, seed=seed, deterministic=deterministic, sequential=True)
+
+    def policy_graph(self) -> PolicyGraph:
+        return UnadaptedGraph(self)
+
     def predict(
         self,
         observation: Values,
@@ -296,3 +304,26 @@ class MAML(OnlineLearner[RolloutBuffer]):
             self.prediction_noise(deterministic),
         )
         return unadapted.predict(observation, state, episode_start, deterministic)
+
+
+class UnadaptedGraph(PolicyGraph):
+    """The step of MAML's policy before adaptation, which is without a state.
+
+    Args:
+        agent: The agent.
+    """
+
+    def __init__(self, agent: MAML):
+        super().__init__(agent.observation_space, agent.action_space, False, [])
+        self.policy = agent.policy
+
+    def choose(
+        self,
+        row: torch.Tensor,
+        pixels: torch.Tensor,
+        history: torch.Tensor,
+        state: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Sequence[torch.Tensor]]:
+        parameters = self.policy.stacked(1)
+        outputs = self.policy.outputs(row[None, None], parameters)[0, 0]
+        return outputs, getattr(self.policy, "log_std", None), []

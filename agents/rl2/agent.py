@@ -93,7 +93,7 @@ class RL2(TrialLearner):
                 self.action_space,
                 weights,
                 config,
-                self.tasks,
+                self.interface,
                 predicts_task=bool(self.config.task_prediction_coef),
             ).to(self.device)
         if self.config.sequence_length is not None:

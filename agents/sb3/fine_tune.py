@@ -1,7 +1,6 @@
 """Transfer and its control: PPO that keeps learning in the held-out task, or starts there."""
 
 import copy
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
 from metarl.agents.sb3.streams import global_streams
-from metarl.agents.sb3.vec_env import FlatVecEnv, TaskVecEnv, flat, translation
+from metarl.agents.sb3.vec_env import FlatVecEnv, SpacesVecEnv, flat, translation
 from metarl.agents.training.config import Count, Positive, Range
 from metarl.agents.training.saving import SelfAgent
 from metarl.batches import map_leaves, take
@@ -136,8 +135,8 @@ class FineTune(MultiTask):
             batch_size=config.adaptation_batch_size,
             anneal=False,
         )
-        with closing(TaskVecEnv(self.tasks, 1)) as venv:  # for its spaces
-            ppo = self._make_ppo(FlatVecEnv(venv), in_task)
+        spaces_only = SpacesVecEnv(self.observation_space, self.action_space)
+        ppo = self._make_ppo(FlatVecEnv(spaces_only), in_task)
         ppo.set_logger(Logger(None, []))
         return ppo
 

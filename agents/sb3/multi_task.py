@@ -26,6 +26,7 @@ from metarl.agents.sb3.presets import PRESETS
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import (
     FlatVecEnv,
+    SpacesVecEnv,
     TaskVecEnv,
     flat,
     flat_space,
@@ -161,8 +162,8 @@ class MultiTask(OnlineLearner[PPO]):
         """Return the normalisation, before any data."""
         if not self.config.normalize:
             return None
-        with contextlib.closing(TaskVecEnv(self.tasks, 1)) as venv:  # for its spaces
-            return _normalized(FlatVecEnv(venv), self.config.gamma)
+        spaces_only = SpacesVecEnv(self.observation_space, self.action_space)
+        return _normalized(FlatVecEnv(spaces_only), self.config.gamma)
 
     def _policy_options(self) -> dict[str, Any]:
         config = PPOPolicyConfig.build(self.config.policy_kwargs or {}, "policy_kwargs name")
@@ -314,7 +315,7 @@ class MultiTask(OnlineLearner[PPO]):
         if isinstance(self.policy, MaskedPolicy):
             raise InvalidValueError(
                 f"a teacher of tasks with action masks must be RL2, got {self.name}; train it "
-                f"with: metarl train rl2 {self.tasks.name} --oracle"
+                f"with: metarl train rl2 {self.interface.name} --oracle"
             )
         # (time, n, ...) to (time * n, ...); without a memory, the observation is all that counts
         seen: Values = rows[..., : vector_size(self.observation_space)].flatten(0, 1).cpu().numpy()

@@ -172,6 +172,42 @@ class TaskVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
+class SpacesVecEnv(VecEnv):
+    """The spaces of environments, for parts of SB3 that ask for an environment and step none.
+
+    Args:
+        observation_space: The observation space of the environments.
+        action_space: Their action space.
+    """
+
+    def __init__(self, observation_space: Space, action_space: Space):
+        super().__init__(1, zero_based_space(observation_space), zero_based_space(action_space))
+
+    def reset(self) -> Values:
+        raise NotImplementedError
+
+    def step_async(self, actions: Array) -> None:
+        raise NotImplementedError
+
+    def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [None]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        return [False]
+
+
 class FlatVecEnv(VecEnvWrapper):
     """Observations of any kind as rows of numbers (:func:`flat`); scaled actions.
 

@@ -41,7 +41,7 @@ def save_checkpoint(path: str | Path, tensors: Tensors, state: Mapping[str, Any]
     # Copies, as one tensor may go by two names, which safetensors refuses.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     state = {"format": FORMAT, **state}
-    text = json.dumps({"sha256": _checksum(plain, state), **state})
+    text = json.dumps({"sha256": checksum(plain, state), **state})
     atomic_write(path, save(plain, metadata={_KEY: text}))
 
 
@@ -72,14 +72,14 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
         raise InvalidValueError(
             f"{str(path)!r} is not a metarl checkpoint: its state is not a JSON object"
         )
-    checksum = state.pop("sha256", None)
+    saved = state.pop("sha256", None)
     if state.get("format") not in (2, FORMAT):
         raise InvalidValueError(
             f"{str(path)!r} has format {state.get('format')!r} and this version of metarl reads "
             f"format {FORMAT}; it was written by metarl {state.get('metarl', 'unknown')}: "
             "install that version to use it"
         )
-    if (checksum, state["format"]) != (None, 2) and checksum != _checksum(tensors, state):
+    if (saved, state["format"]) != (None, 2) and saved != checksum(tensors, state):
         raise InvalidValueError(
             f"{str(path)!r} is damaged: its content does not match its checksum; use a copy of it, "
             "or train again"
@@ -87,7 +87,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
     return tensors, state
 
 
-def _checksum(tensors: Tensors, state: Mapping[str, Any]) -> str:
+def checksum(tensors: Tensors, state: Mapping[str, Any]) -> str:
+    """Return a checksum of tensors on the CPU and a JSON-able state."""
     digest = hashlib.sha256(json.dumps(state).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -14,16 +15,20 @@ from safetensors.torch import load, save
 from stable_baselines3.common.utils import configure_logger, get_device
 
 from metarl.agents.common.actions import advice
+from metarl.agents.common.graph import PolicyGraph
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.teacher import ActionLabels
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import document
+from metarl.agents.training.export import write_onnx
+from metarl.agents.training.interface import TaskInterface
 from metarl.agents.training.preset import Preset, first_match
 from metarl.agents.training.ranks import ALONE, current_ranks
 from metarl.agents.training.saving import SavedAgent, State, check_device
 from metarl.agents.training.sb3_model import SB3Model
+from metarl.agents.training.session import Session
 from metarl.distribution import TaskDistribution
-from metarl.errors import DivergedError, InvalidTypeError
+from metarl.errors import DivergedError, InvalidTypeError, InvalidValueError
 from metarl.evaluation.adaptation import Adaptation, Rollout
 from metarl.seeding import Seed, check_seed, stream_seed
 
@@ -85,7 +90,7 @@ class Learner(SavedAgent, SB3Model):
 
     def __init__(
         self,
-        tasks: TaskDistribution,
+        tasks: TaskDistribution | TaskInterface,
         *,
         seed: int | None = None,
         device: torch.device | str = "auto",
@@ -94,7 +99,7 @@ class Learner(SavedAgent, SB3Model):
         **hyperparameters: Any,
     ):
         self.config = type(self).config_class.build(hyperparameters)
-        if not isinstance(tasks, TaskDistribution):
+        if not isinstance(tasks, (TaskDistribution, TaskInterface)):
             raise InvalidTypeError(
                 "tasks must be a TaskDistribution, as metarl.envs.make(name) builds it, "
                 f"got {tasks!r}"
@@ -107,14 +112,13 @@ class Learner(SavedAgent, SB3Model):
         check_device(device)
         if not isinstance(tensorboard_log, (str, os.PathLike, type(None))):
             raise InvalidTypeError(f"tensorboard_log must be a folder, got {tensorboard_log!r}")
-        probe = tasks.make_vec(1)
-        self.observation_space = probe.single_observation_space
-        self.action_space = probe.single_action_space
-        self.horizon = probe.horizon
-        probe.close()
-        if advised := advice(self.action_space):
+        self._tasks = tasks if isinstance(tasks, TaskDistribution) else None
+        self.interface = TaskInterface.of(tasks) if isinstance(tasks, TaskDistribution) else tasks
+        self.observation_space = self.interface.observation_space
+        self.action_space = self.interface.action_space
+        self.horizon = self.interface.horizon
+        if self._tasks is not None and (advised := advice(self.action_space)):
             warnings.warn(advised, stacklevel=2)
-        self.tasks = tasks
         self.seed = int(seed)
         self.device = get_device(ranks.device(device))
         self.verbose = verbose if ranks.is_main else 0
@@ -145,6 +149,20 @@ class Learner(SavedAgent, SB3Model):
         preset = first_match(cls.presets, cls.name.lower(), tasks)
         return cls(tasks, **{**preset.hyperparameters, **options})
 
+    @property
+    def tasks(self) -> TaskDistribution:
+        """The family it trains on.
+
+        Raises:
+            ValueError: If it was loaded without one.
+        """
+        if self._tasks is None:
+            raise InvalidValueError(
+                f"this {self.name} was loaded without a family, so it acts and does not train; "
+                f"pass tasks: {type(self).__name__}.load(path, tasks)"
+            )
+        return self._tasks
+
     # What a learner implements.
 
     @abstractmethod
@@ -161,6 +179,52 @@ class Learner(SavedAgent, SB3Model):
         """Return a fresh learner for ``num_tasks`` tasks; see :class:`metarl.Agent`."""
 
     # What a learner may implement.
+
+    def session(self, *, seed: Seed = 0, deterministic: bool = False) -> Session:
+        """Return the agent in one environment of a new task, unbatched.
+
+        Args:
+            seed: The seed of the actions.
+            deterministic: Whether to take the most likely action instead of sampling.
+
+        Raises:
+            ValueError: If the agent learns from episodes in several environments side by side.
+        """
+        adaptation = self.single_adaptation(seed, deterministic)
+        return Session(self.name, self.modules, adaptation, self.observation_space)
+
+    def export(self, path: str | Path) -> None:
+        """Write one step of the agent as an ONNX file, which runs without metarl and PyTorch.
+
+        Args:
+            path: The file, which must end in ``.onnx``.
+
+        Raises:
+            ImportError: If ``onnx`` is not installed.
+            ValueError: If the file has another ending, or such an agent cannot be exported.
+        """
+        write_onnx(path, self.policy_graph(), {"agent": self.name, **self.interface.to_json()})
+
+    def policy_graph(self) -> PolicyGraph:
+        """Return one step of the trained agent, to be exported.
+
+        Raises:
+            ValueError: If such an agent cannot be exported.
+        """
+        raise InvalidValueError(
+            f"{self.name} cannot be exported as a graph; RL2, VariBAD, AD and MAML can, and "
+            "session() runs any agent in Python"
+        )
+
+    def single_adaptation(self, seed: Seed, deterministic: bool) -> Adaptation:
+        """Return a fresh learner for one task, which acts in a single environment."""
+        if self.episodes_per_adaptation > 1:
+            raise InvalidValueError(
+                f"{self.name} learns from {self.episodes_per_adaptation} episodes side by side, "
+                "and a session has one environment: use adaptation(1), or set "
+                "episodes_per_adaptation=1"
+            )
+        return self.adaptation(1, seed=seed, deterministic=deterministic)
 
     def set_teacher(self, teacher: "Learner") -> None:
         """Set the agent to imitate in training.

@@ -20,12 +20,13 @@ from metarl.agents.training.checkpoint import (
     with_suffix,
 )
 from metarl.agents.training.config import Config
+from metarl.agents.training.interface import TaskInterface
 from metarl.distribution import TaskDistribution
 from metarl.entries import OBJECT, check_entries
 from metarl.errors import InvalidTypeError, InvalidValueError, found_in
 from metarl.evaluation.report import versions
 from metarl.seeding import check_seed
-from metarl.spaces import difference, to_json
+from metarl.spaces import difference
 
 SelfAgent = TypeVar("SelfAgent", bound="SavedAgent")
 State: TypeAlias = tuple[dict[str, torch.Tensor], dict[str, Any]]
@@ -59,7 +60,7 @@ class SavedAgent(ABC):
 
     Attributes:
         config: The hyperparameters, of the class ``config_class``.
-        tasks: The family it trains on.
+        interface: What it knows of the family it was made for.
         seed: The seed of everything.
         iteration: How many iterations are complete.
         num_timesteps: How many env steps were taken; of an offline learner, gradient steps.
@@ -71,7 +72,7 @@ class SavedAgent(ABC):
     policy_config_class: ClassVar[type[Config] | None] = None
     """The allowed ``policy_kwargs``; None if SB3's policy validates them."""
     config: Config
-    tasks: TaskDistribution
+    interface: TaskInterface
     seed: int
     iteration: int
     num_timesteps: int
@@ -88,7 +89,7 @@ class SavedAgent(ABC):
     @abstractmethod
     def __init__(
         self,
-        tasks: TaskDistribution,
+        tasks: TaskDistribution | TaskInterface,
         *,
         seed: int | None = None,
         device: torch.device | str = "auto",
@@ -145,11 +146,8 @@ class SavedAgent(ABC):
             "agent": type(self).__name__,
             "hyperparameters": self.hyperparameters,
             "seed": self.seed,
-            "tasks": self.tasks.name,
-            **({"view": dict(self.tasks.view)} if self.tasks.view else {}),
             "versions": versions(),
-            "observation_space": to_json(self.observation_space),
-            "action_space": to_json(self.action_space),
+            **self.interface.to_json(),
             **data,
             **({"notes": dict(notes)} if notes else {}),
         }
@@ -203,7 +201,7 @@ class SavedAgent(ABC):
     def load(
         cls: type[SelfAgent],
         path: str | Path,
-        tasks: TaskDistribution,
+        tasks: TaskDistribution | None = None,
         *,
         device: torch.device | str = "auto",
         verbose: int = 0,
@@ -214,7 +212,8 @@ class SavedAgent(ABC):
 
         Args:
             path: What was given to ``save``.
-            tasks: The family, with the spaces the agent was trained on.
+            tasks: The family, with the spaces the agent was trained on. Without it the agent acts
+                in any environment with these spaces, and cannot be trained.
             device: Where to put the parameters.
             verbose: As in the constructor.
             tensorboard_log: As in the constructor.
@@ -232,10 +231,14 @@ class SavedAgent(ABC):
             check_entries(state, {"hyperparameters": OBJECT})
             config = cls.config_class.build({**state["hyperparameters"], **hyperparameters})
             check_seed(state.get("seed"))
+        interface = None
+        if tasks is None:
+            with found_in(f"{str(path)!r} does not say what agents are made for; pass tasks"):
+                interface = TaskInterface.from_json(state)
         check_device(device)
         with found_in(repr(str(path))):  # what only the agent can check, such as its policy_kwargs
             agent = cls(
-                tasks,
+                interface or tasks,  # type: ignore[arg-type]  # the constructor checks it
                 **config.to_json(),
                 seed=state["seed"],
                 device=device,
@@ -267,7 +270,8 @@ class SavedAgent(ABC):
         self._warn_of_other_simulator(path, state)
         saved = {name: state.get(name) for name in ("seed", "tasks")}
         saved["view"] = state.get("view", {})
-        own = {"seed": self.seed, "tasks": self.tasks.name, "view": dict(self.tasks.view)}
+        interface = self.interface
+        own = {"seed": self.seed, "tasks": interface.name, "view": dict(interface.view)}
         hyperparameters = state.get("hyperparameters")
         if isinstance(hyperparameters, dict):
             # Hyperparameters added since it was saved have today's default.
@@ -319,7 +323,7 @@ class SavedAgent(ABC):
 
     def _warn_of_other_simulator(self, path: Path, state: Mapping[str, Any]) -> None:
         """Warn if the agent was trained with another version of the simulator."""
-        name, saved = self.tasks.simulator, state.get("versions")
+        name, saved = self.interface.simulator, state.get("versions")
         if not name or not isinstance(saved, dict) or name not in saved:
             return  # early files lack it
         present = versions().get(name)
@@ -347,7 +351,7 @@ class SavedAgent(ABC):
             if differs := difference(state.get(space), getattr(self, space)):
                 raise InvalidValueError(
                     f"{str(path)!r} was trained with another {space} than that of "
-                    f"{self.tasks.name!r}: {differs}"
+                    f"{self.interface.name!r}: {differs}"
                 )
         self._restore_state(repr(str(path)), tensors, state)
         self._good_state = None  # the earlier state belongs to another training

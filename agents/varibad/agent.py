@@ -123,7 +123,7 @@ class VariBAD(TrialLearner):
         config, part = self.config, self.trial_input
         if part.num_pixels:
             raise InvalidValueError(
-                f"VariBAD does not take images, {self.tasks.name!r} has images of the shapes "
+                f"VariBAD does not take images, {self.interface.name!r} has images of the shapes "
                 f"{part.image_shapes}; train 'rl2' there"
             )
         networks = BeliefConfig.build(config.policy_kwargs or {}, "policy_kwargs name")

@@ -180,6 +180,11 @@ class VariBADNetwork(nn.Module):
         self.policy = policy
         self.action_head = policy.action_head
 
+    @property
+    def log_std(self) -> torch.Tensor | None:
+        """The log standard deviations of Box actions, of shape (num_log_std,), if there are any."""
+        return self.policy.log_std
+
     def initial_state(self, num_trials: int) -> TrialState:
         """Return what is known at the start of a trial: nothing."""
         return self.encoder.initial_state(num_trials)

@@ -15,6 +15,7 @@ from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
 from metarl.experiments.cli import commands, comparing, listing, recording
+from metarl.experiments.cli.export import export
 from metarl.experiments.cli.helping import overview, with_help
 from metarl.experiments.cli.launch import (
     end_with_launcher,
@@ -49,6 +50,7 @@ Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="spl
 RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Data = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+ExportFile = Annotated[Path, tyro.conf.arg(name="to", metavar="FILE")]
 Output = Annotated[Path, tyro.conf.arg(name="out", metavar="DIR")]
 AgentOrRun = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT|RUN")]
 AgentOrNone = Annotated[str | None, tyro.conf.arg(metavar="AGENT|RUN")]
@@ -327,6 +329,29 @@ def record_command(
     )
 
 
+def export_command(
+    run: RunDir,
+    /,
+    *,
+    output: ExportFile,
+    overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
+    trust: Trust = None,
+) -> None:
+    """Write a run's agent as one file, to run it elsewhere.
+
+    Args:
+        run: The run directory, or the name of a published run.
+        output: The file. FILE.onnx is one step of the agent as a graph, which runs without Python
+            (needs the extra export); FILE.safetensors is the agent to be loaded by metarl, without
+            what only training needs.
+        overrides: A hyperparameter of acting to change from training, value in JSON, such as
+            reset_memory_every=2 for rl2; may be repeated.
+        trust: The module of the run's family or agent, which may be imported (default: those
+            named before).
+    """
+    export(run, output, overrides=overrides, trust=trust)
+
+
 def study_command(
     name: StudyName = None,
     /,
@@ -433,6 +458,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_command,
     "watch": watch_command,
     "record": record_command,
+    "export": export_command,
     "study": study_command,
     "report": report_command,
     "tune": tune_command,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from metarl import TaskDistribution, envs
+from metarl import TaskDistribution, agents, envs
 from metarl.agents import AGENTS, Learner
 from metarl.agents.common.teacher import check_teacher
 from metarl.agents.training.checkpoint import load_checkpoint
@@ -114,11 +114,9 @@ def load_teacher(path: Path, student: Learner) -> Learner:
     """
     _, state = load_checkpoint(path)
     with found_in(repr(str(path))):
-        check_entries(state, {"agent": STRING, "tasks": STRING, "view": optional(VIEW)})
-        kinds = {kind.__name__: kind for kind in AGENTS.values()}
-        check_names([state["agent"]], kinds, "kind of teacher")
+        check_entries(state, {"tasks": STRING, "view": optional(VIEW)})
         check_teacher(student.tasks, state["tasks"], state.get("view", {}))
-    return kinds[state["agent"]].load(path, student.tasks.oracle(), device=student.device)
+    return agents.load(path, student.tasks.oracle(), device=student.device)
 
 
 def give_teacher(run: Run, student: Learner) -> None:

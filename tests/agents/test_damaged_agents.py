@@ -24,8 +24,8 @@ from toys import BOX, aim, spaces, strolls
 from metarl.agents import AGENTS, RL2
 from metarl.agents.training.checkpoint import (
     FORMAT,
-    _checksum,
     check_tensors,
+    checksum,
     gather_tensors,
     load_checkpoint,
 )
@@ -48,7 +48,7 @@ def parts(path):
 
 def sealed(tensors, state):
     """A file whose checksum is right, whatever else is not."""
-    text = json.dumps({"sha256": _checksum(tensors, state), **state})
+    text = json.dumps({"sha256": checksum(tensors, state), **state})
     return save(tensors, metadata={"metarl": text})
 
 

@@ -15,6 +15,7 @@ from metarl import Choice, Uniform
 from metarl.agents import RL2
 from metarl.agents.common.ppo import PARTS, ppo_loss
 from metarl.agents.common.task_prediction import TaskPrediction
+from metarl.agents.training.interface import TaskInterface
 from metarl.envs.games.rules import Table
 
 MEMORIES = {
@@ -163,7 +164,7 @@ def mixed():
 
 def test_the_loss_of_a_prediction_of_each_kind_of_parameter():
     tasks = mixed()
-    prediction = TaskPrediction(tasks, 4, torch.Generator().manual_seed(0))
+    prediction = TaskPrediction(TaskInterface.of(tasks), 4, torch.Generator().manual_seed(0))
     with torch.no_grad():
         prediction.layer.weight.normal_()
         prediction.layer.bias.normal_()

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 
 from metarl import MetarlError, Report, Tasks
 from metarl.agents.presets import find_preset
-from metarl.agents.training.checkpoint import _checksum, load_checkpoint
+from metarl.agents.training.checkpoint import checksum, load_checkpoint
 from metarl.agents.training.preset import Preset
 from metarl.evaluation.archive import _digest, write_archive
 from metarl.experiments.cli import commands, comparing
@@ -248,7 +248,7 @@ def damage_file(path, rng):
         text = damage_json(load_checkpoint(path)[1], rng).decode()
         if "[[[" not in text:
             state = json.loads(text)
-            text = json.dumps({"sha256": _checksum(tensors, state), **state})
+            text = json.dumps({"sha256": checksum(tensors, state), **state})
         return save(tensors, {"metarl": text})
     lines = data.decode().splitlines()
     row = rng.randrange(len(lines))

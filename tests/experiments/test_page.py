@@ -1,7 +1,6 @@
 """The page of a report, in a browser: what it shows, what it never does, and who can read it."""
 
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsers import chromium
 
 from metarl import Report, Uniform, envs
 from metarl.evaluation.plotting import COLORS, styles_of
@@ -58,16 +58,6 @@ PAGE = Page(
     pictures=[Picture(b"\x89PNG\r\n", "the end of an episode")],
     trained={"family": {"slope": Uniform(-5.0, 5.0)}},
 )
-
-
-def chromium():
-    found = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if found is None and not os.environ.get("METARL_NEEDS_CHROMIUM"):
-        pytest.skip("no Chromium on this machine")
-    assert found is not None, "Chromium is needed here, and is not installed"
-    return found
 
 
 @pytest.fixture(scope="module")

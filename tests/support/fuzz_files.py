@@ -15,7 +15,7 @@ from fuzzing import MAD, attempt, command, complaint
 from safetensors.torch import load, save
 
 from metarl import Report
-from metarl.agents.training.checkpoint import _checksum, load_checkpoint
+from metarl.agents.training.checkpoint import checksum, load_checkpoint
 from metarl.experiments.runs.run import Run
 
 
@@ -134,7 +134,7 @@ class Files:
                 tensors = damage_tensors(tensors, rng)
             seal = rng.random() < 0.7
             with contextlib.suppress(Exception):
-                state = {"sha256": _checksum(tensors, state), **state} if seal else state
+                state = {"sha256": checksum(tensors, state), **state} if seal else state
             data = save(tensors, {"metarl": to_text(state, rng).decode("utf-8", "replace")})
         path.write_bytes(data)
         wrong, outcome = command(["evaluate", str(run)])

@@ -97,6 +97,12 @@ class Memory(nn.Module, ABC):
         """
 
 
+def in_export() -> bool:
+    """Return whether a graph is being made of one step, without branches on shapes and times."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return tracing
+
+
 def map_state(function: Callable[..., torch.Tensor], state: State, *others: State) -> State:
     """Apply a function to each tensor of a state, and to those at the same place in others."""
     if isinstance(state, torch.Tensor):

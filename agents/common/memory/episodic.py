@@ -9,7 +9,7 @@ from torch import nn
 
 from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.layers import tanh_layers
-from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State, in_export
 from metarl.agents.common.memory.recurrent import recurrent_cell, run_gru
 from metarl.agents.training.config import Config, Width
 
@@ -81,6 +81,8 @@ class Episodic(Memory):
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
         present = nn.functional.normalize(self.key(inputs), dim=-1)  # (T, n, hidden)
+        if in_export():
+            return self._traced(inputs, state, time, present)
         new_keys = torch.cat([state.last_key[None], present[:-1]])
         new_values = self.value(self.recall_encoder(inputs[..., : self.sizes.row]))
         # Old and new meet in the scores only: in acting, each copy of the old takes as long as all
@@ -92,10 +94,7 @@ class Episodic(Memory):
             ],
             -1,
         )
-        known = self._known(time, state.keys.shape[1])
-        scores = (self.sharpness * (likeness - self.least)).masked_fill(~known, -torch.inf)
-        # One score of zero besides those of the pairs is that of recalling nothing.
-        weights = nn.functional.pad(scores, (0, 1)).softmax(-1)[..., :-1]
+        weights = self._weights(likeness, self._known(time, state.keys.shape[1]))
         of_old, of_new = weights.tensor_split([state.keys.shape[1]], -1)
         recalled = torch.einsum("nts,nsd->tnd", of_old, state.values)
         recalled = recalled + torch.einsum("nts,snd->tnd", of_new, new_values)
@@ -105,6 +104,31 @@ class Episodic(Memory):
             for old, new in ((state.keys, new_keys), (state.values, new_values))
         )
         return features, EpisodicState(hidden, present[-1], keys, values)
+
+    def _weights(self, likeness: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Return how much of each pair is recalled, of shape (n, T, pairs)."""
+        scores = (self.sharpness * (likeness - self.least)).masked_fill(~known, -torch.inf)
+        # One score of zero besides those of the pairs is that of recalling nothing.
+        return nn.functional.pad(scores, (0, 1)).softmax(-1)[..., :-1]
+
+    def _traced(
+        self, inputs: torch.Tensor, state: State, time: torch.Tensor, present: torch.Tensor
+    ) -> tuple[torch.Tensor, State]:
+        """Read one step in an exported graph, which has no branches.
+
+        The slots hold the latest pairs in their order, not as a ring, and one that the first step
+        seems to complete.
+        """
+        value = self.value(self.recall_encoder(inputs[0, :, : self.sizes.row]))  # (n, hidden)
+        keys = torch.cat([state.keys, state.last_key[:, None]], 1)
+        values = torch.cat([state.values, value[:, None]], 1)
+        age = torch.arange(state.keys.shape[1], -1, -1)  # (pairs,), the present step's is last
+        known = (age < time.T) & (age < self.CAPACITY)  # (n, pairs)
+        likeness = torch.einsum("nd,nsd->ns", present[0], keys)[:, None]
+        recalled = (self._weights(likeness, known[:, None]) @ values).transpose(0, 1)
+        features, hidden = run_gru(self.cell, torch.cat([inputs, recalled], -1), state.hidden)
+        keys, values = keys[:, 1 - self.CAPACITY :], values[:, 1 - self.CAPACITY :]
+        return features, EpisodicState(hidden, present[0], keys, values)
 
     def _known(self, time: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Return which pairs each step can recall, the stored ones first: (n, T, slots + T)."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metarl.agents.common.initialization import orthogonal_, uniform_
-from metarl.agents.common.memory.contract import Memory, MemorySizes, State
+from metarl.agents.common.memory.contract import Memory, MemorySizes, State, in_export
 from metarl.agents.training.config import Config, Count
 from metarl.errors import InvalidValueError
 
@@ -75,6 +75,8 @@ class Transformer(Memory):
     def forward(
         self, inputs: torch.Tensor, state: State, time: torch.Tensor, starts: torch.Tensor
     ) -> tuple[torch.Tensor, State]:
+        if in_export():
+            return self._traced(inputs, state, time)
         time = time.T  # (n, T)
         angles = time[..., None, None, None] * self.rates
         rotation = torch.polar(torch.ones_like(angles), angles)  # (n, T, 1, 1, size / 2)
@@ -121,13 +123,41 @@ class Transformer(Memory):
         )
         simple = follows and (not num_slots or num_steps == 1)
         mask = None if simple else self._mask(time, num_slots)
+        features, new = self._through_blocks(features, rotation, state, mask)
+        return features, torch.cat([state, new], 1) if follows else self._stored(state, new, time)
+
+    def _through_blocks(
+        self,
+        features: torch.Tensor,
+        rotation: torch.Tensor,
+        state: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features (n * T, hidden), and keys and values of these steps (n, T, ...)."""
         read = []
         for block, cache in zip(self.blocks, state.unbind(2)):
             queries, new = block.project(features, rotation)
             features = block(features, queries, torch.cat([cache, new], 1), mask)
             read.append(new)
-        new = torch.stack(read, 2)
-        return features, torch.cat([state, new], 1) if follows else self._stored(state, new, time)
+        return features, torch.stack(read, 2)
+
+    def _traced(
+        self, inputs: torch.Tensor, state: torch.Tensor, time: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read one step in an exported graph, which has no branches and no complex numbers.
+
+        The slots hold the latest steps in their order, not as a ring.
+        """
+        angles = time.T[..., None, None, None] * self.rates
+        rotation = torch.stack([angles.cos(), angles.sin()], -1)  # (n, 1, 1, 1, size / 2, 2)
+        age = torch.arange(state.shape[1], -1, -1)  # (slots + 1,), the present step last
+        mask = (age <= time.T).to(self.rates.dtype).log()[:, None, None]  # (n, 1, 1, slots + 1)
+        features = self.embedding(inputs[0])  # (n, hidden)
+        features, new = self._through_blocks(features, rotation, state, mask)
+        state = torch.cat([state, new], 1)
+        if self.context < sys.maxsize:  # the oldest is out of sight in the next step
+            state = state[:, 1 - self.context :] if self.context > 1 else state[:, :0]
+        return features[None], state
 
     def _mask(self, time: torch.Tensor, num_slots: int) -> torch.Tensor:
         """Return 0 where a step attends to another, else -inf, of shape (n, 1, T, slots + T).
@@ -175,12 +205,12 @@ class _Block(nn.Module):
         Args:
             features: The steps, of shape (n * T, hidden).
             rotation: By what queries and keys are multiplied as complex numbers, of shape
-                (n, T, 1, 1, size / 2).
+                (n, T, 1, 1, size / 2); or their real and imaginary parts, of shape (..., 2).
         """
         projected = self.projection(self.attention_norm(features))
         projected = projected.view(*rotation.shape[:2], 3, self.num_heads, -1)
-        pairs = torch.view_as_complex(projected[:, :, :2].unflatten(-1, (-1, 2)))
-        rotated = torch.view_as_real(pairs * rotation).flatten(-2)  # (n, T, 2, heads, size)
+        pairs = projected[:, :, :2].unflatten(-1, (-1, 2))
+        rotated = _rotated(pairs, rotation).flatten(-2)  # (n, T, 2, heads, size)
         return rotated[:, :, 0], torch.stack([rotated[:, :, 1], projected[:, :, 2]], 2)
 
     def forward(
@@ -226,6 +256,14 @@ def _with_room(state: torch.Tensor, slot: int, most: int) -> torch.Tensor:
     room = state.new_zeros(shape).permute(3, 4, 0, 1, 2, 5)
     room[:, : state.shape[1]] = state
     return room
+
+
+def _rotated(pairs: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Return the products of complex numbers, as pairs of real numbers."""
+    if rotation.is_complex():
+        return torch.view_as_real(torch.view_as_complex(pairs) * rotation)
+    (a, b), (c, d) = pairs.unbind(-1), rotation.unbind(-1)
+    return torch.stack([a * c - b * d, a * d + b * c], -1)
 
 
 def _gated(gate: nn.GRUCell, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
