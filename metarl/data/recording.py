@@ -1,6 +1,5 @@
 """Record what an agent does while it adapts to tasks."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,16 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from metarl.data.demonstrations import Demonstrator, informed, noise_shares
-from metarl.data.format import FORMAT, INDEX, SHARD_BYTES, read_index, shard_path
+from metarl.data.format import (
+    FORMAT,
+    INDEX,
+    SHARD_BYTES,
+    read_index,
+    shard_path,
+    write_index,
+    write_shard,
+)
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least, check_at_most, check_names
 from metarl.evaluation.adaptation import Adaptation, Agent, Transition
 from metarl.evaluation.play import MAX_ENVS, check_spaces, play
 from metarl.evaluation.report import versions
-from metarl.files import as_path, atomic_write, check_no_link, remove_parts
+from metarl.files import as_path, check_no_link, remove_parts
 from metarl.seeding import stream
 from metarl.spaces import Space, Values, leaf_values, leaves, to_json
 
@@ -139,11 +145,9 @@ def record(
             max_envs=len(lanes),
         )
         tensors = recorder.histories(len(present), num_episodes)
-        # Several entries of metadata would be written in an order that changes from run to run.
-        header = {"tasks": json.dumps(present.to_json(), separators=(",", ":"))}
         if not (folder / INDEX).exists():  # an agent that cannot play the tasks leaves no folder
-            atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
-        atomic_write(path, save(tensors, header))
+            write_index(folder, index)
+        write_shard(path, tensors, present)
     return folder
 
 
