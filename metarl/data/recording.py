@@ -202,18 +202,23 @@ class _Recorder:
 
     def histories(self, num_tasks: int, num_episodes: int) -> dict[str, Array]:
         """Return all steps, one history behind the other, in the order of learning."""
-        steps = {name: np.stack(values) for name, values in self._steps.items()}  # (time, lanes)
+        # Arrays of shape (lanes, time, ...).
+        steps = {name: np.stack(values, axis=1) for name, values in self._steps.items()}
         active = steps.pop("active")
         ended = (steps["terminated"] | steps["truncated"]) & active
-        parallel = active.shape[1] // num_tasks
-        times, lanes = np.nonzero(active)
-        # The number of episodes that a lane has completed before each of its steps.
-        rounds = (np.cumsum(ended, axis=0) - ended)[times, lanes]
-        order = np.lexsort((times, lanes % parallel, rounds, lanes // parallel))
-        times, lanes = times[order], lanes[order]
-        tensors = {name: values[times, lanes] for name, values in steps.items()}
+        parallel = len(active) // num_tasks
+        places = np.flatnonzero(active)  # lane by lane, each in the order of time
+        if parallel > 1:
+            # The number of episodes that a lane has completed before each of its steps.
+            rounds = (np.cumsum(ended, axis=1) - ended).ravel()[places]
+            lanes = places // active.shape[1]
+            places = places[np.lexsort((lanes % parallel, rounds, lanes // parallel))]
+        tensors = {
+            name: values.reshape(-1, *values.shape[2:]).take(places, axis=0)
+            for name, values in steps.items()
+        }
         tensors["rewards"] = tensors["rewards"].astype(np.float32)
-        stops = np.flatnonzero(ended[times, lanes]) + 1
+        stops = np.flatnonzero(ended.take(places)) + 1
         tensors["lengths"] = np.diff(stops, prepend=0).reshape(num_tasks, num_episodes)
         # Ends were met in the order of time; a lane meets its own in the order of its rounds.
         where = np.concatenate([lane for lane, _ in self._finals])
