@@ -24,7 +24,7 @@ _BANDITS_DPT = {
 }
 
 AD_PRESETS = (
-    Preset("ad", "dark-room", 2_000, _SEARCH_AD, num_eval_tasks=400, num_eval_episodes=20),
+    Preset("ad", "dark-room", 1_000, _SEARCH_AD, num_eval_tasks=400, num_eval_episodes=20),
     Preset("ad", "*", 3_000, num_eval_tasks=400),
 )
 DPT_PRESETS = (
