@@ -14,6 +14,13 @@ _SEARCH_AD = {
     "policy_kwargs": {"memory": "lstm", "hidden_size": 128, "head": [64]},
 }
 
+# For histories of: metarl record thompson-sampling bandit-100x5 --num-tasks 10000.
+_BANDITS_AD = {
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "policy_kwargs": {"memory": "lstm", "hidden_size": 64, "head": [64]},
+}
+
 # Nothing was searched for in these two.
 _DARK_ROOM_DPT = {"num_episodes": 8, "batch_size": 16, "learning_rate": 2e-3}
 # For histories of: metarl record thompson-sampling bandit-100x5 --num-tasks 4000
@@ -25,6 +32,7 @@ _BANDITS_DPT = {
 
 AD_PRESETS = (
     Preset("ad", "dark-room", 1_000, _SEARCH_AD, num_eval_tasks=400, num_eval_episodes=20),
+    Preset("ad", "bandit-*", 1_500, _BANDITS_AD, num_eval_tasks=1000),
     Preset("ad", "*", 3_000, num_eval_tasks=400),
 )
 DPT_PRESETS = (

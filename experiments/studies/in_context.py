@@ -58,7 +58,7 @@ STUDY = Study(
         ),
         "bandit-100x5": _learners(
             "bandit-100x5",
-            Recording("thompson-sampling", 4000, labels="known-best-arm"),
+            Recording("thompson-sampling", 10_000, labels="known-best-arm"),
             Learner("RL²", "rl2", "bandit-100x5"),
             Learner("source, Thompson sampling", "thompson-sampling"),
         ),
