@@ -11,6 +11,7 @@ _SEARCH_AD = {
     "num_episodes": 8,
     "batch_size": 16,
     "learning_rate": 3e-3,
+    "validation_share": 0.0,  # of 65 goals each counts
     "policy_kwargs": {"memory": "lstm", "hidden_size": 128, "head": [64]},
 }
 
@@ -31,7 +32,7 @@ _BANDITS_DPT = {
 }
 
 AD_PRESETS = (
-    Preset("ad", "dark-room", 1_000, _SEARCH_AD, num_eval_tasks=400, num_eval_episodes=20),
+    Preset("ad", "dark-room", 2_000, _SEARCH_AD, num_eval_tasks=400, num_eval_episodes=20),
     Preset("ad", "bandit-*", 1_500, _BANDITS_AD, num_eval_tasks=1000),
     Preset("ad", "*", 3_000, num_eval_tasks=400),
 )
