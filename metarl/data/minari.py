@@ -5,6 +5,7 @@ Minari knows episodes, each of which is for itself. A history is several of them
 """
 
 import functools
+import operator
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -31,7 +32,7 @@ from metarl.entries import check_entries
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
 from metarl.evaluation.report import versions
 from metarl.files import as_path, check_no_link
-from metarl.spaces import Space, difference, leaves, to_json
+from metarl.spaces import Space, Values, difference, leaves, to_json
 from metarl.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -230,17 +231,6 @@ def _tensors(
     episodes: Iterable["EpisodeData"], dataset: "MinariDataset", labels: bool
 ) -> dict[str, Array]:
     """Return the steps of successive episodes as the tensors of a shard."""
-    observation_space, action_space = dataset.observation_space, dataset.action_space
-    dtypes = {
-        "/".join([prefix, *map(str, path)]): leaf.dtype
-        for prefix, space in (
-            ("observations", observation_space),
-            ("final_observations", observation_space),
-            ("actions", action_space),
-            (_BEST, action_space),
-        )
-        for path, leaf in leaves(space)
-    }
     parts: dict[str, list[Array]] = {}
     for episode in episodes:
         num_steps = len(episode)
@@ -249,18 +239,22 @@ def _tensors(
             "terminated": episode.terminations.astype(np.bool_),
             "truncated": episode.truncations.astype(np.bool_),
             "lengths": np.array([num_steps]),
-            **dict(named_leaves("actions", action_space, episode.actions)),
+            **_as_recorded("actions", dataset.action_space, episode.actions),
         }
         named["truncated"][-1] |= not named["terminated"][-1]  # where recording stopped
-        for name, values in named_leaves("observations", observation_space, episode.observations):
-            named[name] = values[:num_steps]
-            named[f"final_{name}"] = values[num_steps:]
-        if labels:
-            for path, _ in leaves(action_space):
-                name = "/".join([_BEST, *map(str, path)])
-                named[name] = functools.reduce(
-                    lambda part, key: part[key], name.split("/"), episode.infos
-                )[:num_steps]
+        observations = _as_recorded("observations", dataset.observation_space, episode.observations)
+        for name, values in observations.items():
+            named[name], named[f"final_{name}"] = values[:num_steps], values[num_steps:]
+        if labels:  # by the names of their parts, which Minari nests
+            for path, leaf in leaves(dataset.action_space):
+                values = functools.reduce(operator.getitem, map(str, path), episode.infos[_BEST])
+                named["/".join([_BEST, *map(str, path)])] = values[:num_steps].astype(leaf.dtype)
         for name, values in named.items():
-            parts.setdefault(name, []).append(values.astype(dtypes.get(name, values.dtype)))
+            parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _as_recorded(prefix: str, space: Space, values: Values) -> dict[str, Array]:
+    """Return the arrays of an episode by their names in a shard, of the types of the space."""
+    named = zip(named_leaves(prefix, space, values), leaves(space))
+    return {name: part.astype(leaf.dtype) for (name, part), (_, leaf) in named}

@@ -81,7 +81,8 @@ def test_observations_and_actions_keep_their_parts(tmp_path):
     tasks = from_gymnasium(
         Parts, {"step": Choice([1, 2])}, name="parts", horizon=4, shares_tasks=True
     )
-    record(RandomActions(tasks), tasks, tmp_path / "data", num_tasks=3, num_episodes=2)
+    options = {"num_tasks": 3, "num_episodes": 2, "labels": RandomActions(tasks.oracle())}
+    record(RandomActions(tasks), tasks, tmp_path / "data", **options)
     histories = Histories(tmp_path / "data")
     assert len(set(histories.lengths.ravel())) > 1
     dataset = to_minari(histories, "parts-v0", tasks, author="a walker")
