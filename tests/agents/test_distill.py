@@ -234,6 +234,22 @@ def test_dpt_does_not_depend_on_the_order_of_transitions_and_forgets_the_oldest(
     assert not torch.allclose(outputs(range(8)), outputs(range(7)))
 
 
+def test_a_greedy_ad_takes_the_most_likely_actions():
+    network = {"memory": "gru", "hidden_size": 8}
+    chooses, draws = (AD(CHESTS, seed=0, policy_kwargs=network, greedy=g) for g in (True, False))
+    observations = np.zeros(50, np.int64)
+
+    def actions(agent, **options):
+        return agent.adaptation(50, seed=1, **options).act(observations)
+
+    assert len(set(actions(chooses))) == 1
+    assert len(set(actions(draws))) == NUM_CHESTS
+    np.testing.assert_array_equal(actions(draws, deterministic=True), actions(chooses))
+    assert chooses.evaluation_options == ("greedy",)
+    rows = np.zeros((50, chooses.trial_input.size), np.float32)
+    np.testing.assert_array_equal(chooses.predict(rows)[0], actions(chooses))
+
+
 def test_ad_warns_where_its_memory_does_not_slide_along():
     tasks = strolls()
     sliding = AD(tasks, seed=0, policy_kwargs=TINY)
