@@ -19,7 +19,7 @@ import torch
 import tyro
 
 from metarl import envs
-from metarl.agents import AGENTS, reference
+from metarl.agents import AD, AGENTS, reference
 from metarl.agents.distill.learner import Distillation
 from metarl.agents.presets import find_preset
 from metarl.data import Histories, record
@@ -89,8 +89,8 @@ def training_share(agent: str, family: str, folder: Path) -> None:
     assert isinstance(learner, Distillation)
     histories = Histories(folder)
     learner.learn(histories, total_gradient_steps=2)
-    prepares = (learner, "rows") if agent == "dpt" else (learner.trial_input, "sequence")
-    spent = [timed(learner, "update"), timed(*prepares)]
+    inputs = (learner.trial_input, "sequence") if isinstance(learner, AD) else (learner, "rows")
+    spent = [timed(learner, "update"), timed(*inputs)]
     total = seconds(lambda: learner.learn(histories, total_gradient_steps=GRADIENT_STEPS))
     update, preparing = (sum(times) for times in spent)
     print(
@@ -151,7 +151,8 @@ def seconds(function: Callable[[], object]) -> float:
 
 def timed(owner: Any, name: str) -> list[float]:
     """Return a list that gets the time of each call of a method from now on."""
-    method, times = getattr(owner, name), []
+    method = getattr(owner, name)
+    times: list[float] = []
 
     def wrapped(*args: Any) -> Any:
         started = time.process_time()

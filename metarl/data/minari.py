@@ -4,8 +4,6 @@ Minari knows episodes, each of which is for itself. A history is several of them
 ``from_minari`` asks how many; ``to_minari`` notes it, with the tasks, in the data set's metadata.
 """
 
-import functools
-import operator
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -26,7 +24,7 @@ from metarl.data.format import (
     write_shard,
 )
 from metarl.data.histories import Histories
-from metarl.data.recording import named_leaves
+from metarl.data.recording import named_leaves, num_bytes
 from metarl.distribution import TaskDistribution
 from metarl.entries import check_entries
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
@@ -202,12 +200,8 @@ def from_minari(
 def _index(dataset: "MinariDataset", metadata: dict[str, Any], num_episodes: int) -> dict[str, Any]:
     """Return the index of histories that are made of another's data set."""
     horizon = max(map(len, dataset.iterate_episodes()), default=1)
-    leaf_bytes = [
-        leaf.dtype.itemsize * int(np.prod(leaf.shape or ()))
-        for space in (dataset.observation_space, dataset.action_space)
-        for _, leaf in leaves(space)
-    ]
-    history_bytes = (4 + sum(leaf_bytes)) * horizon * num_episodes
+    spaces = (dataset.observation_space, dataset.action_space)
+    step_bytes = 4 + sum(num_bytes(leaf) for space in spaces for _, leaf in leaves(space))
     return {
         "format": FORMAT,
         "agent": metadata.get("algorithm_name") or "unknown",
@@ -218,7 +212,7 @@ def _index(dataset: "MinariDataset", metadata: dict[str, Any], num_episodes: int
         "split": "train",
         "num_tasks": dataset.total_episodes // num_episodes,
         "num_episodes": num_episodes,
-        "tasks_per_shard": max(1, SHARD_BYTES // history_bytes),
+        "tasks_per_shard": max(1, SHARD_BYTES // (step_bytes * horizon * num_episodes)),
         "seed": 0,
         "observation_space": to_json(dataset.observation_space),
         "action_space": to_json(dataset.action_space),
@@ -247,8 +241,10 @@ def _tensors(
             named[name], named[f"final_{name}"] = values[:num_steps], values[num_steps:]
         if labels:  # by the names of their parts, which Minari nests
             for path, leaf in leaves(dataset.action_space):
-                values = functools.reduce(operator.getitem, map(str, path), episode.infos[_BEST])
-                named["/".join([_BEST, *map(str, path)])] = values[:num_steps].astype(leaf.dtype)
+                best = episode.infos[_BEST]
+                for key in path:
+                    best = best[str(key)]
+                named["/".join([_BEST, *map(str, path)])] = best[:num_steps].astype(leaf.dtype)
         for name, values in named.items():
             parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}

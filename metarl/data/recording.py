@@ -90,8 +90,8 @@ def record(
         check_spaces(agent, *((view, shown) if oracle else (tasks, probe)))
         if labels is not None:
             check_spaces(labels, view, shown)
-    step_bytes = 4 + sum(_num_bytes(leaf) for _, leaf in leaves(observation_space))
-    action_bytes = sum(_num_bytes(leaf) for _, leaf in leaves(action_space))
+    step_bytes = 4 + sum(num_bytes(leaf) for _, leaf in leaves(observation_space))
+    action_bytes = sum(num_bytes(leaf) for _, leaf in leaves(action_space))
     step_bytes += action_bytes * (1 if labels is None else 2)
     fitting = SHARD_BYTES // (step_bytes * horizon * num_episodes)
     per_shard = min(max(1, fitting), max(1, MAX_ENVS // parallel))
@@ -151,7 +151,8 @@ def record(
     return folder
 
 
-def _num_bytes(space: Space) -> int:
+def num_bytes(space: Space) -> int:
+    """Return the bytes of a value of a plain space."""
     return int(np.prod(space.shape or (), dtype=np.int64)) * np.dtype(space.dtype).itemsize
 
 
