@@ -23,8 +23,14 @@ _BANDITS_AD = {
     "policy_kwargs": {"memory": "lstm", "hidden_size": 64, "head": [64]},
 }
 
-# Nothing was searched for in these two.
-_DARK_ROOM_DPT = {"num_episodes": 8, "batch_size": 16, "learning_rate": 2e-3}
+# Nothing was searched for in these two. With actions that do not depend on the last one, the exact
+# posterior gets 8.6 of 16.5 in episode 20.
+_DARK_ROOM_DPT = {
+    "num_episodes": 8,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "consistent": True,
+}
 # For histories of: metarl record thompson-sampling bandit-100x5 --num-tasks 4000
 # --labels known-best-arm.
 _BANDITS_DPT = {
