@@ -129,17 +129,13 @@ class DPT(Distillation):
             askable = mask & (starts | was_best.roll(1, 1))
             states = torch.cat([states, actions.roll(1, 1) * ~starts[..., None]], -1)
         number = min(self.context, mask.shape[1])
-        # The steps to ask for come first.
-        places, num_places = (
-            (~askable).int().argsort(dim=1, stable=True),
-            askable.sum(1, keepdim=True),
-        )
+        places = (~askable).int().argsort(dim=1, stable=True)  # the steps to ask for come first
+        num_places = askable.sum(1, keepdim=True)
         drawn = torch.rand(len(mask), number + 1, generator=generator, device=self.device)
         queried = places.gather(1, (drawn * num_places).long().minimum(num_places - 1))
         rows = torch.arange(len(mask), device=self.device)[:, None]
-        outputs = self.network(
-            states[rows, queried], self.network.store(transitions[:, :number]), None
-        )
+        stored = self.network.store(transitions[:, :number])
+        outputs = self.network(states[rows, queried], stored, None)
         enough = torch.arange(number + 1, device=self.device) <= mask.sum(1, keepdim=True)
         distribution = head.distribution(outputs[enough], self.network.log_std)
         return prediction_loss(distribution, best[rows, queried][enough])
