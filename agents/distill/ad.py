@@ -4,21 +4,29 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from metarl.agents.common.acting import MemoryAdaptation
 from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCritic
 from metarl.agents.common.memory.transformer import Transformer, TransformerConfig
 from metarl.agents.common.memory_agent import MemoryAgent
+from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.normalization import Normalizer
 from metarl.agents.distill.learner import Distillation, DistillationConfig, prediction_loss
 from metarl.agents.distill.presets import AD_PRESETS
 from metarl.agents.training.config import Width
 from metarl.batches import map_leaves
 from metarl.data import Batch
+from metarl.seeding import Seed
 from metarl.trial import TrialInput
 
 
 @dataclass(frozen=True)
 class ADConfig(DistillationConfig):
     """The hyperparameters of AD."""
+
+    greedy: bool = False
+    """Whether it takes the most likely actions instead of drawing them, as long as it acts: for
+    histories of an algorithm that leaves nothing to chance. Of it, drawn actions differ now and
+    then, and what follows them is in no history."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,25 @@ class AD(MemoryAgent, Distillation):
         outputs = self.network.outputs(self.normalizer()(rows), pixels)
         return prediction_loss(self.network.distribution(outputs[mask]), actions[mask])
 
+    # Acting.
+
+    def adaptation(
+        self,
+        num_tasks: int,
+        *,
+        seed: Seed = 0,
+        deterministic: bool = False,
+        shard: slice | None = None,
+    ) -> MemoryAdaptation:
+        most_likely = deterministic or self.config.greedy
+        return super().adaptation(num_tasks, seed=seed, deterministic=most_likely, shard=shard)
+
+    def prediction_noise(self, deterministic: bool) -> ActionNoise | None:
+        return super().prediction_noise(deterministic or self.config.greedy)
+
     @property
     def evaluation_options(self) -> tuple[str, ...]:
-        return ()
+        return ("greedy",)
 
     def normalizer(self) -> Normalizer:
         """Return the function from rows to network inputs."""

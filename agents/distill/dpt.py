@@ -33,6 +33,11 @@ class DPTConfig(DistillationConfig):
     context: Count | None = None
     """The most transitions that it chooses by, in training and in acting, where the oldest make
     room; None takes as many as a window can have."""
+    consistent: bool = False
+    """Whether a choice also depends on the last action of the episode. Actions that are drawn one
+    by one make no plan: in a dark room they wander about its center. With this, training asks what
+    is best after a best action alone, so the actions drawn in an episode agree with each other, as
+    those of posterior sampling do. It needs actions that are best exactly: not for Box actions."""
 
 
 class DPT(Distillation):
@@ -42,9 +47,9 @@ class DPT(Distillation):
 
         repeat
             draw windows from histories whose best actions an oracle has named       update
-            shuffle the transitions (s, a, r, s') of each window                     loss
             draw a query state of the window for each number of transitions          loss
-            predict the best action in it, from the first 0, 1, 2, ... of them       loss
+            predict the best action in it, from the first 0, 1, 2, ... of the
+                window's transitions (s, a, r, s'), in no order                      loss
             descend the negative log-likelihood of the best actions                  update
 
     In a new task it acts by all transitions it has seen there. A prediction of the best action
@@ -53,8 +58,10 @@ class DPT(Distillation):
     Differences from the paper: transitions do not attend to each other, and only queries attend to
     them, so a choice does not depend on their order, and what is stored of a transition serves all
     later queries; in the paper a causal GPT reads the query first, and all again in each step.
-    Query states differ from one number of transitions to the next. Contexts are parts of recorded
-    histories.
+    Query states differ from one number of transitions to the next. Contexts are what a learner had
+    seen at some moment, and not any of its transitions: later ones, which it chose by what it had
+    found out, would give that away. Of the trajectory that precedes a query in the paper's theory,
+    ``consistent`` keeps the last action.
 
     Args:
         tasks: The family to act in.
@@ -84,9 +91,11 @@ class DPT(Distillation):
         config = DPTNetworkConfig.build(self.config.policy_kwargs or {}, "policy_kwargs name")
         self.context = self.config.context or self.num_episodes * self.horizon
         head = action_head(self.action_space)
-        size = vector_size(self.observation_space)
+        size, num_actions = map(vector_size, (self.observation_space, self.action_space))
         # Observation, action, reward and next observation, side by side.
-        return TransitionNetwork(2 * size + head.num_outputs + 1, size, head, config, generator)
+        transition_size = 2 * size + num_actions + 1
+        query_size = size + num_actions * self.config.consistent
+        return TransitionNetwork(transition_size, query_size, head, config, generator)
 
     def prepare(self, data: Data[Batch] | Histories) -> Data[Batch]:
         """Return what it learns from.
@@ -104,7 +113,6 @@ class DPT(Distillation):
     def loss(
         self, batch: Batch, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        states = self.vectors(batch.observations)
         transitions = self.transitions(
             batch.observations, batch.actions, batch.rewards, batch.next_observations
         )
@@ -113,18 +121,24 @@ class DPT(Distillation):
         best = head.from_env(map_leaves(lambda part: part.reshape(-1, *part.shape[2:]), labels))
         best = best.to(self.device)
         best = best.reshape(*batch.mask.shape, *best.shape[1:])
-        mask = torch.as_tensor(batch.mask, device=self.device)
+        mask = askable = torch.as_tensor(batch.mask, device=self.device)
+        states = self.vectors(batch.observations)
+        if self.config.consistent:
+            actions = self.rows(self.action_space, batch.actions)
+            was_best = (actions == self.rows(self.action_space, labels)).all(-1)
+            starts = torch.as_tensor(batch.episode_end, device=self.device).roll(1, 1)
+            starts[:, 0] = True
+            askable = mask & (starts | was_best.roll(1, 1))
+            states = torch.cat([states, actions.roll(1, 1) * ~starts[..., None]], -1)
         number = min(self.context, mask.shape[1])
-        # Real steps come before the padding, here and after the shuffle.
-        keys = torch.rand(mask.shape, generator=generator, device=self.device)
-        order = keys.masked_fill(~mask, 2.0).argsort(1)[:, :number]
-        counts = mask.sum(1, keepdim=True)
+        places = (~askable).int().argsort(dim=1, stable=True)  # the steps to ask for come first
+        num_places = askable.sum(1, keepdim=True)
         drawn = torch.rand(len(mask), number + 1, generator=generator, device=self.device)
-        queried = (drawn * counts).long().minimum(counts - 1)
+        queried = places.gather(1, (drawn * num_places).long().minimum(num_places - 1))
         rows = torch.arange(len(mask), device=self.device)[:, None]
-        stored = self.network.store(transitions[rows, order])
+        stored = self.network.store(transitions[:, :number])
         outputs = self.network(states[rows, queried], stored, None)
-        enough = torch.arange(number + 1, device=self.device) <= counts
+        enough = torch.arange(number + 1, device=self.device) <= mask.sum(1, keepdim=True)
         distribution = head.distribution(outputs[enough], self.network.log_std)
         return prediction_loss(distribution, best[rows, queried][enough])
 
@@ -134,7 +148,7 @@ class DPT(Distillation):
         """Return transitions (n, time, ...) as rows, of shape (n, time, transition_size)."""
         parts = [
             self.vectors(observations),
-            self._rows(self.action_space, actions),
+            self.rows(self.action_space, actions),
             torch.as_tensor(rewards, dtype=torch.float32, device=self.device)[..., None],
             self.vectors(next_observations),
         ]
@@ -142,10 +156,10 @@ class DPT(Distillation):
 
     def vectors(self, observations: Values) -> torch.Tensor:
         """Return observations (n, time, ...) as normalised rows, of shape (n, time, size)."""
-        rows = self._rows(self.observation_space, observations)
+        rows = self.rows(self.observation_space, observations)
         return self.normalizer_of(rows.shape[-1])(rows)
 
-    def _rows(self, space: Any, values: Values) -> torch.Tensor:
+    def rows(self, space: Any, values: Values) -> torch.Tensor:
         """Return values of a space (n, time, ...) as rows, of shape (n, time, size)."""
         _, first = next(leaf_values(space, values))
         steps = map_leaves(lambda part: part.reshape(-1, *part.shape[2:]), values)
@@ -199,6 +213,9 @@ class DPTAdaptation:
         self._stored = agent.network.nothing.detach().new_zeros(
             num_tasks, 0, *agent.network.nothing.shape
         )
+        # The last action of the present episode, as a row; none at its start.
+        num_actions = vector_size(agent.action_space) * agent.config.consistent
+        self._last_actions = self._stored.new_zeros(num_tasks, num_actions)
 
     @torch.no_grad()
     def act(self, observations: Values) -> Array:
@@ -212,7 +229,8 @@ class DPTAdaptation:
     def outputs(self, observations: Values) -> torch.Tensor:
         """Return the policy's outputs in present observations, of shape (n, num_outputs)."""
         slots = torch.arange(self._stored.shape[1], device=self._counts.device)
-        queries = self._agent.vectors(map_leaves(lambda part: part[:, None], observations))
+        states = self._agent.vectors(map_leaves(lambda part: part[:, None], observations))
+        queries = torch.cat([states, self._last_actions[:, None]], -1)
         visible = slots < self._counts[:, None]
         outputs: torch.Tensor = self._agent.network(queries, self._stored, visible)[:, 0]
         return outputs
@@ -237,15 +255,21 @@ class DPTAdaptation:
             self._stored = torch.cat([self._stored, empty], 1)
         self._stored[lanes, slots] = new
         self._counts[lanes] += 1
+        if agent.config.consistent:
+            self._last_actions[lanes] = agent.rows(agent.action_space, parts[1])[:, 0]
+            self._last_actions[transition.episode_end] = 0.0
 
     def state(self) -> Tensors:
         """Return all that it continues from: the transitions, as the network has stored them."""
         noise = {} if self._noise is None else {"noise": self._noise.state()}
-        return {"counts": self._counts, "stored": self._stored, **noise}
+        last = {"last_actions": self._last_actions}
+        return {"counts": self._counts, "stored": self._stored, **last, **noise}
 
     def restore_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over what :meth:`state` gave."""
-        device = self._agent.device
-        self._counts, self._stored = (tensors[n].clone().to(device) for n in ("counts", "stored"))
+        self._counts, self._stored, self._last_actions = (
+            tensors[name].clone().to(self._agent.device)
+            for name in ("counts", "stored", "last_actions")
+        )
         if self._noise is not None and "noise" in tensors:
             self._noise.restore_state(tensors["noise"])

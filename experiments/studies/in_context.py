@@ -8,10 +8,12 @@ def _oracle(family: str, total_timesteps: int | None = None) -> Learner:
     return Learner("oracle", "rl2", family, view={"oracle": True}, total_timesteps=total_timesteps)
 
 
-def _learners(family: str, data: Recording, rl2: Learner, source: Learner) -> list[Learner]:
+def _learners(
+    family: str, data: Recording, rl2: Learner, source: Learner, dpt_data: Recording | None = None
+) -> list[Learner]:
     return [
         Learner("AD", "ad", family, data=data),
-        Learner("DPT", "dpt", family, data=data),
+        Learner("DPT", "dpt", family, data=dpt_data or data),
         rl2,
         source,
     ]
@@ -29,7 +31,7 @@ STUDY = Study(
     learners={
         "dark-room": _learners(
             "dark-room",
-            _SEARCHES,
+            Recording("nearest-unvisited", 650, 8),
             Learner(
                 "RL²",
                 "rl2",
@@ -39,6 +41,7 @@ STUDY = Study(
                 variant="20-episodes",
             ),
             Learner("source, nearest unvisited cell", "nearest-unvisited"),
+            dpt_data=_SEARCHES,
         ),
         "dark-key-to-door": _learners(
             "dark-key-to-door",
@@ -55,7 +58,7 @@ STUDY = Study(
         ),
         "bandit-100x5": _learners(
             "bandit-100x5",
-            Recording("thompson-sampling", 4000, labels="known-best-arm"),
+            Recording("thompson-sampling", 10_000, labels="known-best-arm"),
             Learner("RL²", "rl2", "bandit-100x5"),
             Learner("source, Thompson sampling", "thompson-sampling"),
         ),

@@ -16,11 +16,17 @@ tasks, one task behind the other and each in the order of learning:
 Its metadata has the ``tasks``, as JSON. Nothing of it is code.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
 from metarl.entries import COUNT, NUMBER, OBJECT, STRING, Rule, integer, read_entries
 from metarl.errors import InvalidValueError
+from metarl.files import atomic_write
+from metarl.tasks import Tasks
 
 FORMAT = 1
 INDEX = "index.json"
@@ -33,7 +39,7 @@ def _are_shares(value: Any) -> bool:
     return numbers and all(0 <= share <= 1 for share in value)
 
 
-_ENTRIES: dict[str, Rule] = {
+INDEX_ENTRIES: dict[str, Rule] = {
     "format": (lambda v: v == FORMAT and type(v) is int, f"{FORMAT}"),
     "agent": STRING,
     "source": STRING,
@@ -67,7 +73,19 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not path.is_file():
         raise FileNotFoundError(f"{str(folder)!r} holds no histories: there is no {INDEX}")
-    return read_entries(path, _ENTRIES)
+    return read_entries(path, INDEX_ENTRIES)
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Write what a folder of histories says of itself."""
+    atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
+
+
+def write_shard(path: Path, tensors: dict[str, NDArray[Any]], tasks: Tasks) -> None:
+    """Write the histories of some tasks; the same ones give the same bytes."""
+    # Several entries of metadata would be written in an order that changes from run to run.
+    header = {"tasks": json.dumps(tasks.to_json(), separators=(",", ":"))}
+    atomic_write(path, save(tensors, header))
 
 
 def damaged(path: Path, why: object) -> InvalidValueError:

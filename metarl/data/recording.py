@@ -1,6 +1,5 @@
 """Record what an agent does while it adapts to tasks."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,16 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from metarl.data.demonstrations import Demonstrator, informed, noise_shares
-from metarl.data.format import FORMAT, INDEX, SHARD_BYTES, read_index, shard_path
+from metarl.data.format import (
+    FORMAT,
+    INDEX,
+    SHARD_BYTES,
+    read_index,
+    shard_path,
+    write_index,
+    write_shard,
+)
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least, check_at_most, check_names
 from metarl.evaluation.adaptation import Adaptation, Agent, Transition
 from metarl.evaluation.play import MAX_ENVS, check_spaces, play
 from metarl.evaluation.report import versions
-from metarl.files import as_path, atomic_write, check_no_link, remove_parts
+from metarl.files import as_path, check_no_link, remove_parts
 from metarl.seeding import stream
 from metarl.spaces import Space, Values, leaf_values, leaves, to_json
 
@@ -84,8 +90,8 @@ def record(
         check_spaces(agent, *((view, shown) if oracle else (tasks, probe)))
         if labels is not None:
             check_spaces(labels, view, shown)
-    step_bytes = 4 + sum(_num_bytes(leaf) for _, leaf in leaves(observation_space))
-    action_bytes = sum(_num_bytes(leaf) for _, leaf in leaves(action_space))
+    step_bytes = 4 + sum(num_bytes(leaf) for _, leaf in leaves(observation_space))
+    action_bytes = sum(num_bytes(leaf) for _, leaf in leaves(action_space))
     step_bytes += action_bytes * (1 if labels is None else 2)
     fitting = SHARD_BYTES // (step_bytes * horizon * num_episodes)
     per_shard = min(max(1, fitting), max(1, MAX_ENVS // parallel))
@@ -139,15 +145,14 @@ def record(
             max_envs=len(lanes),
         )
         tensors = recorder.histories(len(present), num_episodes)
-        # Several entries of metadata would be written in an order that changes from run to run.
-        header = {"tasks": json.dumps(present.to_json(), separators=(",", ":"))}
         if not (folder / INDEX).exists():  # an agent that cannot play the tasks leaves no folder
-            atomic_write(folder / INDEX, json.dumps(index, indent=1) + "\n")
-        atomic_write(path, save(tensors, header))
+            write_index(folder, index)
+        write_shard(path, tensors, present)
     return folder
 
 
-def _num_bytes(space: Space) -> int:
+def num_bytes(space: Space) -> int:
+    """Return the bytes of a value of a plain space."""
     return int(np.prod(space.shape or (), dtype=np.int64)) * np.dtype(space.dtype).itemsize
 
 
@@ -198,18 +203,23 @@ class _Recorder:
 
     def histories(self, num_tasks: int, num_episodes: int) -> dict[str, Array]:
         """Return all steps, one history behind the other, in the order of learning."""
-        steps = {name: np.stack(values) for name, values in self._steps.items()}  # (time, lanes)
+        # Arrays of shape (lanes, time, ...).
+        steps = {name: np.stack(values, axis=1) for name, values in self._steps.items()}
         active = steps.pop("active")
         ended = (steps["terminated"] | steps["truncated"]) & active
-        parallel = active.shape[1] // num_tasks
-        times, lanes = np.nonzero(active)
-        # The number of episodes that a lane has completed before each of its steps.
-        rounds = (np.cumsum(ended, axis=0) - ended)[times, lanes]
-        order = np.lexsort((times, lanes % parallel, rounds, lanes // parallel))
-        times, lanes = times[order], lanes[order]
-        tensors = {name: values[times, lanes] for name, values in steps.items()}
+        parallel = len(active) // num_tasks
+        places = np.flatnonzero(active)  # lane by lane, each in the order of time
+        if parallel > 1:
+            # The number of episodes that a lane has completed before each of its steps.
+            rounds = (np.cumsum(ended, axis=1) - ended).ravel()[places]
+            lanes = places // active.shape[1]
+            places = places[np.lexsort((lanes % parallel, rounds, lanes // parallel))]
+        tensors = {
+            name: values.reshape(-1, *values.shape[2:]).take(places, axis=0)
+            for name, values in steps.items()
+        }
         tensors["rewards"] = tensors["rewards"].astype(np.float32)
-        stops = np.flatnonzero(ended[times, lanes]) + 1
+        stops = np.flatnonzero(ended.take(places)) + 1
         tensors["lengths"] = np.diff(stops, prepend=0).reshape(num_tasks, num_episodes)
         # Ends were met in the order of time; a lane meets its own in the order of its rounds.
         where = np.concatenate([lane for lane, _ in self._finals])

@@ -147,32 +147,54 @@ def test_ad_learns_as_it_acts(space, tmp_path):
     torch.testing.assert_close(loss, -torch.cat(log_probs).mean(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("consistent", [False, True])
 @pytest.mark.parametrize("space", SPACES)
-def test_dpt_learns_as_it_acts_in_the_states_and_contexts_that_are_drawn(space, tmp_path):
+def test_dpt_learns_as_it_acts_in_the_states_that_are_drawn(space, consistent, tmp_path):
     histories, tasks = walks(tmp_path, space)
-    agent = DPT(tasks, seed=0, policy_kwargs=TINY_DPT, context=5)
+    agent = DPT(tasks, seed=0, policy_kwargs=TINY_DPT, context=5, consistent=consistent)
     agent.observation_moments.update(torch.tensor([[0.0, 1.0], [3.0, 0.0]]))
     batch = histories.windows(2).batch([2, 0, 5])
-    mask, head, log_probs = torch.from_numpy(batch.mask), agent.network.action_head, []
-    drawn = torch.Generator().manual_seed(1)
-    keys = torch.rand(mask.shape, generator=drawn).masked_fill(~mask, 2.0)
-    queries = torch.rand(3, 6, generator=drawn) * mask.sum(1, keepdim=True)
-    contexts = set()
+    head, log_probs, asked = agent.network.action_head, [], set()
+    drawn = torch.rand(3, 6, generator=torch.Generator().manual_seed(1))
     for row in range(3):
         steps, acting = list(transitions_of(batch, row)), agent.adaptation(1)
+        following = agent.adaptation(1)  # what is known of the episode at each step
+        states, lasts = [], []
+        for t, step in enumerate(steps):
+            after_best = not t or steps[t - 1].episode_end[0]
+            after_best |= np.array_equal(batch.actions[row, t - 1], batch.best_actions[row, t - 1])
+            if after_best or not consistent:
+                states.append(t)
+                lasts.append(following._last_actions.clone())
+            following.observe(step)
         for number in range(min(5, len(steps)) + 1):
             if number:
-                place = int(keys[row].argsort()[number - 1])
-                contexts.add((row, place))
-                acting.observe(steps[place])
-            asked = int(queries[row, number])
-            outputs = acting.outputs(steps[asked].observations)
-            best = head.from_env(batch.best_actions[row : row + 1, asked])
+                acting.observe(steps[number - 1])
+            place = int(drawn[row, number] * len(states))
+            asked.add((row, place))
+            acting._last_actions = lasts[place].clone()
+            outputs = acting.outputs(steps[states[place]].observations)
+            best = head.from_env(batch.best_actions[row : row + 1, states[place]])
             distribution = head.distribution(outputs, agent.network.log_std)
             log_probs.append(distribution.log_prob(best))
-    assert len(contexts) > 6
+    assert len(asked) > 3
     loss, _ = agent.loss(batch, torch.Generator().manual_seed(1))
     torch.testing.assert_close(loss, -torch.cat(log_probs).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_consistent_dpt_acts_by_the_last_action_of_the_episode(tmp_path):
+    histories, tasks = walks(tmp_path, "discrete")
+    batch = histories.windows(2).batch([2])
+    agent = DPT(tasks, seed=0, policy_kwargs=TINY_DPT, consistent=True)
+    acting = agent.adaptation(1)
+    assert not acting._last_actions.any()
+    for step in transitions_of(batch, 0):
+        acting.observe(step)
+        expected = np.zeros((1, 3))
+        if not step.episode_end[0]:
+            expected[0, step.actions[0] - 2] = 1.0
+        np.testing.assert_array_equal(acting._last_actions, expected)
+    assert step.episode_end[0]
 
 
 def test_dpt_needs_the_best_actions_and_vectors(tmp_path, monkeypatch):
@@ -210,6 +232,22 @@ def test_dpt_does_not_depend_on_the_order_of_transitions_and_forgets_the_oldest(
     assert not torch.allclose(outputs([4, 4, 3, 2, 1]), some)  # their number counts
     torch.testing.assert_close(outputs(range(8)), outputs([7, *range(1, 7)]))
     assert not torch.allclose(outputs(range(8)), outputs(range(7)))
+
+
+def test_a_greedy_ad_takes_the_most_likely_actions():
+    network = {"memory": "gru", "hidden_size": 8}
+    chooses, draws = (AD(CHESTS, seed=0, policy_kwargs=network, greedy=g) for g in (True, False))
+    observations = np.zeros(50, np.int64)
+
+    def actions(agent, **options):
+        return agent.adaptation(50, seed=1, **options).act(observations)
+
+    assert len(set(actions(chooses))) == 1
+    assert len(set(actions(draws))) == NUM_CHESTS
+    np.testing.assert_array_equal(actions(draws, deterministic=True), actions(chooses))
+    assert chooses.evaluation_options == ("greedy",)
+    rows = np.zeros((50, chooses.trial_input.size), np.float32)
+    np.testing.assert_array_equal(chooses.predict(rows)[0], actions(chooses))
 
 
 def test_ad_warns_where_its_memory_does_not_slide_along():

@@ -1,7 +1,9 @@
 """Histories: recorded while an agent adapts, and read back as a data set."""
 
 import os
+import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +229,27 @@ def test_a_damaged_shard_is_one_sentence(tmp_path):
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="holds no histories"):
         Histories(tmp_path / "data")
+
+
+def test_no_code_in_a_file_is_run(tmp_path):
+    tasks = envs.make("bandit-10x5")
+    record(RandomActions(tasks), tasks, tmp_path / "data", num_tasks=3)
+    code = pickle.dumps(Touch(tmp_path / "touched"))
+    for name in ("000000.safetensors", "index.json"):
+        (tmp_path / "data" / name).write_bytes(code)
+        with pytest.raises(ValueError, match=f"{name}' is damaged"):
+            Histories(tmp_path / "data")
+        assert not (tmp_path / "touched").exists()
+    pickle.loads(code)
+    assert (tmp_path / "touched").exists()
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 def test_observations_keep_their_parts(tmp_path):

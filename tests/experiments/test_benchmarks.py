@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.experiments.benchmarks import growth as benchmark_growth
+from metarl.experiments.benchmarks import histories as benchmark_histories
 from metarl.experiments.benchmarks.cost_model import Cost, _all_reduce, _fit, _largest_share
 
 
@@ -25,6 +26,13 @@ def test_growth_is_measured_and_drawn(tmp_path, capsys):
     assert evaluated["env_steps"] == 64 * 100
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     assert "evaluate rl2 bandit-100x5" in capsys.readouterr().out
+
+
+def test_all_steps_of_histories_are_written_and_read(tmp_path, capsys):
+    benchmark_histories.write_and_read(6_000, tmp_path / "data")
+    shown = capsys.readouterr().out
+    assert "6,000 steps, 0.0 GiB, 3 histories" in shown
+    assert shown.count("the most memory in each tenth, in MiB:") == 2
 
 
 COST = Cost(

@@ -192,7 +192,10 @@ def test_rows_of_all_runs():
         family, agent, seed, steps, time, first, last, gain, total, _ = row
         assert family.startswith(run.report["family"])
         assert (agent, int(seed)) == (run.report["agent"], run.header["config"]["seed"])
-        assert steps.split("M")[0] == f"{run.header['env_steps'] / 1e6:.1f}"
+        if "gradient_steps" in run.header:
+            assert steps.startswith(f"{run.header['gradient_steps']:,} gradient steps")
+        else:
+            assert steps.split("M")[0] == f"{run.header['env_steps'] / 1e6:.1f}"
         assert time.split(" min")[0] == f"{run.header['training_seconds'] / 60:.1f}"
         ends = run.ends()
         for cell, (value, spread) in zip((first, last, gain), (ends[0], ends[2], ends[3])):
