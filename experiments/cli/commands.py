@@ -48,6 +48,7 @@ from metarl.experiments.runs.loading import (
     in_workers,
     load_agent,
     load_teacher,
+    reference_teacher,
     restore,
     teacher_entry,
 )
@@ -91,7 +92,8 @@ def train(
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
         start: A saved agent to start from, instead of random parameters.
-        teacher: A run, or a saved agent, of the oracle view, whose actions are imitated.
+        teacher: A run, or a saved agent, of the oracle view, or a reference of the family, whose
+            actions are imitated.
         num_workers: How many worker processes step the environments; 0 steps them in this one.
             Results are bit-for-bit the same.
         eval_every: Iterations between two evaluations on validation tasks, for the log; 0 for none.
@@ -139,9 +141,14 @@ def train(
     learner = agent_class(family, **hyperparameters, seed=seed, device=device)
     if start is not None:
         learner.start_from(start)
-    if teacher is not None:
+    taught_by = None
+    if teacher is not None and str(teacher) in family.references:
+        learner.set_teacher(reference_teacher(str(teacher), learner))
+        taught_by = {"agent": str(teacher), "env_steps": 0}
+    elif teacher is not None:
         teacher = teacher if teacher.is_file() else open_run(teacher).agent
         learner.set_teacher(load_teacher(teacher, learner))
+        taught_by = teacher_entry(teacher)
     histories = None if data is None else Histories(data)
     if histories is not None:
         assert isinstance(learner, OfflineLearner)
@@ -174,7 +181,7 @@ def train(
                 "seed": EVALUATION_SEED,
             },
             **({} if start is None else {"start": str(start)}),
-            **({} if teacher is None else {"teacher": teacher_entry(teacher)}),
+            **({} if taught_by is None else {"teacher": taught_by}),
             **({"num_workers": num_workers} if num_workers else {}),
             **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),

@@ -62,13 +62,17 @@ def _is_data(value: Any) -> bool:
 def _is_teacher(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == {"agent", "sha256", "env_steps"}
-        and all(STRING[0](value[name]) for name in ("agent", "sha256"))
+        and value.keys() in ({"agent", "sha256", "env_steps"}, {"agent", "env_steps"})
+        and all(STRING[0](value[name]) for name in value.keys() - {"env_steps"})
         and COUNT[0](value["env_steps"])
     )
 
 
-TEACHER = (_is_teacher, "a saved agent, its SHA-256, and the env steps that it was trained for")
+TEACHER = (
+    _is_teacher,
+    "a saved agent, its SHA-256, and the env steps that it was trained for; or the name of a "
+    "reference, and 0 env steps",
+)
 
 _OPTIONAL = {
     "view": VIEW,
