@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
 from metarl.agents.classical.gittins import gittins_table, posterior_mean, table_place
@@ -338,7 +339,7 @@ class KnownBestArm:
         self.tasks = tasks
         self.num_arms = num_features
         self.first_arm = int(space.start)
-        self._task = env.single_observation_space.shape[0] - num_features  # where it begins
+        self._task = flatdim(env.single_observation_space) - num_features  # where it begins
         self._head = action_head(space)
 
     def adaptation(

@@ -105,15 +105,16 @@ class RecurrentActorCritic(nn.Module):
         predicts_task: bool = False,
     ):
         super().__init__()
-        tools = tasks.tools if config.tool_use else None
-        if config.tool_use:
+        units = config.tool_use or 0
+        tools = tasks.tools if units else None
+        if units:
             if tools is None:
                 raise InvalidValueError(
                     "tool_use needs a family that declares its tools (TaskDistribution.tools), "
                     f"got {tasks.label}: leave it out"
                 )
             tools.check_fits(trial_input.observation.stop, spaces.flatdim(action_space))
-        size = len(tools.kinds) * config.tool_use if tools else config.hidden_size
+        size = len(tools.kinds) * units if tools else config.hidden_size
         self._privileged = config.privileged_critic
         self._episode_end = trial_input.episode_end.start
         self._skip = config.skip or bool(config.head)
@@ -133,8 +134,8 @@ class RecurrentActorCritic(nn.Module):
             sizes = MemorySizes(config.encoder[-1], config.encoder[-1], size)
 
         def memory() -> tuple[nn.Sequential, Memory]:
-            if tools and config.tool_use:
-                return nn.Sequential(), ToolMemory(tools, trial_input, config.tool_use, generator)
+            if tools:
+                return nn.Sequential(), ToolMemory(tools, trial_input, units, generator)
             encoder = tanh_layers(input_size, config.encoder, generator)
             return encoder, MEMORIES[config.memory](sizes, config.memory_config(), generator)
 
@@ -163,8 +164,8 @@ class RecurrentActorCritic(nn.Module):
         last_value = value_head[-1] if value_head else seen
         emits = bool(config.hypernetwork)
         self.policy: nn.Module
-        if tools and config.tool_use:
-            self.policy = ToolPolicy(tools, config.tool_use, generator)
+        if tools:
+            self.policy = ToolPolicy(tools, units, generator)
         else:
             self.policy = emitted(num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
         emits = emits and not self._privileged

@@ -179,8 +179,9 @@ class ToolPolicy(nn.Module):
         looks, kinds, counts = self.reader(inputs)
         table = torch.cat([features, counts / len(self.reader.tools), looks.sum(-2)], -1)
         context = torch.relu(self.context(table))
-        of_kinds = self.of_context(context).unflatten(-1, (-1, self.units))
-        memories = features.unflatten(-1, (-1, self.units))
+        of_kinds = self.of_context(context)
+        of_kinds = of_kinds.reshape(*of_kinds.shape[:-1], -1, self.units)
+        memories = features.reshape(*features.shape[:-1], -1, self.units)
         of_memories = self.of_memory(memories) + self.of_relatives(self.relatives @ memories)
         of_kinds = of_kinds + nn.functional.pad(of_memories, (0, 0, 0, 1))  # no tool, no memory
         pairs = torch.relu(self.of_look(looks)[..., :, None, :] + of_kinds[..., None, :, :])
@@ -193,4 +194,5 @@ class ToolPolicy(nn.Module):
         )
         possible = present[..., self.things] & (self.without | (kind < self.reader.num_kinds))
         logits = scores.gather(-1, self.things * (self.reader.num_kinds + 1) + kind)
-        return logits.masked_fill(~possible, IMPOSSIBLE)
+        masked: torch.Tensor = logits.masked_fill(~possible, IMPOSSIBLE)
+        return masked

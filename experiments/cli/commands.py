@@ -374,7 +374,7 @@ def evaluate_run(
 def _around_changes(learner: Learner, split: str, seed: int) -> Table:
     """Return how an agent fares around a change of its task, and the references of its family.
 
-    Rates are over as many steps as every trial has before the change and after it.
+    Every trial has the steps before the change, and half of those after it.
     """
     tasks = learner.tasks
     with contextlib.closing(tasks.make_vec(1)) as env:
@@ -387,7 +387,7 @@ def _around_changes(learner: Learner, split: str, seed: int) -> Table:
     oracles = [name for name, (_, view) in players.items() if view.view.get("oracle")]
     rewards = {
         name: rewards_around_change(
-            agent, view, before=always, after=always, split=split, seed=seed
+            agent, view, before=always, after=2 * always, split=split, seed=seed
         )
         for name, (agent, view) in players.items()
     }

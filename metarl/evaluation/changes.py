@@ -114,8 +114,13 @@ def change_table(
     rows: list[tuple[Cell, ...]] = []
     for name, curve in curves.items():
         after = curve[before:]
-        rates = [float(np.mean(part)) for part in (curve[:before], after[:SOON], after[SOON:])]
-        wanted = rates[0] if oracle is None else float(np.mean(curves[oracle][before:]))
+        parts = (curve[:before], after[:SOON], after[SOON:])
+        rates = [float(np.mean(part)) if len(part) else None for part in parts]
+        wanted = (
+            float(np.mean(curve[:before]))
+            if oracle is None
+            else float(np.mean(curves[oracle][before:]))
+        )
         level = wanted - (1.0 - _RECOVERED) * abs(wanted)
         means = np.convolve(after, np.full(_WINDOW, 1.0 / _WINDOW), mode="valid")
         recovered = np.flatnonzero(means >= level)

@@ -17,10 +17,12 @@ from toys import BOX, aim, risk, spaces, strolls
 
 from metarl import Transition, envs, evaluate
 from metarl.agents import MAML, RL2, MultiTask
+from metarl.agents.classical.bandits import KnownBestArm
 from metarl.agents.common.actions import action_head
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, ppo_loss
 from metarl.agents.common.teacher import ActionLabels, OracleRows
 from metarl.agents.common.trials import TrialOutputs
+from metarl.experiments.cli import commands
 from metarl.experiments.cli.main import main
 from metarl.experiments.publish.runs import publish, table
 from metarl.experiments.runs import training
@@ -380,3 +382,22 @@ def test_what_cannot_be_taught(oracle, capsys):
     ):
         assert message in refusal(words, capsys)
     assert not Path("runs").exists()
+
+
+def test_a_reference_teaches_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    students = []
+    monkeypatch.setattr(commands, "_train", lambda run, learner: students.append(learner) or [])
+    words = ["train", "rl2", "bandit-flip", *SMALL, "--teacher"]
+    assert main([*words, "known-best-arm", "--run-dir", "taught"]) == 0
+    config = Run.open(Path("taught")).config
+    assert config["teacher"] == {"agent": "known-best-arm", "env_steps": 0}
+    assert config["hyperparameters"]["teacher_share"] == 1.0
+    assert main(["resume", "taught"]) == 0
+    assert [type(student._teacher) for student in students] == [KnownBestArm] * 2
+    students[1].learn(1600)
+    capsys.readouterr()
+    assert "'sliding-window-ucb' cannot teach" in refusal([*words, "sliding-window-ucb"], capsys)
+    for wrong in ({"agent": "known-best-arm", "env_steps": 5}, {"agent": 3, "env_steps": 0}):
+        edit(Path("taught"), lambda config, wrong=wrong: config.update(teacher=wrong))
+        assert "or the name of a reference" in refusal(["resume", "taught"], capsys)

@@ -1,6 +1,7 @@
 """Tasks that change within a trial: when, to what, and who sees it."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from metarl import check_tasks, envs, evaluate, with_workers
 from metarl.agents import RL2, reference
 from metarl.errors import InvalidValueError
 from metarl.evaluation.changes import change_table, rewards_around_change
+from metarl.experiments.cli import commands
 
 
 @functools.cache
@@ -155,6 +157,15 @@ def test_the_table_shows_the_rates_and_when_an_agent_has_recovered():
     assert by_name["lost"][1:] == (-3.0, -3.0, "never")
     own = {row[0]: row[4] for row in change_table(rewards, 60).rows}
     assert own == {"slow": 32, "oracle": 0, "lost": "never"}
+
+
+def test_evaluations_show_what_a_change_costs():
+    tasks = replace(envs.make("bandit-flip"), references=("known-best-arm",))
+    agent = RL2(tasks, seed=0, policy_kwargs={"hidden_size": 8})
+    rows = commands._around_changes(agent, "held_out", 1).rows
+    assert [row[0] for row in rows] == ["RL2", "known best arm"]
+    assert rows[0][4] == "never"  # it has not learned anything
+    assert rows[1][1:] == (*[pytest.approx(0.9, abs=0.02)] * 3, 0)
 
 
 def test_an_agent_trains_on_changing_tasks_and_is_evaluated():
