@@ -3,7 +3,7 @@
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 _TEACHER = "known-chemistry"
-_TAUGHT = {"teacher_share": 0.8}
+_TAUGHT = {"teacher_share": 0.4}
 _LSTM = {"policy_kwargs": {"memory": "lstm", "hidden_size": 128, "head": [128]}}
 
 _LEARNERS = [
