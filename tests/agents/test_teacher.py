@@ -274,7 +274,7 @@ def test_resumed_to_the_bit(kind, tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: "run", TypeError, "teacher must be a trained agent, got 'run'"),
+        (lambda: "run", TypeError, "trained agent, or a reference that can teach, got 'run'"),
         (
             lambda: MultiTask(risk()),
             ValueError,
