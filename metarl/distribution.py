@@ -20,6 +20,7 @@ from metarl.parameters import DISTRIBUTION, Parameter
 from metarl.seeding import Seed, check_seed, stream
 from metarl.splits import Independent, TaskSampler, TaskSet, num_shared
 from metarl.tasks import Tasks
+from metarl.tools import ToolUse
 from metarl.vector.changing import (
     NEXT,
     ChangingTasks,
@@ -83,6 +84,8 @@ class TaskDistribution:
             :meth:`oracle` and :meth:`changing`, empty for the family itself (:mod:`metarl.views`).
         still: The family whose tasks change within a trial, where this one is its
             :meth:`changing` view.
+        tools: Which tools its actions use on which things, where they do, for networks that make
+            use of it.
         built_in: Whether it comes with metarl, so that presets find it by its name.
 
     Raises:
@@ -105,6 +108,7 @@ class TaskDistribution:
     view: View = field(default_factory=dict)
     built_in: bool = False
     still: "TaskDistribution | None" = None
+    tools: ToolUse | None = None
 
     def __post_init__(self) -> None:
         check_types(str, "a string", name=self.name)

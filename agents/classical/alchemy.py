@@ -4,9 +4,13 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from metarl.agents.classical.potions import NUM_KINDS, USED, Plans
 from metarl.agents.classical.random_actions import NoAdaptation
+from metarl.agents.common.actions import IMPOSSIBLE, action_head
+from metarl.agents.common.teacher import ActionLabels
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Adaptation, Transition, check_rows
@@ -18,6 +22,8 @@ Array = NDArray[Any]
 
 STONES, POTIONS, HORIZON = 3, 12, 20
 SIZE = 5 * STONES + 2 * POTIONS  # of an observation
+_REWARDS = np.array([-3.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 15.0])  # of corners
+_POTION_COST, _TEMPERATURE = 0.5, 0.25  # of a teacher
 
 
 class RandomPotions:
@@ -67,6 +73,10 @@ class KnownChemistry:
 
     At the start of an episode it compares all ways to use the potions.
 
+    As a teacher (:meth:`metarl.agents.RL2.set_teacher`) it shows what each action is worth, and
+    counts a potion as a small cost: where all that is known of a chemistry leaves several possible,
+    an action that is harmless but useless in some of them must not look as good as a useful one.
+
     Args:
         tasks: The oracle's view of a family of chemistries, ``tasks.oracle()``.
 
@@ -91,6 +101,41 @@ class KnownChemistry:
         """Return a player of ``num_tasks`` tasks; it uses no chance."""
         check_at_least(1, num_tasks=num_tasks)
         return _Planner(self.tasks, num_tasks)
+
+    def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        """Return a distribution of actions in the steps of trials: the better, the more likely.
+
+        Logits are what the actions are worth, over a temperature. It does nothing only where
+        nothing can be used: potions that nothing needs may still show what they do.
+
+        Args:
+            rows: Of the oracle's view, of shape (time, n, row_size).
+            pixels: None, of shape (time, n, 0).
+        """
+        steps = rows.cpu().numpy()
+        time, num_trials = steps.shape[:2]
+        env: Any = self.tasks.make_vec(num_trials)
+        model = env.env
+        size = env.single_observation_space.shape[0]
+        model.set_tasks(_decoded(self.tasks, steps[0, :, SIZE:size]))
+        plans = Plans(model.next_corners, ways, _POTION_COST)
+        lanes = np.tile(np.arange(num_trials), time)
+        stones, potions = _parts(steps[..., :SIZE].reshape(-1, SIZE))
+        corners, meanings = _read(model, lanes, stones, potions)
+        here, left = stones[:, :, 4] == 0, potions[:, :, 1] == 0
+        corners, meanings = np.where(here, corners, USED), np.where(left, meanings, NUM_KINDS)
+        counts = (meanings[:, :, None] == np.arange(NUM_KINDS)).sum(axis=1)
+        worth = plans.uses(lanes, corners, counts, _REWARDS)  # (rows, stones, kinds + 1)
+        kinds = np.pad(meanings, ((0, 0), (1, 0)), constant_values=NUM_KINDS)  # the cauldron first
+        usable = np.pad(left, ((0, 0), (1, 0)), constant_values=True)
+        actions = np.take_along_axis(worth, kinds[:, None].repeat(STONES, axis=1), axis=2)
+        actions = np.where(usable[:, None], actions, -np.inf).reshape(len(lanes), -1)
+        nothing = np.where(here.any(axis=1) & left.any(axis=1), -np.inf, 0.0)
+        logits = np.column_stack([nothing, actions]) / _TEMPERATURE
+        logits = np.maximum(logits - logits.max(axis=1, keepdims=True), IMPOSSIBLE)
+        outputs = torch.as_tensor(logits.reshape(time, num_trials, -1), dtype=rows.dtype)
+        head = action_head(env.single_action_space, masked=True)
+        return ActionLabels(head, outputs.to(rows.device), None)
 
 
 class _Planner:
@@ -119,12 +164,8 @@ class _Planner:
         self._step = np.where(transition.episode_end, 0, self._step + transition.active)
 
     def _planned(self, lanes: Array, stones: Array, potions: Array) -> Array:
-        model = self._model
-        looks = model.looks[lanes]  # (n, 8, 4)
-        corners = (looks[:, None] == stones[:, :, None, :4]).all(axis=3).argmax(axis=2)
-        colors = np.round(3 * (potions[:, :, 0] + 1)).astype(np.int64)
-        meanings = np.take_along_axis(model.meanings[lanes], colors, axis=1)
-        after = model.next_corners[lanes]
+        corners, meanings = _read(self._model, lanes, stones, potions)
+        after = self._model.next_corners[lanes]
         return np.array([best_plan(*lane) for lane in zip(after, corners, meanings)])
 
 
@@ -205,6 +246,23 @@ def _parts(observations: Array) -> tuple[Array, Array]:
     """Return stones of shape (n, 3, 5) and potions of shape (n, 12, 2)."""
     stones = observations[:, : 5 * STONES].reshape(-1, STONES, 5)
     return stones, observations[:, 5 * STONES : SIZE].reshape(-1, POTIONS, 2)
+
+
+def _read(model: Any, lanes: Array, stones: Array, potions: Array) -> tuple[Array, Array]:
+    """Return the corners of stones, of shape (n, 3), and what potions are, of shape (n, 12).
+
+    Of what was used, they are arbitrary.
+
+    Args:
+        model: An environment with the chemistries.
+        lanes: The chemistry of each table, of shape (n,).
+        stones: Of shape (n, 3, 5).
+        potions: Of shape (n, 12, 2).
+    """
+    looks = model.looks[lanes]  # (n, 8, 4)
+    corners = (looks[:, None] == stones[:, :, None, :4]).all(axis=3).argmax(axis=2)
+    colors = np.round(3 * (potions[:, :, 0] + 1)).astype(np.int64) % NUM_KINDS
+    return corners, np.take_along_axis(model.meanings[lanes], colors, axis=1)
 
 
 def _decoded(tasks: TaskDistribution, features: Array) -> Tasks:

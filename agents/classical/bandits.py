@@ -5,11 +5,15 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
+from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
 from metarl.agents.classical.gittins import gittins_table, posterior_mean, table_place
 from metarl.agents.classical.random_actions import NoAdaptation
+from metarl.agents.common.actions import IMPOSSIBLE, action_head
+from metarl.agents.common.teacher import ActionLabels
 from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least
 from metarl.evaluation.adaptation import Adaptation, Transition, check_rows
@@ -332,14 +336,30 @@ class KnownBestArm:
                 f"the oracle needs a Discrete action space and one task feature for each action; "
                 f"{tasks.name!r} has {space} and {num_features} features"
             )
+        self.tasks = tasks
         self.num_arms = num_features
         self.first_arm = int(space.start)
+        self._task = flatdim(env.single_observation_space) - num_features  # where it begins
+        self._head = action_head(space)
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
     ) -> Adaptation:
         """Return a player of ``num_tasks`` tasks; it uses neither ``seed`` nor anything it sees."""
         return NoAdaptation(self._best_arms)
+
+    def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
+        """Return the best arm in the steps of trials, for a student to imitate.
+
+        Args:
+            rows: Of the oracle's view, of shape (time, n, row_size).
+            pixels: None, of shape (time, n, 0).
+        """
+        task = rows[..., self._task : self._task + self.num_arms]
+        others = torch.full_like(task, IMPOSSIBLE)
+        return ActionLabels(
+            self._head, others.scatter(-1, task.argmax(-1, keepdim=True), 0.0), None
+        )
 
     def _best_arms(self, observations: Array) -> Array:
         arms: Array = np.argmax(observations[:, -self.num_arms :], axis=1)

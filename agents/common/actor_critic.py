@@ -17,6 +17,7 @@ from metarl.agents.common.memory.contract import Memory, MemorySizes, State
 from metarl.agents.common.memory.registry import MEMORIES
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.common.task_prediction import TaskPrediction
+from metarl.agents.common.tool_use import ToolMemory, ToolPolicy
 from metarl.agents.common.trials import TrialOutputs
 from metarl.agents.common.vision import Vision
 from metarl.agents.training.config import Range, Width
@@ -44,6 +45,11 @@ class NetworkConfig(MemoryConfig):
     """The sizes of tanh layers on the present input whose weights, like those of the outputs after
     them, are emitted from the memory in each step, in place of ``head``. They learn a policy of its
     own for each task where a head learns one for all. One layer, as ``[32]``, is enough to try."""
+    tool_use: Width | None = None
+    """For families whose actions use tools on things (``TaskDistribution.tools``): a memory for
+    each kind of tool, of so many features, and a policy that scores each pair of a thing and a
+    kind by the same layers, in place of ``memory``, ``encoder`` and the policy's ``head``. What is
+    learned of one tool is then known of all. None makes no use of what actions are about."""
     channels: Sequence[Width] = (16, 32, 32)
     """The filters of the convolutions that images go through, actor's and critic's alike."""
     image_features: Width = 64
@@ -66,6 +72,13 @@ class NetworkConfig(MemoryConfig):
             raise InvalidValueError(
                 "hypernetwork takes the place of head and skip: leave both out, got "
                 f"head={self.head!r}, skip={self.skip!r}"
+            )
+        replaced = ("hidden_size", "memory", "memory_kwargs", "encoder", "skip", "hypernetwork")
+        usual = {name: getattr(NetworkConfig, name) or None for name in replaced}
+        changed = [name for name in replaced if (getattr(self, name) or None) != usual[name]]
+        if self.tool_use and changed:
+            raise InvalidValueError(
+                f"tool_use has a memory and a policy of its own: leave out {', '.join(changed)}"
             )
 
 
@@ -93,13 +106,22 @@ class RecurrentActorCritic(nn.Module):
         predicts_task: bool = False,
     ):
         super().__init__()
-        size = config.hidden_size
+        units = config.tool_use or 0
+        tools = interface.tools if units else None
+        if units:
+            if tools is None:
+                raise InvalidValueError(
+                    "tool_use needs a family that declares its tools (TaskDistribution.tools), "
+                    f"got {interface.name}: leave it out"
+                )
+            tools.check_fits(trial_input.observation.stop, spaces.flatdim(action_space))
+        size = len(tools.kinds) * units if tools else config.hidden_size
         self._privileged = config.privileged_critic
         self._episode_end = trial_input.episode_end.start
         self._skip = config.skip or bool(config.head)
         self._mask = trial_input.mask
-        self.action_head = action_head(action_space, masked=self._mask is not None)
-        remembers = MEMORIES[config.memory].remembers
+        self.action_head = action_head(action_space, masked=bool(tools) or self._mask is not None)
+        remembers = tools is not None or MEMORIES[config.memory].remembers
         self._visible = slice(trial_input.size) if remembers else trial_input.observation
         row_size = input_size = self._visible.stop
         self.vision = None
@@ -113,6 +135,8 @@ class RecurrentActorCritic(nn.Module):
             sizes = MemorySizes(config.encoder[-1], config.encoder[-1], size)
 
         def memory() -> tuple[nn.Sequential, Memory]:
+            if tools:
+                return nn.Sequential(), ToolMemory(tools, trial_input, units, generator)
             encoder = tanh_layers(input_size, config.encoder, generator)
             return encoder, MEMORIES[config.memory](sizes, config.memory_config(), generator)
 
@@ -121,7 +145,7 @@ class RecurrentActorCritic(nn.Module):
         if config.separate_critic:
             self.critic_encoder, self.critic = memory()
         joined = size + input_size if self._skip else size
-        self.policy_layers = tanh_layers(joined, config.head, generator)
+        self.policy_layers = tanh_layers(joined, () if tools else config.head, generator)
         # With the task a layer at least, as it counts together with what is known.
         value_head = config.head or ([size] if self._privileged else ())
         seen = size + input_size + interface.task_size if self._privileged else joined
@@ -140,7 +164,11 @@ class RecurrentActorCritic(nn.Module):
         num_outputs, last = self.action_head.num_outputs, config.head[-1] if config.head else joined
         last_value = value_head[-1] if value_head else seen
         emits = bool(config.hypernetwork)
-        self.policy = emitted(num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
+        self.policy: nn.Module
+        if tools:
+            self.policy = ToolPolicy(tools, units, generator)
+        else:
+            self.policy = emitted(num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
         emits = emits and not self._privileged
         self.value = emitted(1, 1.0) if emits else output(last_value, 1, 1.0)
         self.log_std = (
@@ -283,7 +311,7 @@ class RecurrentActorCritic(nn.Module):
     ) -> torch.Tensor:
         """Return the outputs of a head, of shape (..., num_outputs)."""
         outputs: torch.Tensor
-        if isinstance(output, Hypernetwork):
+        if isinstance(output, (Hypernetwork, ToolPolicy)):
             outputs = output(features, inputs)
         else:
             outputs = output(layers(torch.cat([features, inputs], -1) if self._skip else features))

@@ -10,7 +10,7 @@ from metarl.agents.common.acting import TrialBuffer
 from metarl.agents.common.actor_critic import NetworkConfig, RecurrentActorCritic
 from metarl.agents.common.memory.contract import tensors_of
 from metarl.agents.common.ppo import of_pieces
-from metarl.agents.common.teacher import ActionLabels, check_teacher, oracle_rows
+from metarl.agents.common.teacher import ActionLabels, OracleRows, Teacher, check_teacher
 from metarl.agents.common.trial_learner import TrialLearner, TrialLearnerConfig
 from metarl.agents.rl2.presets import PRESETS
 from metarl.agents.training.config import Share
@@ -80,7 +80,8 @@ class RL2(TrialLearner):
     divisible = True
     config: RL2Config
     network: RecurrentActorCritic
-    _teacher: Learner | None = None
+    _teacher: Teacher | None = None
+    _oracle_rows: OracleRows
     config_class = RL2Config
     policy_config_class = NetworkConfig
 
@@ -125,7 +126,7 @@ class RL2(TrialLearner):
 
     # What training knows and the policy does not.
 
-    def set_teacher(self, teacher: Learner) -> None:
+    def set_teacher(self, teacher: Teacher) -> None:
         """Set the agent that the policy imitates in the first ``teacher_share`` of ``learn``.
 
         It imitates the teacher's action distributions in its own trials (Ross et al. 2011): the
@@ -133,21 +134,34 @@ class RL2(TrialLearner):
         loaded agent that is trained on needs it again.
 
         Args:
-            teacher: Trained on ``tasks.oracle()`` of the same family; it is only read.
+            teacher: An agent trained on ``tasks.oracle()`` of the same family, or a reference that
+                can teach; it is only read.
 
         Raises:
             TypeError: If such an agent cannot be a teacher.
             ValueError: If it is of another family or of a view without the task, its spaces are
                 others, or ``teacher_share`` is zero.
         """
-        if not isinstance(teacher, Learner):
-            raise InvalidTypeError(f"teacher must be a trained agent, got {teacher!r}")
+        if not isinstance(teacher, Teacher):
+            raise InvalidTypeError(
+                f"teacher must be a trained agent, or a reference that can teach, got {teacher!r}"
+            )
         if not self.config.teacher_share:
             raise InvalidValueError(
                 "teacher_share is 0, so nothing would be learned from the teacher; pass "
                 "teacher_share=1.0, or less for PPO after it"
             )
         check_teacher(self.tasks, teacher.tasks.name, teacher.tasks.view)
+        if isinstance(teacher, Learner):
+            self._check_spaces(teacher)
+        self._teacher, self._oracle_rows = teacher, OracleRows(self.tasks, self.trial_input)
+
+    def _check_spaces(self, teacher: Learner) -> None:
+        """Raise unless a teacher was trained with the spaces of this family.
+
+        Raises:
+            ValueError: If they differ.
+        """
         with closing(self.tasks.oracle().make_vec(1)) as view:
             expected = {
                 "observation_space": view.single_observation_space,
@@ -156,7 +170,6 @@ class RL2(TrialLearner):
         for name, space in expected.items():
             if differs := difference(to_json(getattr(teacher, name)), space):
                 raise InvalidValueError(f"the teacher has another {name}: {differs}")
-        self._teacher = teacher
 
     def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
         rows, network = self.normalizer()(rows), self.network
@@ -167,7 +180,7 @@ class RL2(TrialLearner):
         log_std = None if network.log_std is None else network.log_std.detach()
         return ActionLabels(network.action_head, of_pieces(network, outputs, rows), log_std)
 
-    def _present_teacher(self) -> Learner | None:
+    def _present_teacher(self) -> Teacher | None:
         """Return the teacher to imitate in the present iteration; None if there is none.
 
         Raises:
@@ -196,8 +209,7 @@ class RL2(TrialLearner):
     def update(self, experience: TrialBuffer) -> None:
         trials, teacher, labels = experience.trials(), self._present_teacher(), None
         if teacher is not None:
-            rows = oracle_rows(trials, self.trial_input.observation)
-            labels = teacher.action_labels(rows, trials.pixels)
+            labels = teacher.action_labels(self._oracle_rows(trials), trials.pixels)
         self.update_policy(trials, labels)
         self.update_moments(trials)
 

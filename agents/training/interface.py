@@ -11,6 +11,7 @@ from metarl.distribution import TaskDistribution
 from metarl.entries import COUNT, OBJECT, STRING, check_entries, optional
 from metarl.errors import InvalidValueError
 from metarl.spaces import from_json, to_json
+from metarl.tools import ToolUse
 from metarl.views import VIEW
 
 
@@ -28,6 +29,7 @@ class TaskInterface:
         episodes_per_trial: How many episodes of one task a learner gets by default.
         features: Of each parameter, how many features of an encoded task it has, and the size of
             its one-hot blocks, or None for numbers.
+        tools: Which tools its actions use on which things, where they do.
     """
 
     name: str
@@ -38,6 +40,7 @@ class TaskInterface:
     horizon: int
     episodes_per_trial: int
     features: Mapping[str, tuple[int, int | None]]
+    tools: ToolUse | None = None
 
     @property
     def task_size(self) -> int:
@@ -60,6 +63,7 @@ class TaskInterface:
                     name: (size, tasks.parameters[name].one_hot_size)
                     for name, size in tasks.feature_sizes.items()
                 },
+                tasks.tools,
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +77,7 @@ class TaskInterface:
             "horizon": self.horizon,
             "episodes_per_trial": self.episodes_per_trial,
             "task_features": {name: list(sizes) for name, sizes in self.features.items()},
+            **({"tools": self.tools.to_json()} if self.tools else {}),
         }
 
     @classmethod
@@ -91,6 +96,7 @@ class TaskInterface:
             "horizon": COUNT,
             "episodes_per_trial": COUNT,
             "task_features": OBJECT,
+            "tools": optional(OBJECT),
         }
         check_entries(entries, rules)
         try:
@@ -106,4 +112,5 @@ class TaskInterface:
             entries["horizon"],
             entries["episodes_per_trial"],
             features,
+            ToolUse.from_json(entries["tools"]) if entries.get("tools") else None,
         )

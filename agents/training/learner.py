@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import configure_logger, get_device
 from metarl.agents.common.actions import advice
 from metarl.agents.common.graph import PolicyGraph
 from metarl.agents.common.noise import ActionNoise
-from metarl.agents.common.teacher import ActionLabels
+from metarl.agents.common.teacher import ActionLabels, Teacher
 from metarl.agents.training.callbacks import MaybeCallback, as_callback
 from metarl.agents.training.config import document
 from metarl.agents.training.export import write_onnx
@@ -226,7 +226,7 @@ class Learner(SavedAgent, SB3Model):
             )
         return self.adaptation(1, seed=seed, deterministic=deterministic)
 
-    def set_teacher(self, teacher: "Learner") -> None:
+    def set_teacher(self, teacher: Teacher) -> None:
         """Set the agent to imitate in training.
 
         Raises:

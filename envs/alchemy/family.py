@@ -22,6 +22,7 @@ from metarl.envs.alchemy.chemistry import (
 from metarl.envs.alchemy.pictures import draw_table
 from metarl.seeding import Ids
 from metarl.tasks import Tasks
+from metarl.tools import ToolUse
 from metarl.vector.env import StepResult, TaskVectorEnv
 
 Array = NDArray[Any]
@@ -37,6 +38,15 @@ _NEEDS[:, 0] = _NEVER
 _USED_STONE = np.array([2, 2, 2, 2, 1], dtype=np.float32)
 _STONE_SIZE = len(_USED_STONE)
 _FIRST_POTION = STONES * _STONE_SIZE  # where potions begin in an observation
+
+TOOLS = ToolUse(
+    things=tuple(tuple(range(_STONE_SIZE * s, _STONE_SIZE * s + 4)) for s in range(STONES)),
+    looks=(*[(-1.0, 0.0, 1.0)] * 3, (-1.0, -1 / 3, 1 / 3, 1.0)),
+    tools=tuple(range(_FIRST_POTION, _FIRST_POTION + 2 * POTIONS, 2)),
+    kinds=tuple(color / 3 - 1 for color in range(NUM_POTIONS)),
+    actions=((-1, -1), *((s, p - 1) for s in range(STONES) for p in range(1 + POTIONS))),
+)
+"""Actions use potions, of six colors, on stones; none is the cauldron."""
 
 
 class AlchemyVectorEnv(TaskVectorEnv):
@@ -204,6 +214,7 @@ def alchemy(rotated: bool) -> TaskDistribution:
         references=("random", "random-potions", "known-chemistry"),
         description="stones and potions: find out the chemistry, then make the best stones",
         varying_factor="rules",
+        tools=TOOLS,
         built_in=True,
     )
 

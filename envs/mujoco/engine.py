@@ -206,7 +206,7 @@ class MujocoVectorEnv(TaskVectorEnv):
         self._positions[ids] = positions
 
         body = self.body
-        healthy = body.healthy(state)
+        healthy = self._stand(state, task)
         effort = np.square(actions).sum(axis=1)
         speed = body.speed_weight * self._progress(velocities, positions, task)
         rewards = speed + body.healthy_reward * healthy - body.control_cost * effort
@@ -278,6 +278,10 @@ class MujocoVectorEnv(TaskVectorEnv):
     def _locate(self, state: State, task: Columns) -> Array:
         """Return where the robots are, of shape (n, 1) or (n, 2)."""
         return self.body.position(state)
+
+    def _stand(self, state: State, task: Columns) -> Array:
+        """Return which robots have not fallen, of shape (n,)."""
+        return self.body.healthy(state)
 
     def _observe(self, state: State, task: Columns) -> Array:
         """Return new observations, of shape (n, size)."""

@@ -23,7 +23,7 @@ from metarl.distribution import TaskDistribution
 from metarl.envs.mujoco.bodies import ANT, HALF_CHEETAH, HOPPER, WALKER2D, Body
 from metarl.envs.mujoco.engine import Columns, ModelFields
 from metarl.envs.mujoco.locomotion import HORIZON, family
-from metarl.envs.mujoco.ramps import half_cheetah_terrain
+from metarl.envs.mujoco.ramps import HILLS, half_cheetah_terrain
 from metarl.parameters import Choice, LogUniform, Parameter, Uniform
 
 Array = NDArray[Any]
@@ -263,4 +263,5 @@ FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     },
     **{f"{name}-climb": partial(climb, name, *_ANGLES[name]) for name in ("half-cheetah", "ant")},
     "half-cheetah-terrain": half_cheetah_terrain,
+    **HILLS,
 }

@@ -26,10 +26,12 @@ from metarl.errors import (
     StorageError,
     check_at_least,
 )
+from metarl.evaluation.adaptation import Agent
+from metarl.evaluation.changes import change_table, rewards_around_change
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
 from metarl.evaluation.report import Metric
-from metarl.evaluation.tables import range_of_episodes, shown
+from metarl.evaluation.tables import Table, as_text, range_of_episodes, shown
 from metarl.experiments.cli.launch import restarted
 from metarl.experiments.cli.overrides import (
     hyperparameters_of,
@@ -55,11 +57,13 @@ from metarl.experiments.runs.loading import (
     in_workers,
     load_agent,
     load_teacher,
+    reference_teacher,
     restore,
     teacher_entry,
 )
 from metarl.experiments.runs.run import Run, evaluation_name
 from metarl.experiments.runs.training import Interrupted, follow, learn, save
+from metarl.vector.changing import EARLIEST
 from metarl.views import View, slug
 
 EVALUATION_SEED = 1
@@ -101,7 +105,8 @@ def train(
         device: Where to compute.
         overrides: Hyperparameters other than the preset's, as ``name=value`` in JSON.
         start: A saved agent to start from, instead of random parameters.
-        teacher: A run, or a saved agent, of the oracle view, whose actions are imitated.
+        teacher: A run, or a saved agent, of the oracle view, or a reference of the family, whose
+            actions are imitated.
         num_workers: How many worker processes step the environments; 0 steps them in this one.
             Results are bit-for-bit the same.
         eval_every: Iterations between two evaluations on validation tasks, for the log; 0 for none.
@@ -154,9 +159,14 @@ def train(
     learner = agent_class(family, **hyperparameters, seed=seed, device=device)
     if start is not None:
         learner.start_from(start)
-    if teacher is not None:
+    taught_by = None
+    if teacher is not None and str(teacher) in family.references:
+        learner.set_teacher(reference_teacher(str(teacher), learner))
+        taught_by = {"agent": str(teacher), "env_steps": 0}
+    elif teacher is not None:
         teacher = teacher if teacher.is_file() else open_run(teacher).agent
         learner.set_teacher(load_teacher(teacher, learner))
+        taught_by = teacher_entry(teacher)
     histories = None if data is None else Histories(data)
     if histories is not None:
         assert isinstance(learner, OfflineLearner)
@@ -208,7 +218,7 @@ def train(
                 "seed": EVALUATION_SEED,
             },
             **({} if start is None else {"start": str(start)}),
-            **({} if teacher is None else {"teacher": teacher_entry(teacher)}),
+            **({} if taught_by is None else {"teacher": taught_by}),
             **({"num_workers": num_workers} if num_workers else {}),
             **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),
@@ -414,8 +424,33 @@ def evaluate_run(
         raise StorageError(f"{error}; the evaluation is shown above but not saved") from None
     finally:
         _show(reports, columns)
+        if learner.tasks.still is not None and learner.episodes_per_adaptation == 1:
+            say(f"\n{as_text(_around_changes(learner, split, settings['seed']))}")
     say(places)
     return reports
+
+
+def _around_changes(learner: Learner, split: str, seed: int) -> Table:
+    """Return how an agent fares around a change of its task, and the references of its family.
+
+    Every trial has the steps before the change, and half of those after it.
+    """
+    tasks = learner.tasks
+    with contextlib.closing(tasks.make_vec(1)) as env:
+        num_steps = env.horizon * tasks.episodes_per_trial
+    always = math.floor(EARLIEST * num_steps)
+    players: dict[str, tuple[Agent, TaskDistribution]] = {learner.name: (learner, tasks)}
+    for name in tasks.references:
+        agent, view = reference(name, tasks)
+        players[agent.name] = agent, view
+    oracles = [name for name, (_, view) in players.items() if view.view.get("oracle")]
+    rewards = {
+        name: rewards_around_change(
+            agent, view, before=always, after=2 * always, split=split, seed=seed
+        )
+        for name, (agent, view) in players.items()
+    }
+    return change_table(rewards, always, oracles[0] if oracles else None)
 
 
 def _metric(name: str) -> tuple[str, Metric]:

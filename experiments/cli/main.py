@@ -115,9 +115,9 @@ def train_command(
         overrides: A hyperparameter to change from the preset, value in JSON.
         start: A saved agent to start from, such as another run's agent.safetensors (default: random
             parameters).
-        teacher: A run of an oracle, or its agent.safetensors, whose actions rl2 imitates in its own
-            trials; with --set teacher_share=0.5 in the first half of the training, before PPO
-            (default: no teacher).
+        teacher: A run of an oracle, its agent.safetensors, or a reference that can teach, such as
+            known-chemistry, whose actions rl2 imitates in its own trials; with --set
+            teacher_share=0.5 in the first half of the training, before PPO (default: no teacher).
         oracle: Put the task into the observation, which is what an oracle sees.
         num_train_tasks: How many tasks to train on (default: all that there are).
         train_split: The split to train on (default: train).

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from metarl import TaskDistribution, agents, envs
-from metarl.agents import AGENTS, Learner
-from metarl.agents.common.teacher import check_teacher
+from metarl.agents import AGENTS, Learner, reference
+from metarl.agents.common.teacher import Teacher, check_teacher
 from metarl.agents.training.checkpoint import load_checkpoint
 from metarl.agents.training.ranks import current_ranks
 from metarl.data import Histories
@@ -105,6 +105,21 @@ def teacher_entry(path: Path) -> dict[str, Any]:
     return {"agent": str(path), "sha256": digest, "env_steps": state["num_timesteps"]}
 
 
+def reference_teacher(name: str, student: Learner) -> Teacher:
+    """Return the reference of a student's family that it is to learn from.
+
+    Raises:
+        ValueError: If it cannot teach.
+    """
+    teacher, _ = reference(name, student.tasks)
+    if not isinstance(teacher, Teacher):
+        raise InvalidValueError(
+            f"{name!r} cannot teach: it shows no action distributions for a given task; pass a run "
+            "of an oracle"
+        )
+    return teacher
+
+
 def load_teacher(path: Path, student: Learner) -> Learner:
     """Return the saved agent that a student is to learn from.
 
@@ -129,6 +144,9 @@ def give_teacher(run: Run, student: Learner) -> None:
     if "teacher" not in run.config:
         return
     expected = run.config["teacher"]
+    if "sha256" not in expected:
+        student.set_teacher(reference_teacher(expected["agent"], student))
+        return
     if not run.teacher.exists():  # the run has just begun
         atomic_write(run.teacher, Path(expected["agent"]).read_bytes())
     if teacher_entry(run.teacher)["sha256"] != expected["sha256"]:

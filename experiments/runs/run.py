@@ -60,15 +60,20 @@ def _is_data(value: Any) -> bool:
 
 
 def _is_teacher(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"agent", "sha256", "env_steps"}
-        and all(STRING[0](value[name]) for name in ("agent", "sha256"))
-        and COUNT[0](value["env_steps"])
-    )
+    if not isinstance(value, dict) or not all(
+        STRING[0](value.get(n, "")) for n in ("agent", "sha256")
+    ):
+        return False
+    if value.keys() == {"agent", "env_steps"}:  # a reference was not trained
+        return bool(value["env_steps"] == 0)
+    return value.keys() == {"agent", "sha256", "env_steps"} and COUNT[0](value["env_steps"])
 
 
-TEACHER = (_is_teacher, "a saved agent, its SHA-256, and the env steps that it was trained for")
+TEACHER = (
+    _is_teacher,
+    "a saved agent, its SHA-256, and the env steps that it was trained for; or the name of a "
+    "reference, and 0 env steps",
+)
 
 _OPTIONAL = {
     "view": VIEW,

@@ -22,6 +22,8 @@ STUDIES = {
     "privileged": "privileged",
     "memories": "memories",
     "in-context": "in_context",
+    "hills": "hills",
+    "alchemy": "alchemy",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 

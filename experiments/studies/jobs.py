@@ -142,7 +142,7 @@ class TrainingJob(_Job):
         training = self.training
         others = [training.start, training.teacher]
         others += [] if training.data is None else training.data.trainings
-        return [TrainingJob(other, self.places) for other in others if other is not None]
+        return [TrainingJob(other, self.places) for other in others if isinstance(other, Training)]
 
     @property
     def env_steps(self) -> int:
@@ -180,7 +180,12 @@ class TrainingJob(_Job):
     def run(self) -> None:
         """Train or continue training, and publish."""
         training, directory = self.training, self.run_directory
-        start, teacher, data = training.start, training.teacher, None
+        start, teacher, data = training.start, None, None
+        if training.teacher is not None:
+            taught_by = training.teacher
+            teacher = (
+                self.places.agent(taught_by) if isinstance(taught_by, Training) else Path(taught_by)
+            )
         steps: dict[str, Any] = {"total_timesteps": training.total_timesteps}
         if training.data is not None:
             steps = {"total_gradient_steps": training.total_timesteps}
@@ -197,7 +202,7 @@ class TrainingJob(_Job):
                 device="cpu",
                 overrides=overrides_of(training),
                 start=None if start is None else self.places.agent(start),
-                teacher=None if teacher is None else self.places.agent(teacher),
+                teacher=None if teacher is None else Path(teacher),
                 command=command_of(training),
             )
         elif not Run.open(directory).agent.exists():
@@ -248,8 +253,10 @@ def command_of(training: Training) -> str:
         parts += ["--set", override]
     if training.start is not None:
         parts += ["--start", f"{training.start.name}.safetensors"]
-    if training.teacher is not None:
+    if isinstance(training.teacher, Training):
         parts += ["--teacher", f"{training.teacher.name}.safetensors"]
+    elif training.teacher is not None:
+        parts += ["--teacher", training.teacher]
     if training.data is None:
         return shlex.join(parts)
     return f"{_recording_command(training, training.data)} && {shlex.join(parts)}"

@@ -77,7 +77,7 @@ class Training:
         variant: What tells it from the preset's training, for its name.
         hyperparameters: Those other than the preset's.
         start: A training whose agent it starts from, instead of random parameters.
-        teacher: A training whose agent it imitates.
+        teacher: A training whose agent it imitates, or the name of a reference.
         view: The options of :func:`metarl.envs.make` (:mod:`metarl.views`).
         data: The histories that it learns from, of a learner from stored data.
     """
@@ -89,7 +89,7 @@ class Training:
     variant: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     start: "Training | None" = None
-    teacher: "Training | None" = None
+    teacher: "Training | str | None" = None
     view: View = field(default_factory=dict)
     data: Recording | None = None
 
@@ -118,7 +118,8 @@ class Learner:
         adaptation: Hyperparameters that are set for the evaluation.
         episodes: Adaptation episodes of the evaluation; None takes those of the study's.
         start: A learner whose agent the training starts from.
-        teacher: A learner of the oracle view, whose agent the training imitates.
+        teacher: A learner of the oracle view, whose agent the training imitates, or the name of a
+            reference.
         variant: A word for the names of its records, if hyperparameters differ from the preset.
         note: A note for the page's limitations.
         view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``;
@@ -135,7 +136,7 @@ class Learner:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     episodes: int | None = None
     start: "Learner | None" = None
-    teacher: "Learner | None" = None
+    teacher: "Learner | str | None" = None
     variant: str = ""
     note: str = ""
     view: View = field(default_factory=dict)
@@ -173,7 +174,9 @@ class Learner:
             "-".join(part for part in (self.variant, length) if part),
             self.hyperparameters,
             None if self.start is None else self.start.training(seed, study),
-            None if self.teacher is None else self.teacher.training(seed, study),
+            self.teacher.training(seed, study)
+            if isinstance(self.teacher, Learner)
+            else self.teacher,
             {**self.view, **draw},
             None if self.data is None else self.data.of_seed(seed, study),
         )

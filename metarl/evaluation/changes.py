@@ -1,5 +1,7 @@
 """How an agent fares before and after its task changes."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,13 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.evaluation.adaptation import Agent, Transition
 from metarl.evaluation.play import MAX_ENVS, play
+from metarl.evaluation.tables import Cell, Table
 from metarl.vector.changing import ChangingVectorEnv
+
+SOON = 50
+"""How many steps after a change are those just after it."""
+_RECOVERED = 0.9  # of the rate that counts as recovered
+_WINDOW = 10  # steps that a rate is the mean of
 
 
 def rewards_around_change(
@@ -86,3 +94,36 @@ def rewards_around_change(
     )
     columns = first[:, None] + np.arange(before + after)
     return np.take_along_axis(rewards, columns, axis=1)
+
+
+def change_table(
+    rewards: Mapping[str, NDArray[np.float64]], before: int, oracle: str | None = None
+) -> Table:
+    """Return a table of how agents fare before and after a change, and how soon they recover.
+
+    A rate is a mean reward per step. An agent has recovered at the first step after the change
+    from which on ten steps have a mean of nine tenths of a rate: of the oracle's after the change,
+    or of the agent's own before it where there is no oracle.
+
+    Args:
+        rewards: Those around the change of each agent, as :func:`rewards_around_change` gives them.
+        before: How many of their steps are before the change.
+        oracle: Which of the agents is the oracle, if any is.
+    """
+    curves = {name: np.nanmean(values, axis=0) for name, values in rewards.items()}
+    rows: list[tuple[Cell, ...]] = []
+    for name, curve in curves.items():
+        after = curve[before:]
+        parts = (curve[:before], after[:SOON], after[SOON:])
+        rates = [float(np.mean(part)) if len(part) else None for part in parts]
+        wanted = (
+            float(np.mean(curve[:before]))
+            if oracle is None
+            else float(np.mean(curves[oracle][before:]))
+        )
+        level = wanted - (1.0 - _RECOVERED) * abs(wanted)
+        means = np.convolve(after, np.full(_WINDOW, 1.0 / _WINDOW), mode="valid")
+        recovered = np.flatnonzero(means >= level)
+        rows.append((name, *rates, int(recovered[0]) if len(recovered) else "never"))
+    columns = ("reward per step", "before", f"next {SOON} steps", "later", "steps to recover")
+    return Table(columns, tuple(rows), left=1)

@@ -1,9 +1,11 @@
 """A teacher that observes the task: its labels, imitation, and what follows."""
 
+import contextlib
 import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,17 +15,20 @@ from run_logs import rows_of
 from stable_baselines3.common.logger import configure
 from toys import BOX, aim, risk, spaces, strolls
 
-from metarl import Transition, evaluate
+from metarl import Transition, envs, evaluate
 from metarl.agents import MAML, RL2, MultiTask
+from metarl.agents.classical.bandits import KnownBestArm
 from metarl.agents.common.actions import action_head
 from metarl.agents.common.ppo import Batch, TrialPPOConfig, ppo_loss
-from metarl.agents.common.teacher import ActionLabels, oracle_rows
+from metarl.agents.common.teacher import ActionLabels, OracleRows
 from metarl.agents.common.trials import TrialOutputs
+from metarl.experiments.cli import commands
 from metarl.experiments.cli.main import main
 from metarl.experiments.publish.runs import publish, table
 from metarl.experiments.runs import training
 from metarl.experiments.runs.records import load_training
 from metarl.experiments.runs.run import Run
+from metarl.trial import TrialInput
 
 FAMILIES = {"box": strolls(), "discrete": strolls(spaces.Discrete(3, start=2))}
 TEACHERS = {
@@ -88,7 +93,7 @@ def test_labels_are_what_the_teacher_would_do_in_the_students_place(space, kind)
     agent.set_teacher(teacher)
     trials = recorded(agent)[0][0]
     part = agent.trial_input
-    labels = teacher.action_labels(oracle_rows(trials, part.observation), trials.pixels)
+    labels = teacher.action_labels(OracleRows(tasks, part)(trials), trials.pixels)
     outputs = labels.outputs.numpy()
     assert outputs.shape == (*trials.rewards.shape, outputs.shape[-1])
     acting = teacher.adaptation(6, deterministic=True)
@@ -105,6 +110,32 @@ def test_labels_are_what_the_teacher_would_do_in_the_students_place(space, kind)
         taken = agent.network.action_head.to_env(trials.actions[t])
         rewards = after[:, part.reward.start]
         acting.observe(Transition(seen, taken, rewards, ended, np.zeros_like(ended), seen, active))
+
+
+@pytest.mark.parametrize("name", ["bandit-flip", "gridnavi", "alchemy"])
+def test_a_teacher_sees_the_task_of_the_moment(name):
+    tasks = envs.make(name, changing=name != "bandit-flip")
+    env, n = tasks.oracle().make_vec(5), 5
+    env.set_tasks(tasks.sample("train", n, 0))
+    with contextlib.closing(tasks.make_vec(1)) as plain:
+        part = TrialInput(plain.single_observation_space, plain.single_action_space)
+    num_steps, rng = env.horizon * tasks.episodes_per_trial, np.random.default_rng(0)
+    rows, ended = np.zeros((num_steps, n, part.size), dtype=np.float32), np.zeros(n)
+    observations, _ = env.reset(seed=0)
+    seen = []
+    for step in range(num_steps):
+        seen.append(observations)
+        rows[step, :, part.observation] = observations[:, part.observation]
+        rows[step, :, part.episode_end.start] = ended
+        actions = rng.integers(env.single_action_space.n, size=n)
+        observations, _, terminated, truncated, _ = env.step(actions)
+        ended = terminated | truncated
+    task = torch.from_numpy(tasks.encode(env.tasks))
+    trials = SimpleNamespace(rows=torch.from_numpy(rows), task=task)
+    made = OracleRows(tasks, part)(trials)
+    expected = np.stack(seen)
+    np.testing.assert_allclose(made[..., : expected.shape[-1]], expected, atol=1e-6)
+    assert (expected[0] != expected[-1]).any(axis=1).all()
 
 
 @pytest.mark.parametrize("space", ["box", "discrete"])
@@ -243,7 +274,7 @@ def test_resumed_to_the_bit(kind, tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: "run", TypeError, "teacher must be a trained agent, got 'run'"),
+        (lambda: "run", TypeError, "trained agent, or a reference that can teach, got 'run'"),
         (
             lambda: MultiTask(risk()),
             ValueError,
@@ -351,3 +382,22 @@ def test_what_cannot_be_taught(oracle, capsys):
     ):
         assert message in refusal(words, capsys)
     assert not Path("runs").exists()
+
+
+def test_a_reference_teaches_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    students = []
+    monkeypatch.setattr(commands, "_train", lambda run, learner: students.append(learner) or [])
+    words = ["train", "rl2", "bandit-flip", *SMALL, "--teacher"]
+    assert main([*words, "known-best-arm", "--run-dir", "taught"]) == 0
+    config = Run.open(Path("taught")).config
+    assert config["teacher"] == {"agent": "known-best-arm", "env_steps": 0}
+    assert config["hyperparameters"]["teacher_share"] == 1.0
+    assert main(["resume", "taught"]) == 0
+    assert [type(student._teacher) for student in students] == [KnownBestArm] * 2
+    students[1].learn(1600)
+    capsys.readouterr()
+    assert "'sliding-window-ucb' cannot teach" in refusal([*words, "sliding-window-ucb"], capsys)
+    for wrong in ({"agent": "known-best-arm", "env_steps": 5}, {"agent": 3, "env_steps": 0}):
+        edit(Path("taught"), lambda config, wrong=wrong: config.update(teacher=wrong))
+        assert "or the name of a reference" in refusal(["resume", "taught"], capsys)

@@ -1,6 +1,7 @@
 """Tasks that change within a trial: when, to what, and who sees it."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from toys import strolls
 from metarl import check_tasks, envs, evaluate, with_workers
 from metarl.agents import RL2, reference
 from metarl.errors import InvalidValueError
-from metarl.evaluation.changes import rewards_around_change
+from metarl.evaluation.changes import change_table, rewards_around_change
+from metarl.experiments.cli import commands
 
 
 @functools.cache
@@ -135,6 +137,35 @@ def test_rewards_around_the_change_show_the_fall_and_the_recovery():
     assert learner[70:].mean() > 0.75
     with pytest.raises(InvalidValueError, match="do not change within a trial"):
         rewards_around_change(agent, envs.make("bandit-100x5"), before=1, after=1)
+
+
+def test_the_table_shows_the_rates_and_when_an_agent_has_recovered():
+    steps = np.arange(-60, 80)
+    agents = {
+        "slow": np.where(steps < 0, 1.0, steps / 40.0).clip(0.0, 1.0),
+        "oracle": np.full(len(steps), 0.8),
+        "lost": np.where(steps < 0, -1.0, -3.0),
+    }
+    rewards = {name: np.tile(curve, (3, 1)) for name, curve in agents.items()}
+    rewards["slow"][0, 100:] = np.nan  # its trial has ended
+    by_name = {row[0]: row[1:] for row in change_table(rewards, 60, "oracle").rows}
+    assert by_name["oracle"] == pytest.approx((0.8, 0.8, 0.8, 0))
+    before, soon, later, recovered = by_name["slow"]
+    assert (before, later) == (1.0, pytest.approx(1.0))
+    assert soon == pytest.approx(np.minimum(np.arange(50) / 40.0, 1.0).mean())
+    assert recovered == 25  # steps 25 to 34 have a mean of 29.5 / 40, above 0.72
+    assert by_name["lost"][1:] == (-3.0, -3.0, "never")
+    own = {row[0]: row[4] for row in change_table(rewards, 60).rows}
+    assert own == {"slow": 32, "oracle": 0, "lost": "never"}
+
+
+def test_evaluations_show_what_a_change_costs():
+    tasks = replace(envs.make("bandit-flip"), references=("known-best-arm",))
+    agent = RL2(tasks, seed=0, policy_kwargs={"hidden_size": 8})
+    rows = commands._around_changes(agent, "held_out", 1).rows
+    assert [row[0] for row in rows] == ["RL2", "known best arm"]
+    assert rows[0][4] == "never"  # it has not learned anything
+    assert rows[1][1:] == (*[pytest.approx(0.9, abs=0.02)] * 3, 0)
 
 
 def test_an_agent_trains_on_changing_tasks_and_is_evaluated():

@@ -28,10 +28,11 @@ def _elsewhere(tmp_path, monkeypatch):
 
 # The slopes differ in the body only; a ramp must be reached to matter.
 @pytest.mark.parametrize(
-    "name", [*LOCOMOTION, *DYNAMICS, "half-cheetah-slope", "half-cheetah-terrain"]
+    "name",
+    [*LOCOMOTION, *DYNAMICS, "half-cheetah-slope", "half-cheetah-terrain", "half-cheetah-hills"],
 )
 def test_families_pass_the_check(name):
-    check_tasks(envs.make(name), num_steps=200 if name.endswith("terrain") else 24)
+    check_tasks(envs.make(name), num_steps=200 if name.endswith(("terrain", "hills")) else 24)
 
 
 def test_importing_the_families_loads_no_simulator():

@@ -85,23 +85,36 @@ def test_flat_ground_is_for_training_and_slopes_for_evaluation():
     assert (env.batch.expand("opt.gravity")[:, 0] < 0.0).all()  # it leans back
 
 
-def test_ramps_are_where_the_profile_says():
-    family = envs.make("half-cheetah-terrain")
+TERRAINS = {"half-cheetah-terrain": 2.0, "half-cheetah-hills": 2.0, "walker2d-hills": 0.5}
+
+
+@pytest.mark.parametrize(("name", "length"), TERRAINS.items())
+def test_ramps_are_where_the_profile_says(name, length):
+    family = envs.make(name)
     tasks = [family.sample(split, 1, 0)[0] for split in family.splits]
     env = family.make_vec(len(tasks))
     env.set_tasks(tasks)
     env.reset(seed=0)
+    profiles = zip(*env._profile(env._columns))
     x = np.linspace(-20.0, 30.0, 401)
     origins = np.stack([x, np.full_like(x, 1.5), np.full_like(x, 20.0)], axis=1)  # beside the robot
     distances, _ = env.batch.ray(origins, [0.0, 0.0, -1.0])
-    for task, distance in zip(tasks, distances):
-        height, way = ground(x, np.repeat([task["angles"]], len(x), axis=0))
+    for (angles, start), distance in zip(profiles, distances):
+        angles, starts = np.repeat([angles], len(x), axis=0), np.full(len(x), start)
+        height, way = ground(x, angles, starts, length)
         np.testing.assert_allclose(20.0 - distance, height, atol=1e-9)
         steps = np.hypot(np.diff(x), np.diff(height))
         assert np.diff(way).sum() == pytest.approx(steps.sum(), abs=0.05)
-    heights = {task_split: 20.0 - row[-1] for task_split, row in zip(family.splits, distances)}
-    assert heights["steep"] == pytest.approx(18.0 * np.sin(np.deg2rad(12.5)), abs=0.1)
-    assert heights["hill"] == pytest.approx(0.0, abs=1e-9)
+    heights = {task_split: 20.0 - row for task_split, row in zip(family.splits, distances)}
+    if name == "half-cheetah-terrain":
+        assert heights["steep"][-1] == pytest.approx(18.0 * np.sin(np.deg2rad(12.5)), abs=0.1)
+        assert heights["hill"][-1] == pytest.approx(0.0, abs=1e-9)
+    else:
+        assert heights["steep"].max() == pytest.approx(
+            4 * length * np.sin(np.deg2rad(tasks[list(family.splits).index("steep")]["degrees"]))
+        )
+        np.testing.assert_allclose([row[-1] for row in heights.values()], 0.0, atol=1e-9)
+        assert heights["valley"].min() < 0.0
 
 
 def test_the_robot_stands_on_a_ramp_and_senses_its_height_above_it():
@@ -113,6 +126,39 @@ def test_the_robot_stands_on_a_ramp_and_senses_its_height_above_it():
         observations, *_ = env.step(np.zeros((1, 6)))
     assert env._state["qpos"][0, 1] > 0.5  # metres above the start
     assert abs(observations[0, 0]) < 0.3
+
+
+def test_hills_are_ahead_and_steeper_than_in_training():
+    for name, gentle, steep, steepest in (
+        ("half-cheetah-hills", 8, 13, 18),
+        ("walker2d-hills", 6, 10, 14),
+    ):
+        tasks = envs.make(name)
+        bounds = {
+            "train": (0, gentle),
+            "held_out": (0, gentle),
+            "flat": (0, 0),
+            "steep": (gentle, steep),
+            "steepest": (steep, steepest),
+            "valley": (-gentle, 0),
+        }
+        for split, (low, high) in bounds.items():
+            drawn = tasks.sample(split, 500, 0).columns
+            assert low <= drawn["degrees"].min() <= drawn["degrees"].max() <= high
+            assert drawn["start"].min() > 0.0
+
+
+def test_a_walker_falls_by_its_height_above_the_hill():
+    env = one("walker2d-hills", task={"degrees": 14.0, "start": 0.5})
+    top = 2.0 * np.sin(np.deg2rad(14.0))  # four ramps of half a metre
+    middle = 0.5 + 2.0 * np.cos(np.deg2rad(14.0)) + 0.25
+    for height, falls in ((1.25 + top, False), (0.7 + top, True), (0.7, True)):
+        qpos = np.zeros((1, 9))
+        qpos[0, :2] = middle, height
+        observations = env.set_state(ALL, qpos, np.zeros((1, 9)))
+        assert observations[0, 0] == pytest.approx(height - top, abs=1e-6)
+        state, task = env._select(ALL), env._rows(ALL)
+        assert env._stand(state, task)[0] != falls
 
 
 def test_profiles_contain_what_they_draw():
