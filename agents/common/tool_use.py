@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from metarl.agents.common.actions import IMPOSSIBLE, orthogonal_
+from metarl.agents.common.actions import IMPOSSIBLE
+from metarl.agents.common.initialization import orthogonal_
 from metarl.agents.common.memory.contract import Memory, MemorySizes, NoOptions, State
 from metarl.tools import ToolUse
 from metarl.trial import TrialInput
