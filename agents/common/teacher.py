@@ -42,13 +42,11 @@ class ActionLabels:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """An agent that observes the task, and shows a student what it would do.
+    """An agent that observes the task, and shows a student what it would do."""
 
-    Attributes:
-        tasks: The oracle's view of a family.
-    """
-
-    tasks: TaskDistribution
+    @property
+    def tasks(self) -> TaskDistribution:
+        """The oracle's view of a family."""
 
     def action_labels(self, rows: torch.Tensor, pixels: torch.Tensor) -> ActionLabels:
         """Return what it would do in the steps of trials.

@@ -145,8 +145,13 @@ def agents_of(tasks: str) -> list[str]:
 def agents() -> Table:
     """Return the published agents: their training, first and last episode, and where they are."""
     rows = [
-        (each.name, f"{each.steps / 1e6:.1f}M", each.first, each.last, each.where)
+        (each.name, _in_steps(each.steps), each.first, each.last, each.where)
         for each in read_index()
         if each.where
     ]
     return Table(("agent", "steps", "first", "last", "in the"), tuple(rows), left=1)
+
+
+def _in_steps(steps: int) -> str:
+    """Return env steps, in millions, or gradient steps, which are few."""
+    return f"{steps / 1e6:.1f}M" if steps >= 50_000 else f"{steps:,}"

@@ -1,6 +1,7 @@
 """A causal Transformer over the trial, which caches what it has read."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,9 +54,8 @@ class Transformer(Memory):
             )
         self.context, self.num_heads = config.context or sys.maxsize, config.num_heads
         self.embedding = nn.Linear(sizes.inputs, sizes.hidden)
-        self.blocks = nn.ModuleList(
-            _Block(sizes.hidden, config.num_heads) for _ in range(config.num_layers)
-        )
+        blocks = [_Block(sizes.hidden, config.num_heads) for _ in range(config.num_layers)]
+        self.blocks: Sequence[_Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 orthogonal_(module, 1.0, generator)
@@ -86,7 +86,7 @@ class Transformer(Memory):
             features, state = self._append(features, rotation, state, time, last)
         else:
             features, state = self._read(features, rotation, state, time)
-        return features.unflatten(0, time.shape).transpose(0, 1), state
+        return features.reshape(*time.shape, -1).transpose(0, 1), state
 
     def _append(
         self,
