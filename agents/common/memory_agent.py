@@ -151,7 +151,7 @@ class MemoryAgent(Learner):
                 f"{[np.shape(array) for array in arrays]}; pass None at the start"
             )
         given = iter(arrays)
-        state: State = map_state(lambda _: torch.as_tensor(next(given), device=self.device), like)
+        state: State = map_state(lambda _: torch.tensor(next(given), device=self.device), like)
         return state
 
 

@@ -310,7 +310,8 @@ def test_what_trains_in_one_process_says_so(poles):
     done = python(poles, "-m", "metarl", *words, "--processes", "2")
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "metarl: error: multi-task trains in one process, got 2; these can use several: maml, rl2"
+        "metarl: error: multi-task trains in one process, got 2; these can use several: "
+        "anil, e-maml, fomaml, maml, promp, reptile, rl2"
     )
 
 
