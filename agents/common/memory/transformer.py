@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,13 +98,15 @@ class Transformer(Memory):
         last: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one step in each lane; ``last`` is the largest index of them."""
-        state = _with_room(state, last, self.context)
-        lanes = torch.arange(len(time), device=time.device)
-        slots = torch.arange(last + 1, device=time.device)
-        mask = (slots <= time).to(self.rates.dtype).log()[:, None, None]  # (n, 1, 1, slots)
+        state, mask = _with_room(state, last, self.context), None
+        slot: Any = (slice(None), last)
+        if len(time) > 1 and not bool((time == last).all()):
+            slot = (torch.arange(len(time), device=time.device), time[:, 0])
+            slots = torch.arange(last + 1, device=time.device)
+            mask = (slots <= time).to(self.rates.dtype).log()[:, None, None]  # (n, 1, 1, slots)
         for index, block in enumerate(self.blocks):
             queries, new = block.project(features, rotation)
-            state[lanes, time[:, 0], index] = new[:, 0]
+            state[(*slot, index)] = new[:, 0]
             features = block(features, queries, state[:, : last + 1, index], mask)
         return features, state
 
