@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -248,16 +249,20 @@ class Logged(Generated):
 class Published(Generated):
     """``.. published::``: the runs of some families or of an agent, seeds in one row.
 
-    The argument is a regular expression of ``FAMILY | AGENT`` in the table of all runs.
+    The argument is a regular expression of ``FAMILY | AGENT`` in the table of all runs. Runs with
+    hyperparameters other than the preset's are shown with the option ``:all:``.
     """
+
+    option_spec: ClassVar[dict[str, Any]] = {"all": directives.flag}
 
     def write(self) -> str:
         _, rows = rows_of("results/runs.md", "<!-- results: begin -->")
         seeds: dict[tuple[str, str, str], list[Cells]] = defaultdict(list)
         for row in rows:
             family, agent, _, steps = row[:4]
-            if "`" not in steps and re.fullmatch(self.arguments[0], f"{family} | {agent}"):
-                seeds[family, agent, steps].append(row)
+            shown = "`" not in steps or "all" in self.options
+            if shown and re.fullmatch(self.arguments[0], f"{family} | {agent}"):
+                seeds[family, agent, to_rst(steps)].append(row)
         found = []
         for (family, agent, steps), runs in seeds.items():
             values = (", ".join(run[column].split(" (")[0] for run in runs) for column in (5, 6, 7))
