@@ -1,4 +1,4 @@
-"""The relatives of MAML by name: the same algorithm with other defaults."""
+"""The relatives of MAML by name: the same algorithm, with the same arguments and other defaults."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -35,13 +35,6 @@ class ProMP(MAML):
 
     The inner step ascends the likelihood ratio times advantages, whose second derivatives have
     lower variance. For the differences from the paper see :class:`MAML`.
-
-    Args:
-        tasks: The family to train on.
-        seed: The seed of everything; None draws one.
-        device: Where to compute.
-        verbose: 1 prints the log of every iteration.
-        tensorboard_log: The folder for TensorBoard, or None.
     """
 
     name = "ProMP"
@@ -57,15 +50,7 @@ class EMAMLConfig(MAMLConfig):
 
 
 class EMAML(MAML):
-    """E-MAML (Stadie et al. 2018): MAML whose support episodes are rewarded for the query's return.
-
-    Args:
-        tasks: The family to train on.
-        seed: The seed of everything; None draws one.
-        device: Where to compute.
-        verbose: 1 prints the log of every iteration.
-        tensorboard_log: The folder for TensorBoard, or None.
-    """
+    """E-MAML (Stadie et al. 2018): support episodes are rewarded for the return of the query."""
 
     name = "E-MAML"
     config_class = EMAMLConfig
@@ -80,15 +65,7 @@ class ANILConfig(MAMLConfig):
 
 
 class ANIL(MAML):
-    """ANIL (Raghu et al. 2020), "almost no inner loop": the inner step changes the last layer only.
-
-    Args:
-        tasks: The family to train on.
-        seed: The seed of everything; None draws one.
-        device: Where to compute.
-        verbose: 1 prints the log of every iteration.
-        tensorboard_log: The folder for TensorBoard, or None.
-    """
+    """ANIL, "almost no inner loop" (Raghu et al. 2020): inner steps change the last layer only."""
 
     name = "ANIL"
     config_class = ANILConfig
@@ -103,15 +80,7 @@ class FOMAMLConfig(MAMLConfig):
 
 
 class FOMAML(MAML):
-    """First-order MAML (Finn et al. 2017): the inner gradient counts as a constant.
-
-    Args:
-        tasks: The family to train on.
-        seed: The seed of everything; None draws one.
-        device: Where to compute.
-        verbose: 1 prints the log of every iteration.
-        tensorboard_log: The folder for TensorBoard, or None.
-    """
+    """First-order MAML (Finn et al. 2017): the inner gradient counts as a constant."""
 
     name = "FOMAML"
     config_class = FOMAMLConfig
@@ -128,15 +97,7 @@ class ReptileConfig(MAMLConfig):
 
 
 class Reptile(MAML):
-    """Reptile (Nichol et al. 2018): the outer step goes towards the adapted parameters.
-
-    Args:
-        tasks: The family to train on.
-        seed: The seed of everything; None draws one.
-        device: Where to compute.
-        verbose: 1 prints the log of every iteration.
-        tensorboard_log: The folder for TensorBoard, or None.
-    """
+    """Reptile (Nichol et al. 2018): the outer step goes towards the adapted parameters."""
 
     name = "Reptile"
     config_class = ReptileConfig

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.agents.sb3.multi_task import MultiTask, PPOConfig, no_distribution
 from metarl.agents.sb3.streams import global_streams
-from metarl.agents.sb3.vec_env import FlatVecEnv, SpacesVecEnv, flat, translation
+from metarl.agents.sb3.vec_env import FlatVecEnv, flat, spaces_only, translation
 from metarl.agents.training.config import Count, Positive, Range
 from metarl.agents.training.saving import SelfAgent
 from metarl.batches import map_leaves, take
@@ -135,8 +135,8 @@ class FineTune(MultiTask):
             batch_size=config.adaptation_batch_size,
             anneal=False,
         )
-        spaces_only = SpacesVecEnv(self.observation_space, self.action_space)
-        ppo = self._make_ppo(FlatVecEnv(spaces_only), in_task)
+        env = spaces_only(self.observation_space, self.action_space)
+        ppo = self._make_ppo(FlatVecEnv(env), in_task)
         ppo.set_logger(Logger(None, []))
         return ppo
 

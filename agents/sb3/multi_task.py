@@ -26,11 +26,11 @@ from metarl.agents.sb3.presets import PRESETS
 from metarl.agents.sb3.streams import global_streams
 from metarl.agents.sb3.vec_env import (
     FlatVecEnv,
-    SpacesVecEnv,
     TaskVecEnv,
     flat,
     flat_space,
     scaled,
+    spaces_only,
     translation,
 )
 from metarl.agents.training.config import (
@@ -162,8 +162,8 @@ class MultiTask(OnlineLearner[PPO]):
         """Return the normalisation, before any data."""
         if not self.config.normalize:
             return None
-        spaces_only = SpacesVecEnv(self.observation_space, self.action_space)
-        return _normalized(FlatVecEnv(spaces_only), self.config.gamma)
+        env = spaces_only(self.observation_space, self.action_space)
+        return _normalized(FlatVecEnv(env), self.config.gamma)
 
     def _policy_options(self) -> dict[str, Any]:
         config = PPOPolicyConfig.build(self.config.policy_kwargs or {}, "policy_kwargs name")

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from metarl.batches import replaced, take
 from metarl.distribution import TaskDistribution
@@ -172,40 +173,17 @@ class TaskVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
 
-class SpacesVecEnv(VecEnv):
-    """The spaces of environments, for parts of SB3 that ask for an environment and step none.
+def spaces_only(observation_space: Space, action_space: Space) -> VecEnv:
+    """Return what stands for environments where SB3 asks for one, reads its spaces and steps none.
 
     Args:
         observation_space: The observation space of the environments.
         action_space: Their action space.
     """
-
-    def __init__(self, observation_space: Space, action_space: Space):
-        super().__init__(1, zero_based_space(observation_space), zero_based_space(action_space))
-
-    def reset(self) -> Values:
-        raise NotImplementedError
-
-    def step_async(self, actions: Array) -> None:
-        raise NotImplementedError
-
-    def step_wait(self) -> tuple[Values, Array, Array, list[dict[str, Any]]]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [None]
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        return [False]
+    env: gymnasium.Env[Any, Any] = gymnasium.Env()
+    env.observation_space = zero_based_space(observation_space)
+    env.action_space = zero_based_space(action_space)
+    return DummyVecEnv([lambda: env])
 
 
 class FlatVecEnv(VecEnvWrapper):
