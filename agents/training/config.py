@@ -172,8 +172,9 @@ def document(agent_class: type, config_class: type[Config]) -> None:
         for line in lines
     )
     if agent_class.__doc__:  # None under python -OO
-        before, args, after = agent_class.__doc__.partition("    Args:\n")
-        agent_class.__doc__ = before + args + "\n".join(wrapped) + "\n" + after
+        before, _, after = agent_class.__doc__.partition("    Args:\n")
+        arguments = "\n\n    Args:\n" + "\n".join(wrapped) + "\n"
+        agent_class.__doc__ = before.rstrip() + arguments + after
 
 
 # For each annotation: what is accepted, how it is stored (so that JSON takes it), its name.
