@@ -31,7 +31,7 @@ from metarl.evaluation.changes import change_table, rewards_around_change
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
 from metarl.evaluation.report import Metric
-from metarl.evaluation.tables import Table, as_text, range_of_episodes, shown
+from metarl.evaluation.tables import Table, as_text
 from metarl.experiments.cli.launch import restarted
 from metarl.experiments.cli.overrides import (
     hyperparameters_of,
@@ -40,6 +40,7 @@ from metarl.experiments.cli.overrides import (
 )
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
+from metarl.experiments.cli.verdict import gap_to_oracle, verdict
 from metarl.experiments.publish.index import expected_minutes, in_minutes
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
@@ -88,6 +89,7 @@ def train(
     eval_every: int = 0,
     eval_num_tasks: int | None = None,
     eval_num_episodes: int | None = None,
+    with_oracle: bool = False,
     command: str = "",
     dry_run: bool = False,
 ) -> list[Report]:
@@ -112,6 +114,8 @@ def train(
         eval_every: Iterations between two evaluations on validation tasks, for the log; 0 for none.
         eval_num_tasks: How many held-out tasks the final evaluation has; None takes the preset's.
         eval_num_episodes: How many adaptation episodes of each; None takes the preset's.
+        with_oracle: Train a multi-task policy that is given the task first, in a run of its own,
+            and report how far the agent is from it.
         command: The command line, for the record.
         dry_run: Only print what would be trained.
 
@@ -132,6 +136,8 @@ def train(
     agent_class = find_learner(agent)
     check_data_options(agent, data, total_timesteps, total_gradient_steps)
     check_divisible(agent)
+    if with_oracle:
+        _check_oracle(agent, view, data)
     family = in_workers(envs.make(tasks, **view), num_workers)
     if not dry_run:
         remember(tasks)
@@ -181,6 +187,8 @@ def train(
         num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = agent.replace(":", "-").replace("/", "-")
     directory = run_dir or Path("runs") / f"{label}-{slug(tasks, view)}-seed{seed}"
+    oracle_slug = slug(tasks, {**view, "oracle": True})
+    oracle_dir = directory.parent / f"multi-task-{oracle_slug}-seed{seed}"
     if dry_run:
         minutes = expected_minutes(agent, tasks, total)
         of = " with 1 thread, as published runs" if minutes else ", as no such run is published"
@@ -192,6 +200,7 @@ def train(
             f"training: {total:,} {learner.unit}; expected time: {in_minutes(minutes)}{of}",
             f"evaluation: {num_tasks:,} held-out tasks, {episodes:,} episodes each",
             f"run directory: {directory}{', which exists already' if directory.exists() else ''}",
+            *([f"before it an oracle, as long: {oracle_dir}"] if with_oracle else []),
             "a dry run: nothing is trained or written",
         ]
         say("\n".join(lines))
@@ -219,6 +228,7 @@ def train(
             },
             **({} if start is None else {"start": str(start)}),
             **({} if taught_by is None else {"teacher": taught_by}),
+            **({"oracle": str(oracle_dir)} if with_oracle else {}),
             **({"num_workers": num_workers} if num_workers else {}),
             **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),
@@ -228,6 +238,17 @@ def train(
     with run.exclusive():
         give_teacher(run, learner)
         return _train(run, learner)
+
+
+def _check_oracle(agent: str, view: View, data: Path | None) -> None:
+    """Raise unless an oracle can be trained beside an agent, with as many env steps."""
+    for wrong, why in (
+        (view.get("oracle"), "--oracle makes this agent one itself"),
+        (data is not None, f"{agent} counts gradient steps, not env steps"),
+        (current_ranks().size > 1, "one process trains it; leave out --processes"),
+    ):
+        if wrong:
+            raise InvalidValueError(f"--with-oracle cannot be used here: {why}")
 
 
 def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
@@ -270,7 +291,38 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
         return _train(run, learner)
 
 
+def _train_oracle(run: Run) -> None:
+    """Train the oracle beside a run, or continue it; one that is complete is left as it is."""
+    directory, config = Path(run.config["oracle"]), run.config
+    if (directory / "config.json").is_file():
+        oracle = Run.open(directory)
+        if (found := oracle.config["total_timesteps"]) != config["total_timesteps"]:
+            raise InvalidValueError(
+                f"the oracle in {str(directory)!r} has {found:,} env steps, not "
+                f"{config['total_timesteps']:,}; move it away, then continue with: "
+                f"{run.resume_command}"
+            )
+        if not oracle.agent.exists():
+            resume(directory)
+        return
+    view = {**config.get("view", {}), "oracle": True}
+    shared = {name: config[name] for name in ("total_timesteps", "seed", "device")}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in shared.items()]
+    command = ["train", "multi-task", config["tasks"], *view_arguments(view), *options]
+    train(
+        "multi-task",
+        config["tasks"],
+        view=view,
+        run_dir=directory,
+        num_workers=config.get("num_workers", 0),
+        command=shlex.join(["metarl", *command]),
+        **shared,
+    )
+
+
 def _train(run: Run, learner: Learner) -> list[Report]:
+    if "oracle" in run.config:
+        _train_oracle(run)
     settings = run.config["evaluation"]
     # Fail before the training, not after it.
     check_num_episodes(learner, settings["num_episodes"])
@@ -293,6 +345,8 @@ def _train(run: Run, learner: Learner) -> list[Report]:
         finally:
             _show(reports)
         say(f"{places}\n\n{verdict(reports[0], run.config)}")
+        if "oracle" in run.config:
+            say(gap_to_oracle(run))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None
     except StorageError as error:
@@ -344,32 +398,6 @@ def _show(reports: Sequence[Report], metrics: Mapping[str, Metric] | None = None
     say(f"\n{reports[0].describe(metrics)}")
     if len(reports) > 1:
         say(f"\n{comparison_table(reports)}")
-
-
-def verdict(report: Report, config: Mapping[str, Any]) -> str:
-    """Return whether a report shows adaptation from the first episode to the last, and what to try.
-
-    Args:
-        report: The report of an agent on held-out tasks.
-        config: The configuration of its run.
-    """
-    rounds, groups = report.rounds.shape[1], report.groups(report.num_episodes)
-    if rounds < 2:
-        return "adaptation: not evaluated, as there is a single episode in each task"
-    gain = report.ends().gain
-    first, last = (range_of_episodes(groups[end]) for end in (0, -1))
-    change = f"from episode {first} to {last} the return changes by {shown(gain)}"
-    if gain.low > 0:
-        return f"adaptation: shown; {change}"
-    few = "" if gain.low == gain.low else ", without an interval over so few tasks"
-    line = f"adaptation: not shown; {change}{few}"
-    if report.view.get("oracle") or config["agent"] == "multi-task":
-        return f"{line}; none is expected of this agent"
-    options = " ".join(view_arguments({**config.get("view", {}), "oracle": True}))
-    return (
-        f"{line}; it may be within episode {first}\n"
-        f"is knowing the task worth anything? metarl train multi-task {config['tasks']} {options}"
-    )
 
 
 def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:

@@ -96,6 +96,7 @@ def train_command(
     eval_every: int = 0,
     eval_num_tasks: int | None = None,
     eval_num_episodes: int | None = None,
+    with_oracle: bool = False,
     processes: int = 1,
     dry_run: bool = False,
 ) -> None:
@@ -129,6 +130,8 @@ def train_command(
             TensorBoard and progress.csv (default: only the evaluation at the end).
         eval_num_tasks: Held-out tasks of the evaluation at the end (default: the preset's).
         eval_num_episodes: Adaptation episodes of each of them (default: the preset's).
+        with_oracle: Before it, train an oracle as long: a multi-task policy that is given the task.
+            The run ends with how far the agent is from it, and what to try.
         processes: How many processes of this machine share the trials or tasks of the training;
             for several machines use torchrun.
         dry_run: Only print what would be trained, for how long, and where.
@@ -163,6 +166,7 @@ def train_command(
             eval_every=eval_every,
             eval_num_tasks=eval_num_tasks,
             eval_num_episodes=eval_num_episodes,
+            with_oracle=with_oracle,
             dry_run=dry_run,
             command=shlex.join(["metarl", *sys.argv[1:]]),
         )

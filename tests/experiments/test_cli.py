@@ -9,12 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from command_line import SMALL, contents, edit, small_evaluations, train_two, write_family
 
-from metarl import Report, Tasks, envs
+from metarl import Report, envs
 from metarl.agents import AGENTS, RL2
 from metarl.agents.presets import find_preset
 from metarl.agents.training.config import describe
@@ -196,32 +195,6 @@ def test_the_final_evaluation_has_as_many_tasks_and_episodes_as_asked_for():
     assert main(["train", "rl2", "bandit-10x2", *SMALL, *options]) == 0
     assert Report.load("here/evaluation/held_out.npz").returns.shape == (5, 3)
     assert main(["train", "rl2", "bandit-10x2", *SMALL, "--eval-num-tasks", "0"]) == 2
-
-
-def report_of(gains, **options):
-    """A report of two episodes in each of some tasks; the second is better by so much."""
-    first = np.linspace(0.0, 1.0, len(gains))
-    returns = np.stack([first, first + gains], axis=1)
-    tasks = Tasks("risk", {"p": np.arange(len(gains))})
-    return Report("RL2", "risk", "held_out", returns, np.ones((len(gains), 2)), tasks, **options)
-
-
-RUN = {"agent": "rl2", "tasks": "risk", "view": {"num_train_tasks": 4}}
-
-
-def test_the_verdict_of_a_training():
-    shown = commands.verdict(report_of(np.linspace(0.9, 1.1, 40)), RUN)
-    assert shown.startswith("adaptation: shown; from episode 1 to 2 the return changes by 1 (0.9")
-    for gains in (np.linspace(-1.0, 1.0, 40), np.linspace(-1.1, -0.9, 40), np.array([1.0, 1.0])):
-        line, advice = commands.verdict(report_of(gains), RUN).splitlines()
-        assert line.startswith("adaptation: not shown; from episode 1 to 2 the return changes by ")
-        assert ("without an interval" in line) == (len(gains) == 2)
-        assert advice.endswith("metarl train multi-task risk --num-train-tasks 4 --oracle")
-    for report, run in (
-        (report_of(np.zeros(40), view={"oracle": True}), RUN),
-        (report_of(np.zeros(40)), {**RUN, "agent": "multi-task"}),
-    ):
-        assert "none is expected" in commands.verdict(report, run)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
