@@ -175,10 +175,9 @@ def main(options: Options) -> None:
     """Train both, print their curves and the time of RL² to the goal."""
     torch.set_num_threads(1)
     tasks, goal = envs.make(options.family), GOALS[options.family]
-    preset = find_preset("rl2", tasks)
-    print(
-        f"{options.family}: {goal.value} ({goal.of}); RL2 has {preset.total_timesteps:,} env steps"
-    )
+    num_steps = find_preset("rl2", tasks).total_timesteps
+    assert num_steps is not None  # the preset of each of these families has one
+    print(f"{options.family}: {goal.value} ({goal.of}); RL2 has {num_steps:,} env steps")
     records = []
     for seed in range(options.seeds):
         limit = 60.0 * options.minutes
@@ -186,7 +185,7 @@ def main(options: Options) -> None:
             lambda model: model, tasks, goal, every=limit / 240, limit=limit, stop_at_goal=True
         )
         print(f" RL2, seed {seed}")
-        RL2.from_preset(tasks, seed=seed).learn(preset.total_timesteps, callback=ours)
+        RL2.from_preset(tasks, seed=seed).learn(num_steps, callback=ours)
         limit = ours.points[-1].seconds
         other = recurrent_ppo(tasks, options.num_envs, seed)
         theirs = Watch(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-_Command = TypeVar("_Command", bound=Callable[..., None])
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def with_help(command: _Command) -> _Command:
@@ -20,7 +20,7 @@ def with_help(command: _Command) -> _Command:
     the value; a default of None or False is not shown otherwise.
 
     Args:
-        command: The command; its annotations are changed.
+        command: The command, or a dataclass of options; its annotations are changed.
     """
     signature = inspect.signature(command)
     for name, text in _arguments(command).items():
@@ -52,7 +52,8 @@ def with_help(command: _Command) -> _Command:
 
 def _arguments(command: Callable[..., Any]) -> dict[str, str]:
     """Return the text of each argument in a docstring, on one line."""
-    _, _, args = (inspect.getdoc(command) or "").partition("\nArgs:\n")
+    section = "Attributes" if inspect.isclass(command) else "Args"
+    _, _, args = (inspect.getdoc(command) or "").partition(f"\n{section}:\n")
     entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", args, re.M)
     return {name: " ".join(text.split()) for name, text in entries}
 

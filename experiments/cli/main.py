@@ -5,12 +5,11 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import tyro
 
-from metarl.agents import AGENTS
 from metarl.agents.training.ranks import RankError, init_distributed
 from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
 from metarl.evaluation.report import versions
@@ -23,43 +22,34 @@ from metarl.experiments.cli.launch import (
     leads,
     started_by_torchrun,
 )
+from metarl.experiments.cli.options import (
+    ALL_TASKS,
+    Agent,
+    AgentOrNone,
+    AgentOrRun,
+    AgentToTrain,
+    Data,
+    ExportFile,
+    Family,
+    FamilyToList,
+    Metrics,
+    Names,
+    NameToList,
+    Output,
+    Overrides,
+    RunDir,
+    RunDirs,
+    Splits,
+    StudyName,
+    Trust,
+    WhichTasks,
+)
 from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
 from metarl.experiments.reports import gather as reporting
 from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import list_studies
 from metarl.experiments.studies.engine import run_study
-from metarl.views import view_of
-
-NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
-Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
-AgentToTrain = Annotated[
-    str,
-    tyro.conf.Positional,
-    tyro.conf.arg(
-        metavar="AGENT",
-        help=f"One of {', '.join(AGENTS)}; or your own, as my_package.my_module:MyAgent.",
-    ),
-]
-Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
-RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-StudyName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-Names = Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|STUDY")]
-Splits = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="split")]
-RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
-Data = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-ExportFile = Annotated[Path, tyro.conf.arg(name="to", metavar="FILE")]
-Output = Annotated[Path, tyro.conf.arg(name="out", metavar="DIR")]
-AgentOrRun = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT|RUN")]
-AgentOrNone = Annotated[str | None, tyro.conf.arg(metavar="AGENT|RUN")]
-Metrics = Annotated[
-    list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="metric", metavar="MODULE:FUNCTION")
-]
-Overrides = Annotated[
-    list[str], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="NAME=VALUE")
-]
 
 
 def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
@@ -87,11 +77,7 @@ def train_command(
     overrides: Overrides = [],  # noqa: B006  (tyro reads the default)
     start: Path | None = None,
     teacher: Path | None = None,
-    oracle: bool = False,
-    num_train_tasks: int | None = None,
-    train_split: str | None = None,
-    train_tasks_seed: int = 0,
-    changing: bool = False,
+    which: WhichTasks = ALL_TASKS,
     num_workers: int = 0,
     eval_every: int = 0,
     eval_num_tasks: int | None = None,
@@ -119,11 +105,7 @@ def train_command(
         teacher: A run of an oracle, its agent.safetensors, or a reference that can teach, such as
             known-chemistry, whose actions rl2 imitates in its own trials; with --set
             teacher_share=0.5 in the first half of the training, before PPO (default: no teacher).
-        oracle: Put the task into the observation, which is what an oracle sees.
-        num_train_tasks: How many tasks to train on (default: all that there are).
-        train_split: The split to train on (default: train).
-        train_tasks_seed: Another seed draws other --num-train-tasks.
-        changing: Let each task become another one within the trial, which does not show.
+        which: The view of the family.
         num_workers: Worker processes that step the environments, where these are slow; the run is
             the same, bit for bit (default: none).
         eval_every: Iterations between two evaluations on validation tasks during training, for
@@ -152,7 +134,7 @@ def train_command(
         commands.train(
             agent,
             tasks,
-            view=view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing),
+            view=which.view,
             run_dir=run_dir,
             total_timesteps=total_timesteps,
             data=data,
@@ -287,11 +269,7 @@ def record_command(
     noise_from: float = 0.0,
     noise_to: float = 0.0,
     labels: AgentOrNone = None,
-    oracle: bool = False,
-    num_train_tasks: int | None = None,
-    train_split: str | None = None,
-    train_tasks_seed: int = 0,
-    changing: bool = False,
+    which: WhichTasks = ALL_TASKS,
     trust: Trust = None,
 ) -> None:
     """Record histories: all steps of an agent in many tasks, to learn from. Rerun to continue.
@@ -310,11 +288,7 @@ def record_command(
         noise_to: Their share in the last tenth of the episodes, with a linear change in between.
         labels: An oracle whose choice in each step is recorded too: known-best-arm, known-goal,
             known-mdp, or a run that was trained with --oracle.
-        oracle: Put the task into the observation, which is what an oracle sees.
-        num_train_tasks: How many tasks the train split has (default: all that there are).
-        train_split: The split that is the train split (default: train).
-        train_tasks_seed: Another seed draws other --num-train-tasks.
-        changing: Let each task become another one within the trial, which does not show.
+        which: The view of the family.
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
@@ -322,7 +296,7 @@ def record_command(
         agent,
         tasks,
         output,
-        view=view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing),
+        view=which.view,
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         split=split,
@@ -391,11 +365,7 @@ def tune_command(
     total_timesteps: int | None = None,
     processes: int = 1,
     seed: int = 0,
-    oracle: bool = False,
-    num_train_tasks: int | None = None,
-    train_split: str | None = None,
-    train_tasks_seed: int = 0,
-    changing: bool = False,
+    which: WhichTasks = ALL_TASKS,
     storage: Path | None = None,
 ) -> None:
     """Search for hyperparameters with Optuna, starting from the preset. Rerun to continue.
@@ -411,19 +381,14 @@ def tune_command(
         total_timesteps: Env steps of each training (default: the preset's).
         processes: How many trials at once.
         seed: The seed of all trainings, of the evaluated tasks and of the search.
-        oracle: Put the task into the observation, which is what an oracle sees.
-        num_train_tasks: How many tasks to train on (default: all that there are).
-        train_split: The split to train on (default: train).
-        train_tasks_seed: Another seed draws other --num-train-tasks.
-        changing: Let each task become another one within the trial, which does not show.
+        which: The view of the family.
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
     from metarl.experiments.tuning.search import tune
     from metarl.experiments.tuning.settings import Settings
 
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing)
-    settings = Settings(agent, tasks, total_timesteps, seed, storage, view)
+    settings = Settings(agent, tasks, total_timesteps, seed, storage, which.view)
     tune(settings, trials=trials, minutes=minutes, processes=processes)
 
 
