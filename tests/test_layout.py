@@ -1,12 +1,14 @@
 """The house: which folder is which package, and who may import whom."""
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -160,3 +162,23 @@ def test_version_is_that_of_the_distribution():
     import metarl
 
     assert importlib.metadata.version("metarl-suite") == metarl.__version__
+
+
+def test_what_is_required_has_permissive_licences():
+    # docs/citation.md says so. The names are those of the packages' own metadata.
+    permissive = re.compile(r"\b(MIT|BSD|Apache|Python Software Foundation|PSF)\b")
+    todo, licences = ["metarl-suite"], {}
+    while todo:
+        name = todo.pop()
+        metadata = importlib.metadata.metadata(name)
+        classified = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License")]
+        stated = metadata.get("License-Expression") or " ".join(classified)
+        licences[name] = stated or metadata.get("License") or "none"
+        for requirement in map(Requirement, importlib.metadata.requires(name) or ()):
+            needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            cuda = requirement.name.startswith(("nvidia", "cuda"))
+            if needed and not cuda and requirement.name not in licences:
+                todo.append(requirement.name)
+    assert {"torch", "markupsafe"} <= {name.lower() for name in licences}
+    assert not [name for name, text in licences.items() if not permissive.search(text)]
+    assert not [name for name, text in licences.items() if re.search("GPL|General Public", text)]
