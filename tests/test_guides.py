@@ -88,8 +88,17 @@ def test_a_study_of_ones_own(tmp_path):
     (tmp_path / "my_tasks.py").write_text(example("my_tasks.py", README))
     (tmp_path / "my_study.py").write_text(example("my_study.py", DOCS / "studies.md"))
     declared = find_study("my_study:study")
+    few = {
+        "rl2": {"trials_per_iteration": 2, "trials_per_minibatch": 2},
+        "maml": {"meta_batch_size": 2, "episodes_per_adaptation": 2},
+    }
+    learners = [
+        replace(each, hyperparameters=few.get(each.agent, {}))
+        for each in declared.learners["new-poles"]
+    ]
     small = replace(
         declared,
+        learners={"new-poles": learners},
         seeds=(0,),
         total_timesteps=1,
         evaluations=[replace(each, num_tasks=1, num_episodes=20) for each in declared.evaluations],
@@ -136,14 +145,14 @@ def test_all_that_is_logged_is_explained_and_nothing_else():
     small = {"meta_batch_size": 2, "policy_kwargs": {"hidden_sizes": (4,)}}
     trials = {"trials_per_iteration": 2, "trials_per_minibatch": 2}
     taught = RL2(family, teacher_share=1.0, task_prediction_coef=1.0, **trials)
-    taught.set_teacher(MultiTask(family.oracle(), num_envs=4))
+    taught.set_teacher(MultiTask(family.oracle()))
     found = {
         "RL²": logged(RL2(family, **trials)) | logged(taught),
         "MAML": logged(MAML(family, learn_inner_lr="per_parameter", **small))
         | logged(MAML(family, outer="ppo", **small))
         | logged(MAML(family, outer="reptile", **small)),
         "VariBAD": logged(VariBAD(family, decode_state=True, **trials)),
-        "multi-task": logged(MultiTask(family, num_envs=4, n_epochs=1)),
+        "multi-task": logged(MultiTask(family, num_envs=512, n_epochs=1)),
     }
     for agent, names in found.items():
         own = [tag for tag, agents in explained if agents == "all" or agent in agents.split(", ")]

@@ -5,7 +5,7 @@ import numbers
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -494,5 +494,8 @@ def versions() -> dict[str, str]:
     return {
         "metarl": __version__,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in others},
+        **{name: _version_of(name) for name in others},
     }
+
+
+_version_of = cache(importlib.metadata.version)  # which parses a file each time

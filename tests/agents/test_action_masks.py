@@ -82,8 +82,8 @@ def test_agents_never_take_an_invalid_action(kind, tmp_path):
     agents = [
         RL2(tasks, seed=0, normalize_observation=True, **SMALL_RL2),
         MAML(tasks, seed=0, meta_batch_size=4, episodes_per_adaptation=4),
-        MultiTask(tasks, seed=0, num_envs=8, n_epochs=1),
-        FineTune(tasks, seed=0, num_envs=8, n_epochs=1, episodes_per_adaptation=2),
+        MultiTask(tasks, seed=0, num_envs=256, n_epochs=1),
+        FineTune(tasks, seed=0, num_envs=256, n_epochs=1, episodes_per_adaptation=2),
         RandomActions(tasks),
     ]
     for agent in agents:
@@ -216,7 +216,7 @@ def test_nothing_need_be_allowed_after_the_end():
             return {**seen, "action_mask": 0 * self.open}, reward, True, False, {}
 
     tasks = doors(make=Ends)
-    MultiTask(tasks, seed=0, num_envs=4, n_epochs=1).learn(100)
+    MultiTask(tasks, seed=0, num_envs=512, n_epochs=1).learn(100)
     evaluate(RL2(tasks, seed=0, **SMALL_RL2).learn(100), tasks, num_tasks=3, num_episodes=2)
 
 

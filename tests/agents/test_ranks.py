@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ranked
 import torch
 from run_logs import rows_of
 from toys import risk
@@ -27,12 +28,10 @@ from metarl.agents import MAML, RL2
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.training import learner
 from metarl.agents.training.ranks import Ranks
+from metarl.experiments.cli.main import main
 
 SIOCGIFADDR = 0x8915  # of Linux
-HERE = Path(__file__).parents[1] / "support"
-CASES = ["bandit-10x5", "glyphs-5way", "half-cheetah-dir", "maml-trpo"]
-CASES += ["maml-ratio", "e-maml", "maml-strolls"]
-LEARN = ["learn-rl2", "learn-maml"]
+CASES = ["bandit-10x5", "half-cheetah-dir", "maml-trpo", "maml-ratio", "e-maml", "maml-strolls"]
 
 # An environment of the second process fails once, in the way that a file names.
 POLES = """
@@ -89,9 +88,11 @@ def torchrun(size, *options):
 
 def find(folder, size, cases):
     """Return what so many processes find in each case."""
-    launcher = torchrun(size) if size > 1 else []
-    done = python(folder, *launcher, str(HERE / "ranked.py"), ",".join(cases), str(folder))
-    assert done.returncode == 0, done.stderr
+    if size == 1:
+        ranked.main(cases, folder)
+    else:
+        done = python(folder, *torchrun(size), ranked.__file__, ",".join(cases), str(folder))
+        assert done.returncode == 0, done.stderr
     return {case: np.load(folder / f"{case}-{size}.npz") for case in cases}
 
 
@@ -138,8 +139,8 @@ def alone(tmp_path_factory):
 
 
 def check_cut(alone, together):
-    for case in CASES:
-        one, many = alone[case], together[case]
+    for case, one in alone.items():
+        many = together[case]
         # To the bit: tasks, starts, the actions that are drawn first.
         for name in ("starts", "actions", *(name for name in one if name.startswith("task "))):
             assert np.array_equal(one[name], many[name]), (case, name)
@@ -157,10 +158,16 @@ def check_cut(alone, together):
 
 
 def test_two_processes_find_what_one_finds_and_learn(alone, tmp_path):
-    together = find(tmp_path, 2, CASES + LEARN)
+    together = find(tmp_path, 2, [*CASES, "learn-rl2"])
     check_cut(alone, together)
     # As in test_rl2_learning.py: 3.3 without taking a risk, 4.4 at best.
     assert together["learn-rl2"]["score"] > 4.0
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_in_pictures_and_learn_to_adapt(tmp_path):
+    together = find(tmp_path, 2, ["glyphs-5way", "learn-maml"])
+    check_cut(find(tmp_path, 1, ["glyphs-5way"]), together)
     # One step of the gradient on 20 shots; a shot at the right side earns 1, one at random 0.
     assert together["learn-maml"]["score"] > 0.8
 
@@ -305,11 +312,14 @@ def test_another_number_of_processes_does_not_resume_a_run(undisturbed):
     assert "another number changes the result, got 3: use 2" in done.stderr
 
 
-def test_what_trains_in_one_process_says_so(poles):
-    words = ["train", "multi-task", "poles:tasks", "--total-timesteps", "100"]
-    done = python(poles, "-m", "metarl", *words, "--processes", "2")
-    assert done.returncode == 2
-    assert done.stderr.strip() == (
+def test_what_trains_in_one_process_says_so(tmp_path, monkeypatch, capfd):
+    words = ["train", "multi-task", "bandit-10x5", "--total-timesteps", "100", "--processes", "2"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["metarl", *words])  # which both processes are given
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert capfd.readouterr().err.strip() == (
         "metarl: error: multi-task trains in one process, got 2; these can use several: "
         "anil, e-maml, fomaml, maml, promp, reptile, rl2"
     )

@@ -70,8 +70,22 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
     assert not same_bits(results[0][0], results[2][0])
 
 
-@pytest.mark.parametrize("family", [strolls(episodes_per_trial=2), risk()], ids=["box", "discrete"])
-@pytest.mark.parametrize("name", AGENTS)
+RELATIVES = {"anil", "e-maml", "fomaml", "promp", "reptile"}  # of MAML, with its distributions
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [pytest.param(name, strolls(episodes_per_trial=2), id=f"{name}-box") for name in AGENTS]
+    + [
+        pytest.param(
+            name,
+            risk(),
+            id=f"{name}-discrete",
+            marks=[pytest.mark.slow] if name in RELATIVES else [],
+        )
+        for name in AGENTS
+    ],
+)
 def test_every_agent_repeats_itself_and_leaves_the_global_generators_alone(name, family, tmp_path):
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 (to see that it is left alone)
@@ -149,7 +163,7 @@ TRAIN = {
         *("--eval-every", "2"),
     ],
     "maml": [
-        *("train", "maml", "navigation-2d", "--threads", "1", "--total-timesteps", "4500"),
+        *("train", "maml", "killed_runs:plane", "--threads", "1", "--total-timesteps", "450"),
         *("--set", "meta_batch_size=2", "--set", "episodes_per_adaptation=2"),
         *("--set", "outer=ppo", "--set", "learn_inner_lr=per_parameter"),
         *("--set", 'policy_kwargs={"hidden_sizes": [8]}', "--eval-every", "3"),

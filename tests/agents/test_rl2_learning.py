@@ -54,6 +54,7 @@ def test_by_the_clock_it_does_not_end_an_episode_for_the_sake_of_the_next():
     assert (returns[False][:2] < 4.0).all()
 
 
+@pytest.mark.slow
 def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():
     # Episodes of 2 to 30 steps, in which what an action does must be read from the observation.
     # The best is to walk to the nearer end, 0.45, and then straight to the one that pays, 0.94

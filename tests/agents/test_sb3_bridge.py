@@ -120,7 +120,7 @@ def test_sac_learns_as_an_oracle():
     venv = TaskVecEnv(family, 8)
     net = {"net_arch": [16]}
     model = SAC("MlpPolicy", venv, 5e-3, gamma=0.0, learning_starts=64, seed=0, policy_kwargs=net)
-    model.learn(3000)
+    model.learn(1500)
     report = evaluate(SB3Agent(model, family), family, num_tasks=100, num_episodes=2)
     assert (
         report.returns.mean() > 0.5
@@ -255,8 +255,10 @@ def test_agents_on_sb3_play_all_discrete_actions_and_no_others(name, kind):
     options = {"num_envs": 16, "batch_size": 128, "n_epochs": 1}
     if kind is not MultiTask:
         options["episodes_per_adaptation"] = 2
-    agent = kind(family, seed=0, **options).learn(1)
-    assert (Recalls.given == set()) == (kind is FromScratch)
+    agent = kind(family, seed=0, **options)
+    if kind is MultiTask:  # fine-tune is trained by the same, from-scratch not at all
+        agent.learn(1)
+        assert Recalls.given != set()
     evaluate(agent, family, num_tasks=16, num_episodes=2)
     assert Recalls.given == all_of(COUNTS[name])
     observation = agent.observation_space.sample()
@@ -358,9 +360,9 @@ def test_multi_task_learns_what_is_alike_in_all_tasks_and_nothing_else():
 
 def test_multi_task_learns_what_sb3s_own_ppo_learns():
     """PPO.learn on the same environments, with the same streams, ends in the same bits."""
-    agent = MultiTask(strolls(), seed=4, **FAST)
+    agent = MultiTask(strolls(), seed=4, **{**FAST, "num_envs": 256, "n_epochs": 3})
     start = copy.deepcopy(agent.policy.state_dict())
-    agent.learn(6000)
+    agent.learn(4096)
 
     class Streams(BaseCallback):
         """Seeds what SB3 draws from as the agent does."""
@@ -386,19 +388,19 @@ def test_multi_task_learns_what_sb3s_own_ppo_learns():
         def _on_step(self):
             return True
 
-    venv = VecNormalize(FlatVecEnv(TaskVecEnv(strolls(), 32)))
+    venv = VecNormalize(FlatVecEnv(TaskVecEnv(strolls(), 256)))
     moments = copy.deepcopy(venv.obs_rms)
     with global_streams(0):
-        ppo = PPO("MlpPolicy", venv, learning_rate=3e-3, n_steps=64, batch_size=256)
+        ppo = PPO("MlpPolicy", venv, learning_rate=3e-3, n_steps=8, batch_size=256, n_epochs=3)
         ppo.policy.load_state_dict(start)
-        ppo.learn(6000, callback=Streams())
+        ppo.learn(4096, callback=Streams())
     for name, tensor in agent.policy.state_dict().items():
         assert torch.equal(tensor, ppo.policy.state_dict()[name]), name
 
 
 def test_a_killed_training_goes_on_in_the_same_bits(tmp_path):
     def agent():
-        return MultiTask(strolls(), seed=4, **FAST)
+        return MultiTask(strolls(), seed=4, **{**FAST, "num_envs": 256, "n_epochs": 2})
 
     whole = agent().learn(4000)
     half = agent().learn(1)
@@ -479,7 +481,7 @@ def test_learning_from_scratch_again_with_another_seed_is_another_try():
     returns = {}
     for repetition, seed in enumerate((0, 0, 1)):
         agent = FromScratch(aim(), seed=seed, **FAST, **ADAPTING)
-        returns[repetition] = evaluate(agent, aim(), num_tasks=6, num_episodes=60, seed=1).returns
+        returns[repetition] = evaluate(agent, aim(), num_tasks=2, num_episodes=40, seed=1).returns
     assert np.array_equal(returns[0], returns[1])
     assert not np.array_equal(returns[0], returns[2])
 
@@ -558,7 +560,7 @@ class Camera(gymnasium.Env):
 def test_baselines_take_images_and_actions_of_parts(tmp_path):
     family = from_gymnasium(Camera, {"gain": Choice((1.0, 2.0))}, horizon=4, shares_tasks=True)
     agent = FineTune(
-        family, seed=0, num_envs=8, batch_size=128, n_epochs=1, episodes_per_adaptation=2
+        family, seed=0, num_envs=512, batch_size=512, n_epochs=1, episodes_per_adaptation=2
     ).learn(1)
     evaluate(agent, family, num_tasks=2, num_episodes=4)
     agent.save(tmp_path / "agent")

@@ -36,11 +36,12 @@ OPTIONS = {
         "outer": "ppo",  # always moves: a line search refuses a step on so few episodes
         "policy_kwargs": {"hidden_sizes": (8,)},
     },
-    MultiTask: {"num_envs": 4, "n_epochs": 1, "policy_kwargs": {"hidden_sizes": (8,)}},
+    MultiTask: {"num_envs": 256, "n_epochs": 1, "policy_kwargs": {"hidden_sizes": (8,)}},
 }
 # Vector steps of an iteration on aim(): 4 episodes, a round before the inner step and one after,
-# SB3's least rollout of 2048 steps in 4 environments.
-ROUNDS = {RL2: 4, VariBAD: 4, MAML: 2, MultiTask: 512}
+# SB3's least rollout of 2048 steps in 256 environments.
+ROUNDS = {RL2: 4, VariBAD: 4, MAML: 2, MultiTask: 8}
+NUM_ENVS = {RL2: 4, VariBAD: 4, MAML: 4, MultiTask: 256}
 ON_TRIALS = (RL2, VariBAD)
 every_agent = pytest.mark.parametrize("kind", [RL2, VariBAD, MAML, MultiTask])
 
@@ -50,8 +51,8 @@ def small(kind, **options):
 
 
 def iteration_steps(kind):
-    """The env steps of an iteration; all have 4 environments, and episodes of one step."""
-    return 4 * ROUNDS[kind]
+    """The env steps of an iteration; episodes have one step."""
+    return NUM_ENVS[kind] * ROUNDS[kind]
 
 
 def single_env(kind, target=1.0):
@@ -84,7 +85,7 @@ def test_checkpoints_act_as_the_agent_did(kind, tmp_path):
     )
     agent.learn(2 * iteration_steps(kind), callback=[Act(), checkpoints])
     # Named by the env steps at that moment, a vector step into the second iteration.
-    name = f"model_{iteration_steps(kind) + 4}_steps"
+    name = f"model_{iteration_steps(kind) + NUM_ENVS[kind]}_steps"
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.safetensors"]
     for given in (name, f"{name}.zip", f"{name}.safetensors"):
         loaded = kind.load(tmp_path / given, aim())
@@ -111,7 +112,7 @@ def test_eval_callback_and_what_hangs_on_it(kind, tmp_path):
     # Any return is above -100: the first evaluation, early in the second iteration, stops.
     assert agent.num_timesteps == iteration_steps(kind)
     written = np.load(tmp_path / "evaluations.npz")
-    assert written["timesteps"].tolist() == [4 * (ROUNDS[kind] + 1)]
+    assert written["timesteps"].tolist() == [NUM_ENVS[kind] * (ROUNDS[kind] + 1)]
     best = kind.load(tmp_path / "best_model", aim())
     env = Monitor(single_env(kind))  # a new one, so that trials are the same
     returns, _ = evaluate_policy(best, env, 3, return_episode_rewards=True)

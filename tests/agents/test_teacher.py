@@ -32,7 +32,7 @@ from metarl.trial import TrialInput
 
 FAMILIES = {"box": strolls(), "discrete": strolls(spaces.Discrete(3, start=2))}
 TEACHERS = {
-    "multi-task": lambda tasks: MultiTask(tasks, seed=5, num_envs=8),
+    "multi-task": lambda tasks: MultiTask(tasks, seed=5, num_envs=256, n_epochs=1),
     "rl2": lambda tasks: RL2(
         tasks,
         seed=5,
@@ -314,7 +314,8 @@ def oracle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "multi-task", "bandit-10x5", "--oracle", "--run-dir", "oracle"]
     with small_evaluations():
-        assert main([*words, "--total-timesteps", "100", "--set", "num_envs=16"]) == 0
+        quick = ["--total-timesteps", "100", "--set", "num_envs=256", "--set", "n_epochs=1"]
+        assert main([*words, *quick]) == 0
         yield Path("oracle")
 
 

@@ -29,7 +29,10 @@ def _elsewhere(tmp_path, monkeypatch):
 # The slopes differ in the body only; a ramp must be reached to matter.
 @pytest.mark.parametrize(
     "name",
-    [*LOCOMOTION, *DYNAMICS, "half-cheetah-slope", "half-cheetah-terrain", "half-cheetah-hills"],
+    [
+        *(*LOCOMOTION, *DYNAMICS, "half-cheetah-slope", "half-cheetah-terrain"),
+        pytest.param("half-cheetah-hills", marks=pytest.mark.slow),  # ramps, as terrain has them
+    ],
 )
 def test_families_pass_the_check(name):
     check_tasks(envs.make(name), num_steps=200 if name.endswith(("terrain", "hills")) else 24)

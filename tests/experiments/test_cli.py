@@ -106,15 +106,15 @@ def test_list_never_cuts_a_name(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    groups = {envs.make(name).varying_factor for name in envs.names()}
-    for name in {*envs.names(), *groups, *AGENTS}:
+    families = {name: envs.make(name) for name in envs.names()}
+    groups = {tasks.varying_factor for tasks in families.values()}
+    for name in {*families, *groups, *AGENTS}:
         assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown), name
     for group in groups:
         assert main(["list", group]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= int(columns)
-        members = {name: envs.make(name) for name in envs.names()}
-        members = {name: tasks for name, tasks in members.items() if tasks.varying_factor == group}
+        members = {name: tasks for name, tasks in families.items() if tasks.varying_factor == group}
         starts = [re.match(r" (\S+)", line) for line in lines[2:]]
         assert [start[1] for start in starts if start] == list(members)
         for tasks in members.values():

@@ -1,6 +1,7 @@
 """Studies and publishing, at toy size: what they write, and that they never do a thing twice."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +29,18 @@ from metarl.experiments.studies import classical_mdps as study_classical_mdps
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _small_in_a_folder_of_its_own(tmp_path, monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def _small():
     def find_small(agent, family):
-        few = {"num_eval_tasks": 3} | ({"num_eval_episodes": 4} if agent == "maml" else {})
-        return replace(find_preset(agent, family), **few)
+        return replace(find_preset(agent, family), num_eval_tasks=3)
 
-    monkeypatch.setattr(commands, "find_preset", find_small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "find_preset", find_small)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -42,8 +48,20 @@ def train(*arguments):
     assert cli.main(["train", *arguments, "--threads", "1", "--total-timesteps", "1"]) == 0
 
 
-def test_publish(tmp_path):
-    train("rl2", "bandit-10x5", "--run-dir", "run")
+@pytest.fixture(scope="module")
+def trained(_small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train("rl2", "bandit-10x5", "--run-dir", str(folder / "run"))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A trained run, in the folder ``run``."""
+    return Run.open(Path(shutil.copytree(trained, tmp_path / "run")).relative_to(tmp_path))
+
+
+def test_publish(run, tmp_path):
     page = "Before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n"
     for path in publish.PAGES[:2]:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +72,6 @@ def test_publish(tmp_path):
     assert len(list(tasks.iterdir())) == 1
     header, arrays = read_archive(path)
     result = load_training(path)
-    run = Run.open("run")
     returns = result["report"].returns
     agent = RL2.load(agent_file, envs.make("bandit-10x5"))
     again = evaluate(agent, agent.tasks, **run.config["evaluation"])
@@ -73,9 +90,8 @@ def test_publish(tmp_path):
     assert cells[10] == str(published.RL2_BANDITS["bandit-10x5"])
 
 
-def test_a_published_run_is_evaluated_by_its_name(capsys, monkeypatch):
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    publish.publish(Run.open("run"))
+def test_a_published_run_is_evaluated_by_its_name(run, capsys, monkeypatch):
+    publish.publish(run)
     assert cli.main(["evaluate", "rl2-bandit-10x5-seed0"]) == 0
     unpacked = Path("runs/published/rl2-bandit-10x5-seed0")
     again = (unpacked / "evaluation/held_out.npz").read_bytes()
@@ -87,10 +103,9 @@ def test_a_published_run_is_evaluated_by_its_name(capsys, monkeypatch):
     assert "is in the repository and not in the wheel" in capsys.readouterr().err
 
 
-def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
+def test_a_published_run_and_a_run_of_that_name_are_two(run, monkeypatch, capsys):
     name = "rl2-bandit-10x5-seed0"
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    publish.publish(Run.open("run"))
+    publish.publish(run)
     assert cli.main(["evaluate", f"runs/{name}"]) == 2  # what is given does not exist
     error = capsys.readouterr().err
     assert f"there is no run directory 'runs/{name}'; the published run is '{name}'" in error
@@ -109,9 +124,8 @@ def test_a_published_run_and_a_run_of_that_name_are_two(monkeypatch, capsys):
     assert publish.open_run(name).directory == Path(name)  # it exists as given
 
 
-def test_an_agent_that_was_not_kept_can_be_had(capsys):
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    record = publish.publish(Run.open("run"))
+def test_an_agent_that_was_not_kept_can_be_had(run, capsys):
+    record = publish.publish(run)
     record.with_suffix(".safetensors").unlink()
     assert cli.main(["evaluate", record.stem]) == 2
     command = load_training(record)["config"]["command"]
@@ -125,9 +139,8 @@ def test_an_agent_that_was_not_kept_can_be_had(capsys):
     assert record.stem not in publish.RESULTS.glob("*.safetensors")
 
 
-def test_agents_that_come_with_metarl_are_found_from_any_folder(monkeypatch, tmp_path, capsys):
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    record = publish.publish(Run.open("run"), Path("installed/mine-seed0.npz"))
+def test_agents_that_come_with_metarl_are_found_from_any_folder(run, monkeypatch, tmp_path, capsys):
+    record = publish.publish(run, Path("installed/mine-seed0.npz"))
     monkeypatch.setattr(publish, "INSTALLED", record.parent.resolve())
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -155,9 +168,8 @@ def test_the_wheel_has_the_agents_that_pages_name():
     assert named <= set(WHEEL)
 
 
-def test_an_unpacked_agent_that_is_not_the_published_one_is_refused():
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    publish.publish(Run.open("run"))
+def test_an_unpacked_agent_that_is_not_the_published_one_is_refused(run):
+    publish.publish(run)
     run = publish.open_run("rl2-bandit-10x5-seed0")
     train("rl2", "bandit-10x5", "--run-dir", "other", "--set", "learning_rate=0.9")
     run.agent.write_bytes(Run.open("other").agent.read_bytes())
@@ -166,7 +178,8 @@ def test_an_unpacked_agent_that_is_not_the_published_one_is_refused():
 
 
 def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
-    train("rl2", "tabular-mdp-2", "--run-dir", "run")
+    few = ["--set", "trials_per_iteration=2", "--set", "trials_per_minibatch=2"]
+    train("rl2", "tabular-mdp-2", "--run-dir", "run", *few)
     report = load_training(publish.publish(Run.open("run")))["report"]
     assert report.tasks == Tasks("tabular-mdp-2", {})
     assert report.returns.shape == (3, 2)
@@ -178,9 +191,8 @@ def test_tasks_of_many_numbers_are_left_to_the_seed(capsys):
     assert again == Path("run/evaluation/held_out.npz").read_bytes()
 
 
-def test_a_run_that_started_from_another_is_told_apart():
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    first = publish.publish(Run.open("run"))
+def test_a_run_that_started_from_another_is_told_apart(run):
+    first = publish.publish(run)
     agent = str(first.with_suffix(".safetensors"))
     train("rl2", "bandit-10x5", "--run-dir", "on", "--start", agent)
     path = publish.publish(Run.open("on"))
@@ -194,9 +206,7 @@ def test_a_run_that_started_from_another_is_told_apart():
     assert (started[2], started[5]) == ("RL², started from another agent", plain[5])
 
 
-def test_an_incomplete_run_is_not_published():
-    train("rl2", "bandit-10x5", "--run-dir", "run")
-    run = Run.open("run")
+def test_an_incomplete_run_is_not_published(run):
     run.agent.unlink()
     with pytest.raises(ValueError, match="'run' is not complete"):
         publish.publish(run)
@@ -304,7 +314,15 @@ AGENT_FILES = sorted((ROOT / "experiments" / "results" / "runs").glob("*.safeten
 
 
 @pytest.mark.filterwarnings("ignore:.*was trained on mujoco")  # Python 3.10 has MuJoCo 3.17
-@pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Meta-World builds its environments for seconds.
+        pytest.param(each, marks=[pytest.mark.slow] if "ml1" in each.stem else [])
+        for each in AGENT_FILES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_published_agents_play(path):
     config = load_training(path.with_suffix(".npz"))["config"]
     family = family_of(config)

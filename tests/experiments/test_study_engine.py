@@ -35,15 +35,15 @@ from metarl.experiments.studies.results import figure_over_learners, write_resul
 from metarl.experiments.studies.study import EvalSpec, Learner, Recording, Study
 from metarl.files import locked
 
-SMALL_PPO = {"policy_kwargs": {"hidden_sizes": [8]}, "num_envs": 4, "n_epochs": 1}
+SMALL_PPO = {"policy_kwargs": {"hidden_sizes": [8]}, "num_envs": 256, "n_epochs": 1}
 MULTI_TASK = Learner("multi-task", "multi-task", "bandit-10x5", hyperparameters=SMALL_PPO)
 RL2 = Learner(
     "RL²",
     "rl2",
     "bandit-10x5",
     hyperparameters={
-        "trials_per_iteration": 8,
-        "trials_per_minibatch": 8,
+        "trials_per_iteration": 64,
+        "trials_per_minibatch": 64,
         "policy_kwargs": {"hidden_size": 8},
     },
 )
@@ -192,8 +192,10 @@ def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, ca
     assert "mine: 3 of 3 jobs are missing" in shown
     assert "rl2-bandit-10x5-0.003M-seed0" in shown
     assert not (tmp_path / "runs").exists()
-    assert cli.main(command) == 0
     places = places_for(1.0, None)
+    for job in jobs_of(find_study("my_study:study"), places)[:2]:  # a process each takes seconds
+        assert perform(job)
+    assert cli.main(command) == 0
     before = records(places)
     assert len(before[0]) == 3
     page = (tmp_path / "docs/results/mine.md").read_text()

@@ -5,6 +5,7 @@ Called by a test with a JSON list of scenarios on standard input. A scenario is 
 Prints for each scenario the list of [exit code, what it wrote to standard error].
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -19,13 +20,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metarl import Report, envs, evaluate
-from metarl.agents import MAML, RL2, Learner, OnlineLearner, reference
-from metarl.evaluation.comparison import comparison_table
+from metarl import Report
+from metarl.agents import MAML, RL2, Learner, OnlineLearner
+from metarl.envs import navigation_2d
 from metarl.experiments.cli import commands
 from metarl.experiments.cli import main as cli
 from metarl.experiments.runs import logs
 from metarl.experiments.runs import training as learning
+
+plane = navigation_2d(horizon=10)
 
 
 def make_small(put=setattr):
@@ -51,12 +54,16 @@ def empty_figure():
 
 
 def warm_up():
-    """Do once what each child would do again: imports made where they are needed, tables."""
-    import torch._dynamo  # noqa: F401  (optimisers import it at their first step)
-
-    bandits = envs.make("bandit-10x5")
-    pairs = [reference(name, bandits) for name in bandits.references]
-    comparison_table([evaluate(agent, view, num_tasks=2) for agent, view in pairs])
+    """Train once, for children to inherit what is imported or tabulated where it is needed."""
+    train = ["train", "rl2", "bandit-10x5", "--total-timesteps", "1"]
+    train += ["--set", "trials_per_iteration=2", "--set", "trials_per_minibatch=2"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
+        assert cli.main([*train, "--run-dir", f"{folder}/run"]) == 0
 
 
 def at(number, owner, name, act, after=False):
@@ -116,13 +123,13 @@ MOMENTS = {
     "ctrl-c": [(33, OnlineLearner, "_on_step", interrupt)],
     "ctrl-c twice": [(n, OnlineLearner, "_on_step", interrupt) for n in (33, 34)],
     "ctrl-c in the evaluation": [(1, commands, "evaluate_with_baselines", interrupt)],
-    # An iteration of MAML is two rounds of 100 steps.
+    # An iteration of MAML is two rounds of 10 steps.
     "maml, first step": [(1, OnlineLearner, "_on_step", kill)],
-    "maml, after the inner step of a later iteration": [(750, OnlineLearner, "_on_step", kill)],
+    "maml, after the inner step of a later iteration": [(75, OnlineLearner, "_on_step", kill)],
     "maml, checkpoint in place": [(n, os, "replace", kill_if_checkpoint, True) for n in range(9)],
     "maml, last iteration": [(6, MAML, "update", kill)],
     "maml, before the evaluation": [(1, commands, "evaluate_with_baselines", kill)],
-    "maml, ctrl-c": [(750, OnlineLearner, "_on_step", interrupt)],
+    "maml, ctrl-c": [(75, OnlineLearner, "_on_step", interrupt)],
 }
 
 
