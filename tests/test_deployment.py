@@ -62,11 +62,11 @@ def test_a_session_finds_the_goal_and_goes_on_after_a_restart(folder):
 def test_a_run_is_exported_on_the_command_line(folder, capsys):
     pytest.importorskip("onnx")
     for name in ("out.safetensors", "out.onnx"):
-        assert main(["export", PUBLISHED.stem, "--to", name]) == 0
+        assert main(["export", PUBLISHED.stem, "--output", name]) == 0
         assert f"{name}, {Path(name).stat().st_size / 1000:,.0f} kB" in capsys.readouterr().out
     assert agents.load("out").name == "RL2"
     assert Path("out.onnx").stat().st_size < Path("out.safetensors").stat().st_size
-    assert main(["export", PUBLISHED.stem, "--to", "out.zip"]) == 2
+    assert main(["export", PUBLISHED.stem, "--output", "out.zip"]) == 2
     assert "ends in .onnx or .safetensors, got 'out.zip'" in capsys.readouterr().err
 
 
