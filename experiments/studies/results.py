@@ -175,6 +175,8 @@ def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> 
             for name, values in evaluation.values.items()
         )
         where = f"{where}; {'; '.join(grids)}"
+    if known := evaluation.overlap(envs.make(evaluation.family)):
+        where = f"{where}. Note: {known}"
     lines = [f"## {evaluation.name}", "", f"{where}.", ""]
     for figure in figures:
         what = Path(figure).stem.rpartition("-")[2].replace("_", " ")

@@ -225,6 +225,10 @@ class EvalSpec:
         """How many tasks there are."""
         return self.num_tasks * math.prod(map(len, self.values.values()))
 
+    def overlap(self, family: TaskDistribution) -> str | None:
+        """Return what must be said of its tasks where agents have trained on them."""
+        return None if self.values else family.overlap(self.split)
+
     def tasks(self, family: TaskDistribution) -> Tasks:
         """Return the tasks."""
         grid = np.meshgrid(*self.values.values(), indexing="ij") if self.values else []
