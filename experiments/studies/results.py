@@ -112,9 +112,10 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
                 commit += ", earlier preset"
             outdated |= earlier
             cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
+        elif job.key in used:
+            cells = (f"`{command_of(job.training)}`", "", "agent not kept", "")
         else:
-            why = "agent not kept" if job.key in used else "not yet trained"
-            cells = (f"`{command_of(job.training)}`", "", why, "")
+            continue
         trainings.append(f"| {' | '.join(cells)} |")
     notes = [
         f"{learner.label}: {learner.note}"
@@ -130,7 +131,10 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     lead, *details = _paragraphs(f"**Answer.** {study.answer.strip()}")
     done = sum(job.done for job in evaluations)
     if done < len(evaluations):
-        caveats.append(f"Unfinished: {done} of {len(evaluations)} evaluations are done.")
+        caveats.append(
+            f"Unfinished: {done} of {len(evaluations)} evaluations are done; `{command} --dry-run` "
+            "lists what is missing."
+        )
     return "\n".join(
         [
             f"# {study.title or study.name}",
