@@ -18,6 +18,8 @@ from test_guides import DOCS, example
 
 from metarl import Task, agents, envs
 from metarl.agents import RL2
+from metarl.agents.training.checkpoint import load_checkpoint
+from metarl.agents.training.interface import TaskInterface
 from metarl.experiments.cli.main import main
 
 PAGE = DOCS / "deployment.md"
@@ -68,6 +70,14 @@ def test_a_run_is_exported_on_the_command_line(folder, capsys):
     assert Path("out.onnx").stat().st_size < Path("out.safetensors").stat().st_size
     assert main(["export", PUBLISHED.stem, "--to", "out.zip"]) == 2
     assert "ends in .onnx or .safetensors, got 'out.zip'" in capsys.readouterr().err
+
+
+def test_files_of_published_agents_are_enough_to_act():
+    for path in PUBLISHED.parent.glob("*.safetensors"):
+        assert TaskInterface.from_json(load_checkpoint(path)[1]).horizon >= 1, path
+    seed_0, seed_1 = (agents.load(PUBLISHED.with_stem(f"rl2-gridnavi-seed{n}")) for n in (0, 1))
+    assert seed_0.session(seed=0).act(np.zeros(2)) in range(5)
+    assert seed_0.interface.features == seed_1.interface.features == {"goal": (2, None)}
 
 
 def robot(memory, action_space):

@@ -74,12 +74,18 @@ def labels_of(runs: Sequence[Run], reports: Sequence[Sequence[Report]]) -> list[
     for run, name, own in zip(runs, names, settings):
         alike = [other for other, called in zip(settings, names) if called == name]
         differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        values = [f"{key}={json.dumps(own[key], separators=(',', ':'))}" for key in differing]
+        values = [_in_words(key, own[key]) for key in differing]
         same = [other for other, found in zip(runs, settings) if found == own]
         if sum(other.config["seed"] == run.config["seed"] for other in same) > 1:
             values.append(f"in {run.directory}")
         labels.append(" ".join([name, *values]))
     return labels
+
+
+def _in_words(name: str, value: Any) -> str:
+    if name == "total_timesteps":
+        return f"{value:,} steps"
+    return f"{name}={json.dumps(value, separators=(',', ':'))}"
 
 
 def _settings_of(run: Run, reports: Sequence[Report]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ RunDirs = Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="RUN
 Trust = Annotated[str | None, tyro.conf.arg(metavar="MODULE")]
 Data = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 ExportFile = Annotated[Path, tyro.conf.arg(name="to", metavar="FILE")]
-Output = Annotated[Path, tyro.conf.arg(name="out", metavar="DIR")]
+Output = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 AgentOrRun = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT|RUN")]
 AgentOrNone = Annotated[str | None, tyro.conf.arg(metavar="AGENT|RUN")]
 Metrics = Annotated[

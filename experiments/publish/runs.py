@@ -25,7 +25,6 @@ from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
 from metarl.experiments.publish.index import INDEX, Published, index_of, read_index, write_index
-from metarl.experiments.publish.papers import RL2_BANDITS, RL2_MDPS
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.records import load_training, steps_in_words
@@ -191,12 +190,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """Return results as a Markdown table, a row for each run, every seed."""
     columns = (
         *("family", "agent", "seed", "env steps", "training"),
-        *("first episode", "last episode", "last minus first", "all episodes", "published"),
+        *("first episode", "last episode", "last minus first", "all episodes"),
     )
     rows: list[tuple[Cell, ...]] = []
     for result in results:
         config, report = result["config"], result["report"]
-        threads = config["threads"]
+        cores = f", {config['threads']} threads" if config["threads"] > 1 else ""
         other = "".join(f", `{override}`" for override in overrides_in(config["command"]))
         start = f", started from `{Path(config['start']).stem}`" if config.get("start") else ""
         if taught := config.get("teacher"):
@@ -204,20 +203,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 f", taught by `{Path(taught['agent']).stem}` ({taught['env_steps'] / 1e6:.1f}M)"
             )
         earlier = ", earlier preset" if has_earlier_preset(config) else ""
-        published: float | str = ""
-        if report.agent == "RL2" and not report.view:
-            published = (RL2_BANDITS | RL2_MDPS).get(report.family, "")
         rows.append(
             (
                 report.family_label,
                 report.agent,
                 config["seed"],
                 f"{steps_in_words(result)}{other}{start}{earlier}",
-                f"{result['training_seconds'] / 60:.1f} min, "
-                f"{threads} thread{'s' if threads > 1 else ''}",
+                f"{result['training_seconds'] / 60:.1f} min{cores}",
                 *report.ends(),
                 report.total(),
-                published,
             )
         )
     return as_markdown(Table(columns, tuple(rows)))

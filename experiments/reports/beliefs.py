@@ -23,7 +23,7 @@ from metarl.experiments.runs.loading import load_agent
 from metarl.files import atomic_write
 from metarl.seeding import Seed
 
-_COLUMNS = 8
+_COLUMNS = 4
 
 
 def draw_beliefs(
@@ -46,7 +46,7 @@ def draw_beliefs(
         split: The split to draw it from.
         num_episodes: How many episodes are played.
         shown: The numbers of the steps before which the belief is drawn, over all episodes; None
-            draws all.
+            draws every second step of each episode.
         seed: The seed of task, episodes and actions.
         path: Where to write the picture (PNG), or None.
 
@@ -90,12 +90,13 @@ def draw_beliefs(
     expected = np.where(inside, expected, np.nan).reshape(-1, size, size, 4)
     expected = np.nanmean(expected, axis=3)  # (time, y, x)
 
-    numbers = list(range(len(steps)) if shown is None else shown)
+    started = np.maximum.accumulate(np.where([True, *ends[:-1]], np.arange(len(steps)), 0))
+    every_second = [n for n, start in enumerate(started) if (n - start) % 2 == 0]
+    numbers = every_second if shown is None else list(shown)
     num_columns = min(len(numbers), _COLUMNS)
     num_rows = math.ceil(len(numbers) / num_columns)
     figure = Figure(figsize=(1.3 * num_columns + 0.8, 1.5 * num_rows + 0.4), layout="constrained")
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    started = np.maximum.accumulate(np.where([True, *ends[:-1]], np.arange(len(steps)), 0))
     episodes = np.cumsum([0, *ends[:-1]])
     axes = list(grid.flat)
     for axis in axes:
@@ -119,7 +120,7 @@ def draw_beliefs(
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], seed: int = 0) -> None:
-    """Draw what a run's agent expects of each cell, before every step of its first two episodes.
+    """Draw what a run's agent expects of each cell, during its first two episodes.
 
     Args:
         run: The run directory.

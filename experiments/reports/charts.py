@@ -102,7 +102,8 @@ def over_episodes(results: Sequence[Result]) -> Spec:
         "axis": {"values": episode_ticks(last), "format": "d"},
     }
     domain = [_round(end) for end in shown_range(found_curves)]
-    y = _y("return", f"return of the next episode ({statistic})", domain)
+    title = f"return of the next episode ({statistic})"
+    y = _y("return", title, domain)
     several = len(results) > len(by_label(results))
     faint = min(0.15, 1.0 / len(by_label(results)))  # bands lie on each other
     layers: list[Spec] = []
@@ -115,8 +116,8 @@ def over_episodes(results: Sequence[Result]) -> Spec:
                 **data,
                 "mark": {"type": "area", "opacity": faint, "clip": True, "interpolate": shape},
                 "encoding": {
-                    "y": _y("low", None, domain),
-                    "y2": {"field": "high"},
+                    "y": _y("low", title, domain),
+                    "y2": {"field": "high", "title": title},
                     "strokeDash": None,
                 },
             },
@@ -399,7 +400,7 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
     }
 
 
-def _y(field: str, title: str | None, domain: Sequence[float | None] = ()) -> Spec:
+def _y(field: str, title: str, domain: Sequence[float | None] = ()) -> Spec:
     scale = {"domain": list(domain)} if domain else {"zero": False}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 

@@ -97,7 +97,7 @@ def draw_adaptation(
         for index in np.arange(num_rounds)[list(shown)] if shown else range(num_rounds):
             steps = np.stack([np.zeros(2), *paths[task][index]])
             color = colormaps["viridis"](0.85 * index / max(num_rounds - 1, 1))
-            label = f"round {index + 1}: {means[task, index]:.1f}"
+            label = f"round {index + 1}, mean return {means[task, index]:.1f}"
             axis.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1.2, label=label)
         goal = sampled.columns["goal"][task]
         axis.plot(*goal, marker="*", color="#D55E00", markersize=12, linestyle="none")
@@ -106,8 +106,7 @@ def draw_adaptation(
         axis.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.1),
-            fontsize="x-small",
-            title="mean return",
+            fontsize="small",
             frameon=False,
         )
     drawn = np.array([axis.dataLim.get_points() for axis in axes])

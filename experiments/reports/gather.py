@@ -115,9 +115,7 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
     """
     results: list[Result] = []
     for evaluation in study.evaluations:
-        known = (
-            None if evaluation.values else envs.make(evaluation.family).overlap(evaluation.split)
-        )
+        known = evaluation.overlap(envs.make(evaluation.family))
         for learner, found in load_reports(study, evaluation, places).items():
             for seed, report in found:
                 if known:

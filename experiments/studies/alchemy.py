@@ -31,6 +31,7 @@ _LEARNERS = [
 
 STUDY = Study(
     name="alchemy",
+    title="Alchemy",
     question="Stones, potions and a chemistry that is new in each trial: what makes an agent learn "
     "within the trial, its network or a teacher that knows the chemistry?",
     learners={"chemistries": _LEARNERS, "unseen-graphs": _LEARNERS},

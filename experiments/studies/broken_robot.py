@@ -42,6 +42,7 @@ _MOTORS, _WALKER = _learners("half-cheetah-motors"), _learners("walker2d-params"
 
 STUDY = Study(
     name="broken-robot",
+    title="Broken robot",
     question="A robot starts in an unseen body, with weak motors and a dead one, or with other "
     "masses and joints: what does that cost, and how fast does it compensate?",
     learners={

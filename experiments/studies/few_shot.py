@@ -22,6 +22,7 @@ def _learners(family: str) -> list[Learner]:
 
 STUDY = Study(
     name="few-shot",
+    title="Few shots",
     question="Characters that are not in the training, one at a time: how often does the agent "
     "name the class correctly, after how many labelled pictures?",
     learners={

@@ -211,6 +211,7 @@ _CLAIMS = {
 
 STUDY = Study(
     name="flat-to-uphill",
+    title="Flat to uphill",
     question="A robot trained on level ground, or on gentle slopes, starts on a steep one: which "
     "agents get up, and how soon?",
     learners={

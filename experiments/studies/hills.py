@@ -21,6 +21,7 @@ _OF = {body: _learners(f"{body}-hills") for body in _BODIES}
 
 STUDY = Study(
     name="hills",
+    title="Hills on the way",
     question="A robot trained on gentle hills meets a steep one in the middle of an episode: does "
     "it get over it, and does it help to have learned to adapt?",
     learners={f"{body}-{name}": _OF[body] for body in _BODIES for name in _SPLITS},

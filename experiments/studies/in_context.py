@@ -26,6 +26,7 @@ _SEARCHES = Recording("nearest-unvisited", 1300, 8, noise=(0.2, 0.0), labels="kn
 
 STUDY = Study(
     name="in-context",
+    title="Learning from histories",
     question="What does learning to learn from recorded histories reach, next to reinforcement "
     "learning in the environments, and what does each consume?",
     learners={

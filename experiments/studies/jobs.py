@@ -268,7 +268,7 @@ def _recording_command(training: Training, recording: Recording) -> str:
     def named(what: Any) -> str:
         return what if isinstance(what, str) else str(what.name)
 
-    parts = ["metarl", "record", named(recording.agent), training.family, "--out", "data"]
+    parts = ["metarl", "record", named(recording.agent), training.family, "--output", "data"]
     parts += ["--seed", str(training.seed), "--num-tasks", str(recording.num_tasks)]
     if recording.num_episodes is not None:
         parts += ["--num-episodes", str(recording.num_episodes)]

@@ -130,6 +130,7 @@ _CLAIMS = {
 
 STUDY = Study(
     name="maml",
+    title="MAML and its paper",
     question="How much of a new task does one gradient step on a few episodes solve, compared "
     "with the results of Finn et al. (2017)?",
     learners={family: _learners(family) for family in EPISODES},

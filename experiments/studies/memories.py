@@ -39,6 +39,7 @@ def _learners(family: str) -> list[Learner]:
 
 STUDY = Study(
     name="memories",
+    title="Memories",
     question="Which memory learns most from the same number of env steps? RL² with six networks "
     "on five families, each with the hyperparameters of the family's preset.",
     learners={family: _learners(family) for family in FAMILIES},

@@ -23,6 +23,7 @@ def _learners(family: str) -> list[Learner]:
 
 STUDY = Study(
     name="more-tasks",
+    title="More tasks",
     question="How many tasks does it take to learn to learn? The same agent with the same number "
     "of env steps, trained on 1, 2, 4, 8 tasks and on all of them, evaluated on unseen tasks.",
     learners={family: _learners(family) for family in FAMILIES},

@@ -33,6 +33,7 @@ _OF = {family: _learners(family) for family in (FAMILY, COMPOSITIONS)}
 
 STUDY = Study(
     name="new-games",
+    title="New games",
     question="An unseen board game: does an agent infer its rules within a few episodes, and play "
     "well?",
     learners={name: _OF[family] for name, (family, _) in _SPLITS.items()},

@@ -42,6 +42,7 @@ _SLOPE, _MOTORS = _learners("half-cheetah-slope"), _learners("half-cheetah-motor
 
 STUDY = Study(
     name="privileged",
+    title="What only training knows",
     question="Training knows the task, the policy must find it out. What pays: a critic that sees "
     "the task, a memory that must predict it, or a teacher that sees it?",
     learners={

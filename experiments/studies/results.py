@@ -1,12 +1,14 @@
 """The results of a study: a page with tables and figures, made from the records alone."""
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
@@ -110,9 +112,10 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
                 commit += ", earlier preset"
             outdated |= earlier
             cells = (f"`{command_of(job.training)}`", steps, minutes, commit)
+        elif job.key in used:
+            cells = (f"`{command_of(job.training)}`", "", "agent not kept", "")
         else:
-            why = "agent not kept" if job.key in used else "not yet trained"
-            cells = (f"`{command_of(job.training)}`", "", why, "")
+            continue
         trainings.append(f"| {' | '.join(cells)} |")
     notes = [
         f"{learner.label}: {learner.note}"
@@ -128,10 +131,13 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
     lead, *details = _paragraphs(f"**Answer.** {study.answer.strip()}")
     done = sum(job.done for job in evaluations)
     if done < len(evaluations):
-        caveats.append(f"Unfinished: {done} of {len(evaluations)} evaluations are done.")
+        caveats.append(
+            f"Unfinished: {done} of {len(evaluations)} evaluations are done; `{command} --dry-run` "
+            "lists what is missing."
+        )
     return "\n".join(
         [
-            f"# {study.name}",
+            f"# {study.title or study.name}",
             "",
             f"**Question.** {study.question}",
             "",
@@ -173,6 +179,8 @@ def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> 
             for name, values in evaluation.values.items()
         )
         where = f"{where}; {'; '.join(grids)}"
+    if known := evaluation.overlap(envs.make(evaluation.family)):
+        where = f"{where}. Note: {known}"
     lines = [f"## {evaluation.name}", "", f"{where}.", ""]
     for figure in figures:
         what = Path(figure).stem.rpartition("-")[2].replace("_", " ")
@@ -220,8 +228,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     several seeds. Of two seeds, each is a thin line instead.
     """
     groups = _groups(evaluation)
-    figure = Figure(figsize=(4.6 * len(groups) + 2.6, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    figure, panels = _panels(len(groups))
     styles, faint = _styles(reports), _faint(reports)
     for axes, (name, select) in zip(panels, groups.items()):
         curves, rounds = [], []
@@ -262,12 +269,12 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
         lowest, highest = shown_range(curves)
         levels = [level for figures in evaluation.published.values() for level in figures]
         axes.set_ylim(min([lowest, *levels]), max([highest, *levels]))
-        title = evaluation.family if name == "all" else f"{evaluation.family}: {name}"
+        title = evaluation.name if name == "all" else f"{evaluation.name}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
-        axes.set(xlabel="episodes of experience in the task")
+        axes.set_ylabel("return of the next episode")
         _tidy(axes)
-    panels[0].set_ylabel("return of the next episode")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    panels[-1].set_xlabel("episodes of experience in the task")
+    _add_legend(figure, panels[0])
     return figure
 
 
@@ -276,8 +283,8 @@ def figure_over_values(evaluation: EvalSpec, parameter: str, reports: Reports) -
 
     A line is the mean over seeds and tasks; the range of training is shaded.
     """
-    figure = Figure(figsize=(11.8, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = _panels(2)
+    panels[1].sharey(panels[0])
     styles, faint = _styles(reports), _faint(reports)
     distribution = envs.make(evaluation.family).sampler("train")
     values = sorted(evaluation.values[parameter])
@@ -298,12 +305,12 @@ def figure_over_values(evaluation: EvalSpec, parameter: str, reports: Reports) -
             if len(lines) > 1:
                 ends = np.min(lines, axis=0), np.max(lines, axis=0)
                 axes.fill_between(values, *ends, color=style["color"], alpha=faint, linewidth=0)
-        axes.set_title(f"{evaluation.family}, {title}", loc="left", fontsize="medium")
-        axes.set(xlabel=parameter)
+        axes.set_title(f"{evaluation.name}, {title}", loc="left", fontsize="medium")
+        axes.set_ylabel("return of an episode (mean)")
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         _tidy(axes)
-    panels[0].set_ylabel("return of an episode (mean)")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    panels[-1].set_xlabel(parameter)
+    _add_legend(figure, panels[0])
     return figure
 
 
@@ -312,8 +319,7 @@ def figure_over_learners(evaluation: EvalSpec, axis: str, reports: Reports) -> F
 
     Dots are seeds, with their intervals over tasks; lines are the means over seeds.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = _panels(1)
     places = np.arange(len(reports))
     for index, (label, end) in enumerate((("first episode", 0), ("last episode", 1))):
         ends = [[part.ends()[end] for _, part in found] for found in reports.values()]
@@ -325,10 +331,23 @@ def figure_over_learners(evaluation: EvalSpec, axis: str, reports: Reports) -> F
                 axes.errorbar(place, value, arms, fmt="o", markersize=4, color=COLORS[index])
     axes.set_xticks(places, [learner.label.split()[0] for learner in reports])
     axes.set(xlabel=axis, ylabel="return of an episode on new tasks")
-    axes.set_title(evaluation.family, loc="left", fontsize="medium")
+    axes.set_title(evaluation.name, loc="left", fontsize="medium")
     _tidy(axes)
-    axes.legend(frameon=False)
+    _add_legend(figure, axes)
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, one below the other: a phone shows it half as wide."""
+    figure = Figure(figsize=(5.6, 3.2 * count), layout="constrained")
+    return figure, list(figure.subplots(count, squeeze=False)[:, 0])
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Put the names of the lines below the panels."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.set_figheight(figure.get_figheight() + 0.22 * math.ceil(len(names) / 2))
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
 
 
 def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
@@ -343,9 +362,9 @@ def _faint(reports: Reports) -> float:
     return min(0.12, 0.8 / len(reports))
 
 
-def _tidy(axes: "object") -> None:
-    axes.grid(alpha=0.25)  # type: ignore[attr-defined]
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+def _tidy(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -225,6 +225,10 @@ class EvalSpec:
         """How many tasks there are."""
         return self.num_tasks * math.prod(map(len, self.values.values()))
 
+    def overlap(self, family: TaskDistribution) -> str | None:
+        """Return what must be said of its tasks where agents have trained on them."""
+        return None if self.values else family.overlap(self.split)
+
     def tasks(self, family: TaskDistribution) -> Tasks:
         """Return the tasks."""
         grid = np.meshgrid(*self.values.values(), indexing="ij") if self.values else []
@@ -254,6 +258,7 @@ class Study:
         quantities: Further quantities for these texts: for each name a function that returns a
             number for each seed.
         claims: What these texts claim without a number, and whether the records bear it out.
+        title: The title of its page; empty takes the name.
         axis: The quantity in which learners differ, if it is a number with which their labels
             begin; it is the axis of another figure.
         budget: A factor on all env steps of training, for a rehearsal.
@@ -271,6 +276,7 @@ class Study:
     caveats: Sequence[str] = ()
     quantities: Mapping[str, Callable[[Records], Iterable[float]]] = field(default_factory=dict)
     claims: Mapping[str, Callable[[Records], bool]] = field(default_factory=dict)
+    title: str = ""
     axis: str = ""
     budget: float = 1.0
     source: str = ""

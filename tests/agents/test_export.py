@@ -23,14 +23,15 @@ def rl2(memory="gru", kwargs=None, **options):
     hyperparameters = {
         name: options.pop(name) for name in ("reset_memory_every",) if name in options
     }
+    normalized = options.pop("normalized", True)
     network = {"hidden_size": 16, "memory": memory, "memory_kwargs": kwargs, **options}
 
     def make(*family):
         return RL2(
             interface(*family),
             seed=0,
-            normalize_observation=True,
-            normalize_reward=True,
+            normalize_observation=normalized,
+            normalize_reward=normalized,
             policy_kwargs=network,
             **hyperparameters,
         )
@@ -52,6 +53,7 @@ def ad(*family):
 
 CASES = {
     "gru": (rl2(), BOX, BOX),
+    "as they are": (rl2(normalized=False), BOX, BOX),  # observations and rewards
     "lstm": (rl2("lstm", separate_critic=True), BOX, spaces.Discrete(3, start=2)),
     "linear": (rl2("linear"), BOX, BOX),
     "none": (rl2("none"), BOX, BOX),

@@ -74,7 +74,7 @@ def test_an_online_learner():
 
 
 def test_an_offline_learner_and_a_metric(capsys):
-    run("record", "thompson-sampling", "bandit-20x3", "--out", "data", "--num-tasks", 500)
+    run("record", "thompson-sampling", "bandit-20x3", "--output", "data", "--num-tasks", 500)
     words = ["train", "extensions.offline:Distillation", "bandit-20x3", "--data", "data"]
     words += [*sets(num_episodes=20), "--total-gradient-steps", 200]
     run(*words, "--run-dir", "run")

@@ -189,7 +189,7 @@ def test_rows_of_all_runs():
     assert len(rows) == len(paths) + 1
     for path, row in zip(paths, rows[1:]):
         run = Evaluation(path)
-        family, agent, seed, steps, time, first, last, gain, total, _ = row
+        family, agent, seed, steps, time, first, last, gain, total = row
         assert family.startswith(run.report["family"])
         assert (agent, int(seed)) == (run.report["agent"], run.header["config"]["seed"])
         if "gradient_steps" in run.header:

@@ -29,7 +29,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def record(*words, tasks="bandit-10x2", out="data"):
-    assert main(["record", *words, tasks, "--out", out, "--num-tasks", "6"]) == 0
+    assert main(["record", *words, tasks, "--output", out, "--num-tasks", "6"]) == 0
 
 
 def test_the_histories_of_a_run(capsys):
@@ -48,7 +48,7 @@ def test_the_histories_of_a_run(capsys):
     assert "recording RL2 on bandit-10x5; folder: data" in shown
     assert "6 histories, 60 episodes, 60 steps; recorded in" in shown
     assert "RL2 was made for the action_space Discrete(5), 'bandit-10x2' has Discrete(2)" in (
-        refusal(["record", "run", "bandit-10x2", "--out", "other"], capsys)
+        refusal(["record", "run", "bandit-10x2", "--output", "other"], capsys)
     )
     assert not Path("other").exists()
 
@@ -78,11 +78,11 @@ def test_demonstrations_with_fading_noise_and_the_best_actions_beside_them(capsy
     assert agrees[:, -1].all()
     assert not agrees[:, :5].all()
     for name in ("thompson-sampling", "random"):
-        command = ["record", "random", "bandit-10x2", "--out", "other", "--labels", name]
+        command = ["record", "random", "bandit-10x2", "--output", "other", "--labels", name]
         assert f"trained with --oracle, got '{name}', which does not see the task" in (
             refusal(command, capsys)
         )
-    command = ["record", "random", "bandit-10x2", "--out", "other", "--noise-to", "2"]
+    command = ["record", "random", "bandit-10x2", "--output", "other", "--noise-to", "2"]
     assert "noise_to must be at most 1.0, got 2.0" in refusal(command, capsys)
     assert not Path("other").exists()
 
@@ -98,7 +98,7 @@ def test_demonstrations_with_fading_noise_and_the_best_actions_beside_them(capsy
     ],
 )
 def test_what_cannot_be_recorded(words, message, capsys):
-    command = ["record", words[0], "bandit-10x2", "--out", "data", *words[1:]]
+    command = ["record", words[0], "bandit-10x2", "--output", "data", *words[1:]]
     assert message in refusal(command, capsys)
     assert not Path("data").exists()
 

@@ -300,7 +300,7 @@ def test_only_the_rounds_that_are_asked_for_are_drawn():
     first, last, _ = figure.axes[0].get_lines()
     assert first.get_xydata()[-1, 0] == pytest.approx(0.005)
     assert last.get_xydata()[-1, 0] == pytest.approx(0.02)
-    assert last.get_label().startswith("round 4: ")
+    assert last.get_label().startswith("round 4, mean return ")
 
 
 def test_bad_numbers_of_paths():

@@ -170,7 +170,7 @@ def test_a_training_on_histories_is_preceded_by_their_recording():
     trained = load_training(places.trained / "dpt-bandit-10x5-2-gradient-steps-seed0.npz")
     assert trained["gradient_steps"] == 2
     assert trained["config"]["command"].startswith(
-        "metarl record rl2-bandit-10x5-oracle-2e-06M-seed0 bandit-10x5 --out data --seed 0 "
+        "metarl record rl2-bandit-10x5-oracle-2e-06M-seed0 bandit-10x5 --output data --seed 0 "
         "--num-tasks 6 --num-episodes 3 --noise-from 1 --noise-to 0 --labels rl2-bandit-10x5-or"
     )
     page = write_results(study, places)[0].read_text()
