@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -350,7 +351,7 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
     figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
 
 
-def _styles(reports: Reports) -> dict[Learner, dict[str, str]]:
+def _styles(reports: Reports) -> dict[Learner, dict[str, Any]]:
     return {
         learner: {"color": color, "linestyle": STYLES[style % len(STYLES)]}
         for learner, (color, style) in zip(reports, styles_of(each.label for each in reports))
