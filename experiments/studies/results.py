@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -246,9 +246,13 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
                 style["drawstyle"] = "steps-post"
                 before.append(curve.groups[-1][1])
                 lines = [np.append(part, part[-1]) for part in lines]
-            step = "post" if per_round > 1 else None
+            step: Literal["post"] | None = "post" if per_round > 1 else None
             band = {"color": style["color"], "alpha": faint, "linewidth": 0}
-            dots = {"marker": "o", "markersize": 3, "markevery": range(len(curve.groups))}
+            dots: dict[str, Any] = {
+                "marker": "o",
+                "markersize": 3,
+                "markevery": range(len(curve.groups)),
+            }
             center, low, high, *seeds = lines
             axes.plot(before, center, label=learner.label, **dots, **style)
             if curve.has_band:
