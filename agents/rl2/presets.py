@@ -24,6 +24,28 @@ _LONG_BANDITS = {
     "ent_coef": 0.03,
 }
 
+# A short horizon: the best arm so far is worth the next pull, and returns of 200 pulls are noise.
+# The critic must not multiply its output by the pulls left, which such a discount does not see:
+# nothing was learned then in the steps in which this earned 151 of 180.
+_FLIPPING_BANDIT = {
+    "trials_per_iteration": 64,
+    "trials_per_minibatch": 16,
+    "n_epochs": 3,
+    "learning_rate": 3e-3,
+    "anneal": True,
+    "gamma": 0.5,
+    "gae_lambda": 0.9,
+    "infinite_horizon_critic": True,
+    "ent_coef": 0.01,
+    "normalize_reward": True,
+    "policy_kwargs": {
+        "hidden_size": 64,
+        "memory": "linear",
+        "head": [64],
+        "privileged_critic": True,
+    },
+}
+
 # The memory recalls rewards in similar states, and a head chooses from them. Acting for the next
 # reward alone earns 99 % of the optimum, so a short horizon loses little and has less noise.
 _TABULAR_MDPS = {
@@ -180,6 +202,7 @@ _FEW_SHOT = {
 PRESETS: tuple[Preset, ...] = (
     Preset("rl2", "bandit-10x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-?x*", 1_200_000, _SHORT_BANDITS, num_eval_tasks=1000),
+    Preset("rl2", "bandit-flip", 1_500_000, _FLIPPING_BANDIT, num_eval_tasks=1000),
     Preset("rl2", "bandit-100x5", 10_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "bandit-*", 15_000_000, _LONG_BANDITS, num_eval_tasks=1000),
     Preset("rl2", "gridnavi*", 3_000_000, _SEARCH, num_eval_tasks=420),

@@ -26,12 +26,11 @@ from metarl.errors import (
     StorageError,
     check_at_least,
 )
-from metarl.evaluation.adaptation import Agent
-from metarl.evaluation.changes import change_table, rewards_around_change
 from metarl.evaluation.comparison import comparison_table, plot_reports
 from metarl.evaluation.play import check_size
 from metarl.evaluation.report import Metric
-from metarl.evaluation.tables import Table, as_text
+from metarl.evaluation.tables import as_text
+from metarl.experiments.cli.changes import tables_around_change
 from metarl.experiments.cli.launch import restarted
 from metarl.experiments.cli.overrides import (
     hyperparameters_of,
@@ -64,7 +63,6 @@ from metarl.experiments.runs.loading import (
 )
 from metarl.experiments.runs.run import Run, evaluation_name
 from metarl.experiments.runs.training import Interrupted, follow, learn, save
-from metarl.vector.changing import EARLIEST
 from metarl.views import View, slug
 
 EVALUATION_SEED = 1
@@ -452,33 +450,12 @@ def evaluate_run(
         raise StorageError(f"{error}; the evaluation is shown above but not saved") from None
     finally:
         _show(reports, columns)
-        if learner.tasks.still is not None and learner.episodes_per_adaptation == 1:
-            say(f"\n{as_text(_around_changes(learner, split, settings['seed']))}")
+        if learner.tasks.still is not None:
+            players = {learner.name: (learner, learner.tasks)}
+            for table in tables_around_change(players, split, settings["seed"]):
+                say(f"\n{as_text(table)}")
     say(places)
     return reports
-
-
-def _around_changes(learner: Learner, split: str, seed: int) -> Table:
-    """Return how an agent fares around a change of its task, and the references of its family.
-
-    Every trial has the steps before the change, and half of those after it.
-    """
-    tasks = learner.tasks
-    with contextlib.closing(tasks.make_vec(1)) as env:
-        num_steps = env.horizon * tasks.episodes_per_trial
-    always = math.floor(EARLIEST * num_steps)
-    players: dict[str, tuple[Agent, TaskDistribution]] = {learner.name: (learner, tasks)}
-    for name in tasks.references:
-        agent, view = reference(name, tasks)
-        players[agent.name] = agent, view
-    oracles = [name for name, (_, view) in players.items() if view.view.get("oracle")]
-    rewards = {
-        name: rewards_around_change(
-            agent, view, before=always, after=2 * always, split=split, seed=seed
-        )
-        for name, (agent, view) in players.items()
-    }
-    return change_table(rewards, always, oracles[0] if oracles else None)
 
 
 def _metric(name: str) -> tuple[str, Metric]:

@@ -13,6 +13,8 @@ from metarl.agents.training.config import Config, describe
 from metarl.errors import InvalidValueError
 from metarl.evaluation.archive import SUFFIX
 from metarl.evaluation.comparison import comparable, comparison_table, on_common_tasks, plot_agents
+from metarl.evaluation.tables import as_text
+from metarl.experiments.cli.changes import tables_around_change
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.runs.learners import find_learner
@@ -25,7 +27,8 @@ def compare(
 ) -> list[Report]:
     """Print how runs do on the same tasks, and by how much the first agent is ahead of others.
 
-    Runs that differ by their seeds only are one agent.
+    Runs that differ by their seeds only are one agent. If the tasks of all runs change, it also
+    shows how they fare around the change, next to an oracle if one is among them.
     """
     if not run_dirs:
         raise InvalidValueError("name at least one run to compare, got none; for example runs/*")
@@ -51,6 +54,13 @@ def compare(
         }
         compared = metarl.compare([each for found in agents.values() for each in found], env_steps)
         say(f"\n{compared}")
+    if all(run.config.get("view", {}).get("changing") for run in runs):
+        learners = [load_agent(run, trust) for run in runs]
+        players = {
+            report.agent: (learner, learner.tasks) for report, learner in zip(by_run, learners)
+        }
+        for table in tables_around_change(players, split, reports[0].seed):
+            say(f"\n{as_text(table)}")
     plot_agents(agents, output)
     say(f"\nadaptation curves: {output}")
     return by_run

@@ -217,7 +217,8 @@ def compare_command(
     """Compare the first run with the others, task by task, with intervals; and plot all.
 
     Runs that differ by their seeds only are one agent: its intervals are over seeds and tasks.
-    Evaluations that are missing are made.
+    Evaluations that are missing are made. If the tasks of all runs change (--changing), it also
+    shows what they earn around the change, next to an oracle's if one is among them.
 
     Args:
         runs: The run directories, or names of published runs.

@@ -9,13 +9,15 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import InvalidValueError, check_at_least, check_at_most
 from metarl.evaluation.adaptation import Agent, Transition
 from metarl.evaluation.play import MAX_ENVS, play
-from metarl.evaluation.tables import Cell, Table
+from metarl.evaluation.tables import Cell, Share, Table
 from metarl.vector.changing import ChangingVectorEnv
 
 SOON = 50
 """How many steps after a change are those just after it."""
 _RECOVERED = 0.9  # of the rate that counts as recovered
 _WINDOW = 10  # steps that a rate is the mean of
+_STAGES = {"steps 1 to 10": (0, 10), "11 to 50": (10, SOON), "later": (SOON, None)}
+"""Windows after a change, as indices of steps."""
 
 
 def rewards_around_change(
@@ -127,3 +129,33 @@ def change_table(
         rows.append((name, *rates, int(recovered[0]) if len(recovered) else "never"))
     columns = ("reward per step", "before", f"next {SOON} steps", "later", "steps to recover")
     return Table(columns, tuple(rows), left=1)
+
+
+def recovery_table(rewards: Mapping[str, NDArray[np.float64]], before: int, oracle: str) -> Table:
+    """Return a table of what agents earn around a change, as shares of what an oracle earns.
+
+    All play the same tasks, so a share is what is lost by not knowing the task of the moment: what
+    the new task is worth, and the start of an episode, lower both alike. There is no share where
+    the oracle earns nothing.
+
+    Args:
+        rewards: As :func:`change_table` takes them.
+        before: How many of their steps are before the change.
+        oracle: Which of the agents is the oracle.
+    """
+    stages = {"before": slice(before)} | {
+        name: slice(before + start, None if stop is None else before + stop)
+        for name, (start, stop) in _STAGES.items()
+    }
+    curves = {name: np.nanmean(values, axis=0) for name, values in rewards.items()}
+
+    def share(curve: NDArray[np.float64], stage: slice) -> Cell:
+        earned, possible = curve[stage].sum(), curves[oracle][stage].sum()
+        return Share(earned / possible) if possible > 0 else None
+
+    rows = tuple(
+        (name, *(share(curve, stage) for stage in stages.values()))
+        for name, curve in curves.items()
+        if name != oracle
+    )
+    return Table((f"share of {oracle}", *stages), rows, left=1)

@@ -69,6 +69,15 @@ def test_it_searches_in_the_first_episode_and_goes_straight_in_the_next():
     assert len(np.unique(report.lengths)) > 3
 
 
+@pytest.mark.slow
+def test_it_finds_the_good_arm_again_when_it_has_changed_places():
+    # The good arm known, 180; a Bayesian filter that knows how bandits flip, 164; random, 63. Who
+    # does not forget, as Thompson sampling, gets 123; without infinite_horizon_critic it gets 63.
+    tasks = envs.make("bandit-flip")
+    agent = RL2.from_preset(tasks, seed=0).learn(400_000)
+    assert evaluate(agent, tasks, num_tasks=400, seed=1).trial_returns.mean() > 140
+
+
 # What is refused.
 
 

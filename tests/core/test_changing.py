@@ -10,8 +10,12 @@ from toys import strolls
 from metarl import check_tasks, envs, evaluate, with_workers
 from metarl.agents import RL2, reference
 from metarl.errors import InvalidValueError
-from metarl.evaluation.changes import change_table, rewards_around_change
-from metarl.experiments.cli import commands
+from metarl.evaluation.changes import (
+    change_table,
+    recovery_table,
+    rewards_around_change,
+)
+from metarl.experiments.cli.changes import tables_around_change
 
 
 @functools.cache
@@ -162,10 +166,30 @@ def test_the_table_shows_the_rates_and_when_an_agent_has_recovered():
 def test_evaluations_show_what_a_change_costs():
     tasks = replace(envs.make("bandit-flip"), references=("known-best-arm",))
     agent = RL2(tasks, seed=0, policy_kwargs={"hidden_size": 8})
-    rows = commands._around_changes(agent, "held_out", 1).rows
-    assert [row[0] for row in rows] == ["RL2", "known best arm"]
-    assert rows[0][4] == "never"  # it has not learned anything
-    assert rows[1][1:] == (*[pytest.approx(0.9, abs=0.02)] * 3, 0)
+    table, recovery = tables_around_change({"RL2": (agent, tasks)}, "held_out", 1)
+    assert [row[0] for row in table.rows] == ["RL2", "known best arm"]
+    assert table.rows[0][4] == "never"  # it has not learned anything
+    assert table.rows[1][1:] == (*[pytest.approx(0.9, abs=0.02)] * 3, 0)
+    # It wins as often as any arm does, (0.9 + 9 * 0.25) / 10.
+    assert recovery.rows == (("RL2", *[pytest.approx(0.315 / 0.9, abs=0.02)] * 4),)
+
+
+def test_the_recovery_is_measured_by_an_oracle_in_the_same_steps():
+    steps = np.arange(-20, 100)
+    oracle = np.where(steps < 0, 2.0, 1.0) * (1.0 + steps % 2)  # the same dips for all
+    shares = {
+        "forgets": np.select([steps < 0, steps < 10, steps < 50], [1.0, 0.2, 0.6], 0.95),
+        "ignores": np.where(steps < 0, 0.9, -0.1),
+    }
+    rewards = {"oracle": oracle} | {name: share * oracle for name, share in shares.items()}
+    table = recovery_table({name: np.tile(r, (3, 1)) for name, r in rewards.items()}, 20, "oracle")
+    assert table.columns == ("share of oracle", "before", "steps 1 to 10", "11 to 50", "later")
+    assert {row[0]: row[1:] for row in table.rows} == {
+        "forgets": pytest.approx((1.0, 0.2, 0.6, 0.95)),
+        "ignores": pytest.approx((0.9, -0.1, -0.1, -0.1)),
+    }
+    nothing = recovery_table({"oracle": np.zeros((3, 80)), "agent": np.ones((3, 80))}, 20, "oracle")
+    assert nothing.rows == (("agent", None, None, None, None),)
 
 
 def test_an_agent_trains_on_changing_tasks_and_is_evaluated():

@@ -458,6 +458,20 @@ def test_compare_shows_runs_side_by_side(trained, capsys):
     assert Path("both.png").exists()
 
 
+def test_compare_measures_the_recovery_from_a_change_by_the_oracle(capsys):
+    for name, options in (("student", []), ("oracle", ["--oracle"])):
+        command = ["train", "rl2", "bandit-10x5", "--changing", *options, *SMALL]
+        assert main([*command, "--run-dir", name]) == 0
+    capsys.readouterr()
+    assert main(["compare", "student", "oracle"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ RL2, oracle \(oracle\) +0\.\d+ ", shown, re.M)
+    rows = re.search(
+        r"^ share of RL2, oracle \(oracle\) .*\n RL2 \(student\) +(\d+)% ", shown, re.M
+    )
+    assert 60 < int(rows[1]) < 140  # neither has learned anything
+
+
 def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, monkeypatch):
     maml = ["--total-timesteps", "40", "--set", "meta_batch_size=2"]
     assert main(["train", "maml", "bandit-10x5", *maml, "--run-dir", "other"]) == 0
