@@ -75,7 +75,7 @@ class RecurrentPolicy:
     normalize: Normalizer
     device: torch.device
 
-    @torch.no_grad()
+    @torch.inference_mode()  # faster than no_grad where operations are small
     def act(
         self,
         rows: torch.Tensor,

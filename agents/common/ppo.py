@@ -101,10 +101,10 @@ class Batch:
 
     def select(self, trials: torch.Tensor) -> "Batch":
         """Return some of the trials."""
-        return replace(
-            self.map(lambda tensor: tensor[:, trials]),
-            task=self.task[trials],
-            state=map_state(lambda tensor: tensor[trials], self.state),
+        return replace(  # several times as fast as indexing
+            self.map(lambda tensor: tensor.index_select(1, trials)),
+            task=self.task.index_select(0, trials),
+            state=map_state(lambda tensor: tensor.index_select(0, trials), self.state),
         )
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":

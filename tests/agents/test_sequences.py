@@ -39,6 +39,26 @@ def gradients(agent, batch):
 
 
 @every_network
+def test_a_minibatch_has_the_chosen_sequences_with_their_states(network):
+    agent, batch = batch_of_trials(network)
+    cut = in_sequences(agent.network, batch, 3)
+    chosen = torch.tensor([5, 0, 7])
+    part = cut.select(chosen)
+    for name in ("rows", "pixels", "actions", "log_probs", "advantages", "targets", "mask"):
+        assert torch.equal(getattr(part, name), getattr(cut, name)[:, chosen]), name
+    assert torch.equal(part.task, cut.task[chosen])
+    for one, other in zip(tensors_of(part.state), tensors_of(cut.state), strict=True):
+        assert torch.equal(one, other[chosen])
+
+
+def test_what_acting_has_recorded_can_be_trained_on():
+    (recorded,) = Witness(policy_kwargs=NETWORKS["lstm-separate"]).learn().recorded
+    tensors = [value for value in vars(recorded).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 9
+    assert not any(tensor.is_inference() for tensor in tensors)
+
+
+@every_network
 @pytest.mark.parametrize("length", [None, 10**6])
 def test_one_sequence_a_trial_gives_the_gradient_of_whole_trials(network, length):
     agent, batch = batch_of_trials(network)
