@@ -39,7 +39,7 @@ from metarl.experiments.cli.overrides import (
 )
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
-from metarl.experiments.cli.verdict import gap_to_oracle, verdict
+from metarl.experiments.cli.verdict import gap_to_oracle, oracle_directory, verdict
 from metarl.experiments.publish.index import expected_minutes, in_minutes
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.reports.video import record_adaptation
@@ -185,8 +185,6 @@ def train(
         num_episodes = parallel * math.ceil(num_episodes / parallel)
     label = agent.replace(":", "-").replace("/", "-")
     directory = run_dir or Path("runs") / f"{label}-{slug(tasks, view)}-seed{seed}"
-    oracle_slug = slug(tasks, {**view, "oracle": True})
-    oracle_dir = directory.parent / f"multi-task-{oracle_slug}-seed{seed}"
     if dry_run:
         minutes = expected_minutes(agent, tasks, total)
         of = " with 1 thread, as published runs" if minutes else ", as no such run is published"
@@ -198,7 +196,7 @@ def train(
             f"training: {total:,} {learner.unit}; expected time: {in_minutes(minutes)}{of}",
             f"evaluation: {num_tasks:,} held-out tasks, {episodes:,} episodes each",
             f"run directory: {directory}{', which exists already' if directory.exists() else ''}",
-            *([f"before it an oracle, as long: {oracle_dir}"] if with_oracle else []),
+            *(["before it an oracle, as long, in a run beside this one"] if with_oracle else []),
             "a dry run: nothing is trained or written",
         ]
         say("\n".join(lines))
@@ -226,7 +224,7 @@ def train(
             },
             **({} if start is None else {"start": str(start)}),
             **({} if taught_by is None else {"teacher": taught_by}),
-            **({"oracle": str(oracle_dir)} if with_oracle else {}),
+            **({"with_oracle": True} if with_oracle else {}),
             **({"num_workers": num_workers} if num_workers else {}),
             **({"eval_every": eval_every} if eval_every else {}),
             **({"processes": ranks.size} if ranks.size > 1 else {}),
@@ -291,7 +289,7 @@ def resume(run_dir: Path, *, trust: str | None = None) -> list[Report]:
 
 def _train_oracle(run: Run) -> None:
     """Train the oracle beside a run, or continue it; one that is complete is left as it is."""
-    directory, config = Path(run.config["oracle"]), run.config
+    directory, config = oracle_directory(run), run.config
     if (directory / "config.json").is_file():
         oracle = Run.open(directory)
         if (found := oracle.config["total_timesteps"]) != config["total_timesteps"]:
@@ -319,7 +317,7 @@ def _train_oracle(run: Run) -> None:
 
 
 def _train(run: Run, learner: Learner) -> list[Report]:
-    if "oracle" in run.config:
+    if run.config.get("with_oracle"):
         _train_oracle(run)
     settings = run.config["evaluation"]
     # Fail before the training, not after it.
@@ -343,7 +341,7 @@ def _train(run: Run, learner: Learner) -> list[Report]:
         finally:
             _show(reports)
         say(f"{places}\n\n{verdict(reports[0], run.config)}")
-        if "oracle" in run.config:
+        if run.config.get("with_oracle"):
             say(gap_to_oracle(run))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; continue with: {run.resume_command}") from None

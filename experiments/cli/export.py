@@ -27,7 +27,7 @@ def export(
     """
     if output.suffix not in (".onnx", ".safetensors"):
         raise InvalidValueError(
-            f"--output must name a file that ends in .onnx or .safetensors, got {str(output)!r}"
+            f"--to must name a file that ends in .onnx or .safetensors, got {str(output)!r}"
         )
     learner = load_agent(open_run(run_dir), trust, overrides)
     if output.suffix == ".onnx":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from metarl import Report, compare
@@ -10,6 +11,7 @@ from metarl.evaluation.tables import range_of_episodes, shown
 from metarl.experiments.cli.comparing import common_reports
 from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.runs.run import Run
+from metarl.views import slug
 
 
 def verdict(report: Report, config: Mapping[str, Any]) -> str:
@@ -32,7 +34,7 @@ def verdict(report: Report, config: Mapping[str, Any]) -> str:
     if report.view.get("oracle") or config["agent"] == "multi-task":
         return f"{line}; none is expected of this agent"
     line = f"{line}; it may be within episode {first}"
-    if "oracle" in config:
+    if config.get("with_oracle"):
         return line
     options = " ".join(view_arguments({**config.get("view", {}), "oracle": True}))
     return (
@@ -41,13 +43,19 @@ def verdict(report: Report, config: Mapping[str, Any]) -> str:
     )
 
 
+def oracle_directory(run: Run) -> Path:
+    """Return where the oracle of a run is: in the same folder, with the same seed."""
+    family = slug(run.config["tasks"], {**run.config.get("view", {}), "oracle": True})
+    return run.directory.parent / f"multi-task-{family}-seed{run.config['seed']}"
+
+
 def gap_to_oracle(run: Run) -> str:
     """Return how far the agent of a run is from the oracle that was trained beside it.
 
     Args:
-        run: A complete run, whose configuration names the run of its oracle.
+        run: A complete run, beside which an oracle was trained.
     """
-    oracle = Run.open(run.config["oracle"])
+    oracle = Run.open(oracle_directory(run))
     own, other = common_reports([run, oracle], "held_out")
     difference = compare([own, replace(other, agent="oracle")]).differences[0]
     return describe_gap(difference, run.config, oracle)

@@ -80,6 +80,7 @@ _OPTIONAL = {
     "data": (_is_data, "the folder of histories, and the SHA-256 of their index"),
     "start": STRING,
     "teacher": TEACHER,
+    "with_oracle": (lambda v: v is True, "true"),
     "num_workers": integer(1, MAX_WORKERS),
     "eval_every": COUNT,
     "processes": integer(2, MAX_PROCESSES),

@@ -42,7 +42,7 @@ def test_the_verdict_of_a_training():
         (report_of(np.zeros(40)), {**RUN, "agent": "multi-task"}),
     ):
         assert "none is expected" in verdict(report, run)
-    with_oracle = {**RUN, "oracle": "runs/oracle"}
+    with_oracle = {**RUN, "with_oracle": True}
     assert "metarl train multi-task" not in verdict(report_of(np.zeros(40)), with_oracle)
 
 
