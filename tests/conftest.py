@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metarl.evaluation import plotting
 
 # Failing asserts in helpers show what they compare, as those in tests do.
 pytest.register_assert_rewrite("command_line", "saved_agents")
@@ -26,3 +30,25 @@ def _what_tests_trust_the_user_does_not(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
+
+
+def _empty_figure(curves, title, path=None):
+    figure = Figure(figsize=(0.1, 0.1))
+    FigureCanvasAgg(figure)
+    if path is not None:
+        figure.savefig(path)
+    return figure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_are_empty():
+    # Drawing takes more than half of a short run's time.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plotting, "plot_curves", _empty_figure)
+        yield
+
+
+@pytest.fixture
+def figures(monkeypatch, plot_curves=plotting.plot_curves):
+    """Curves are drawn: for tests that look at them."""
+    monkeypatch.setattr(plotting, "plot_curves", plot_curves)

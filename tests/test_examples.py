@@ -63,6 +63,7 @@ def test_an_example_runs_as_written(name, tmp_path, monkeypatch, capsys):
     assert "FAIL" not in shown.upper().replace("FAILED 0", "")
 
 
+@pytest.mark.slow
 def test_an_example_runs_on_an_installed_wheel(tmp_path):
     """With the package as a user has it: .ci/wheel installs its dependencies, too."""
     source, site = tmp_path / "source", tmp_path / "site"

@@ -91,6 +91,8 @@ def test_a_study_of_ones_own(tmp_path):
     few = {
         "rl2": {"trials_per_iteration": 2, "trials_per_minibatch": 2},
         "maml": {"meta_batch_size": 2, "episodes_per_adaptation": 2},
+        "multi-task": {"num_envs": 8},
+        "fine-tune": {"num_envs": 8},
     }
     learners = [
         replace(each, hyperparameters=few.get(each.agent, {}))
@@ -101,7 +103,7 @@ def test_a_study_of_ones_own(tmp_path):
         learners={"new-poles": learners},
         seeds=(0,),
         total_timesteps=1,
-        evaluations=[replace(each, num_tasks=1, num_episodes=20) for each in declared.evaluations],
+        evaluations=[replace(each, num_tasks=1, num_episodes=10) for each in declared.evaluations],
     )
     places = places_for(1.0, tmp_path / "results")
     jobs = jobs_of(small, places)

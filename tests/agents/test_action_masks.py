@@ -76,7 +76,9 @@ SMALL_RL2 = {"trials_per_iteration": 64, "trials_per_minibatch": 32, "learning_r
 SMALL_RL2["policy_kwargs"] = {"hidden_size": 16}
 
 
-@pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.parametrize(
+    "kind", ["discrete", pytest.param("multi-discrete", marks=pytest.mark.slow)]
+)
 def test_agents_never_take_an_invalid_action(kind, tmp_path):
     tasks = doors(kind)
     agents = [

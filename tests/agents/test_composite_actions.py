@@ -181,9 +181,10 @@ def test_agents_learn_save_and_predict(family, tmp_path):
 @pytest.mark.parametrize(
     ("make", "num_steps", "bound"),
     [
-        (lambda tasks: RL2(tasks, seed=0, trials_per_iteration=64, learning_rate=5e-3,
-                           trials_per_minibatch=32, policy_kwargs={"hidden_size": 32}),
-         40_000, 4.9),
+        pytest.param(
+            lambda tasks: RL2(tasks, seed=0, trials_per_iteration=64, learning_rate=5e-3,
+                              trials_per_minibatch=32, policy_kwargs={"hidden_size": 32}),
+            40_000, 4.9, marks=pytest.mark.slow),
         (lambda tasks: MAML(tasks, seed=0, inner_lr=1.0, episodes_per_adaptation=10, max_kl=0.05,
                             policy_kwargs={"hidden_sizes": (16,)}), 10_000, 5.5),
     ],

@@ -28,7 +28,10 @@ def test_it_takes_a_risk_to_learn_from_it():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"policy_kwargs": {"memory": "lstm", "separate_critic": True}, **NORMAL}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"policy_kwargs": {"memory": "lstm", "separate_critic": True}, **NORMAL},
+    ],
 )
 def test_it_aims_better_after_a_shot(options):
     # Four shots at -1 or 1. Without memory, or with the boundary transition zeroed, the best is 0.

@@ -466,7 +466,7 @@ ADAPTING = {
 }
 
 
-@pytest.mark.parametrize("kind", [FineTune, FromScratch])
+@pytest.mark.parametrize("kind", [FineTune, pytest.param(FromScratch, marks=pytest.mark.slow)])
 def test_learning_in_the_new_task_finds_it(kind):
     # Before the first update a task earns 0 on average; who has found it, 0.6 and more.
     agent = kind(aim(), seed=0, **FAST, **ADAPTING).learn(4000)

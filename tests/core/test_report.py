@@ -310,7 +310,7 @@ def test_a_file_that_is_no_report(tmp_path):
 
 @pytest.mark.parametrize("num_episodes", [1, 3, 500])
 @pytest.mark.parametrize("num_tasks", [1, 6])
-def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
+def test_table_and_picture_of_any_length(tmp_path, figures, num_episodes, num_tasks):
     report = made_up(np.random.default_rng(0).normal(size=(num_tasks, num_episodes)))
     lines = str(report).splitlines()
     tasks = "1 task" if num_tasks == 1 else f"{num_tasks} tasks"
@@ -334,7 +334,7 @@ def test_table_and_picture_of_any_length(tmp_path, num_episodes, num_tasks):
         np.testing.assert_allclose(y, report.curve().value)
 
 
-def test_comparison_names_the_better_first():
+def test_comparison_names_the_better_first(figures):
     rows = np.random.default_rng(0).normal(size=(6, 3))
     worse, better = made_up(rows, "worse"), made_up(rows + 1.0, "better")
     longer = made_up(np.hstack([rows, rows]) + 1.0, "longer")

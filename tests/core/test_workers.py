@@ -13,6 +13,7 @@ import fault_drills as drills
 import gymnasium
 import numpy as np
 import pytest
+from command_line import SMALL, small_evaluations
 from moody import MOODS, Moody
 
 from metarl import Choice, Uniform, check_tasks, evaluate, with_workers
@@ -262,22 +263,23 @@ def test_agents_train_in_the_same_bits():
 
 def test_the_command_line_has_workers_and_resumes_with_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ["train", "rl2", "bandit-3x2", "--total-timesteps", "1"]
-    assert cli.main([*command, "--run-dir", "plain"]) == 0
-    assert cli.main([*command, "--run-dir", "workers", "--num-workers", "2"]) == 0
+    command = ["train", "rl2", "navigation-2d", *SMALL]
+    with small_evaluations():
+        assert cli.main([*command, "--run-dir", "plain"]) == 0
+        assert cli.main([*command, "--run-dir", "workers", "--num-workers", "1"]) == 0
     agents = [(tmp_path / run / "agent.safetensors").read_bytes() for run in ("plain", "workers")]
     assert agents[0] == agents[1]
     paths = [tmp_path / run / "evaluation/held_out.npz" for run in ("plain", "workers")]
     reports = [path.read_bytes() for path in paths]
     assert reports[0] == reports[1]
-    env = load_agent(Run.open("workers")).tasks.make_vec(2)
+    env = load_agent(Run.open("workers")).tasks.make_vec(1)
     assert isinstance(env, WorkerVectorEnv)
     env.close()
     assert cli.main([*command, "--run-dir", "none", "--num-workers", "-1"]) == 2
 
 
 def test_drills_of_faults():
-    drills.main(2)  # `python tests/support/fault_drills.py 100` has all moods
+    drills.main(1)  # `python tests/support/fault_drills.py 100` has all moods
 
 
 def test_a_number_of_workers_is_a_number():

@@ -149,7 +149,9 @@ def test_no_cat_and_no_other_face_is_in_training():
 # The tasks.
 
 
-@pytest.mark.parametrize("name", ["glyphs-5way", "glyphs-3way", "glyphs-cats"])
+@pytest.mark.parametrize(
+    "name", ["glyphs-5way", pytest.param("glyphs-3way", marks=pytest.mark.slow), "glyphs-cats"]
+)
 def test_the_family_is_sound(name):
     assert check_tasks(envs.make(name)).passed
 

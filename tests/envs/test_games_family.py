@@ -9,7 +9,14 @@ from metarl import Task, Tasks, check_tasks, envs
 from metarl.envs.games.family import GameVectorEnv, games
 
 
-@pytest.mark.parametrize("name", ["games-5x5", "games-7x7", "games-5x5-compositions"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("games-5x5", marks=pytest.mark.slow),
+        "games-7x7",
+        pytest.param("games-5x5-compositions", marks=pytest.mark.slow),
+    ],
+)
 def test_the_checks_pass(name):
     assert check_tasks(envs.make(name)).passed
 

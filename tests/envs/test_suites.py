@@ -108,7 +108,10 @@ def test_held_out_goals_of_meta_world_are_others():
 
 
 @pytest.mark.filterwarnings("ignore:Constant.s. may be too high")
-@pytest.mark.parametrize("manipulation", ["reach", "drawer-close", "push"])
+@pytest.mark.parametrize(
+    "manipulation",
+    ["reach", *(pytest.param(name, marks=pytest.mark.slow) for name in ("drawer-close", "push"))],
+)
 def test_scripted_experts_of_meta_world_succeed(manipulation):
     # They are given the goal. Welds that are reset as Meta-World does raise on MuJoCo 3.17.
     from metarl.experiments.benchmarks.metaworld_experts import expert, succeeds

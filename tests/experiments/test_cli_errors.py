@@ -293,10 +293,10 @@ def test_the_parser_refuses(arguments, capsys):
 
 
 def test_nobody_who_reads_is_no_error():
-    """As in ``metarl study | head -1``."""
+    """As in ``metarl list | head -1``."""
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "metarl", "study"]
+    command = [sys.executable, "-m", "metarl", "list"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")

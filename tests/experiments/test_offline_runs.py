@@ -180,7 +180,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_with_the_same_data_only(monkeypa
     assert "env steps" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["ad", "dpt"])
+@pytest.mark.parametrize("name", [pytest.param("ad", marks=pytest.mark.slow), "dpt"])
 def test_learners_of_histories_from_the_command_line(name, monkeypatch, capsys):
     record("thompson-sampling")
     command = ["train", name, "bandit-10x2", "--total-gradient-steps", "120", "--set", "patience=9"]
