@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from metarl.agents.presets import find_preset
 from metarl.agents.training.ranks import init_distributed
 from metarl.evaluation.tables import plain_table
 from metarl.experiments.benchmarks.growth import SIZE, build, timed_parts
+from metarl.experiments.benchmarks.turns import in_a_process
 
+MODULE = "metarl.experiments.benchmarks.cost_model"
 CASES = ("rl2 bandit-100x5", "rl2 half-cheetah-dir", "maml half-cheetah-dir-rllab")
 LANES = {"rl2": (32, 64, 128, 256), "maml": (4, 8, 16, 32)}
 """Trials, or tasks, at which simulating, acting and MAML's learning are measured."""
@@ -139,7 +142,8 @@ def main(
         seconds: How long sums over two processes are timed.
         figure: Where the figure goes.
     """
-    here = _run("messages", str(seconds), torchrun=True)
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    here = _run("messages", str(seconds), launcher=(sys.executable, *two))
     latency, bandwidth = here["latency"] / 2, here["bandwidth"]
     print(
         f"sums over two processes of this machine: latency {1e6 * latency:.0f} microseconds, "
@@ -176,10 +180,12 @@ def fit(case: str) -> Cost:
     name, _, family = case.partition(" ")
     preset = find_preset(name, family).hyperparameters
     agent: Any = build(name, family, LANES[name][0])
-    points = [_run("iteration", case, str(size), "0") for size in LANES[name]]
+    cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count() or 1)}
+    points = [_run("iteration", case, str(size), "0", **cores) for size in LANES[name]]
     if name == "rl2":
         config = agent.config
-        steps = [_run("iteration", case, str(max(MINIBATCHES)), str(size)) for size in MINIBATCHES]
+        most_lanes = str(max(MINIBATCHES))
+        steps = [_run("iteration", case, most_lanes, str(m), **cores) for m in MINIBATCHES]
         learning = _fit([(point["minibatch"], point["learning"]) for point in steps])
         lanes, minibatch = int(preset[SIZE[name]]), int(preset["trials_per_minibatch"])
         gradient_steps = config.n_epochs * -(-lanes // minibatch)
@@ -216,22 +222,12 @@ def _fit(points: list[tuple[float, float]]) -> tuple[float, float]:
     return max(float(first), 0.0), float(slope)
 
 
-def _run(what: str, *words: str, torchrun: bool = False) -> dict[str, float]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *(launcher if torchrun else []), "-m", __spec__.name, what, *words]
+def _run(*words: str, launcher: Sequence[str] = (sys.executable,), **settings: str) -> Any:
     # A process with one core, its simulations too: so many share a machine with it.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if not torchrun:
-        environment["LOCAL_WORLD_SIZE"] = str(os.cpu_count() or 1)
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=True,
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
+    return in_a_process(
+        MODULE, *words, launcher=launcher, env=environment, stderr=subprocess.DEVNULL
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def iteration(case: str, size: int, minibatch: int) -> dict[str, float]:

@@ -7,21 +7,19 @@ synchronisation is a moment at which the program waits for the GPU: one for each
 environment needs is the least there can be.
 """
 
-import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
-from stable_baselines3.common.logger import Logger
 
 from metarl import envs
 from metarl.agents import MAML, RL2
 from metarl.agents.presets import find_preset
 from metarl.agents.training.online import OnlineLearner
-from metarl.evaluation.tables import plain_table
+from metarl.experiments.benchmarks.turns import compare, learning_rate
 
 WIDE_MAML = {"hidden_sizes": (1024, 1024), "activation": "relu", "output_gain": 0.1}
 CASES: dict[str, tuple[type[OnlineLearner[Any]], str, dict[str, Any]]] = {
@@ -36,47 +34,33 @@ CASES: dict[str, tuple[type[OnlineLearner[Any]], str, dict[str, Any]]] = {
 }
 
 
-class Timed:
-    """An agent on a device.
+def build(case: str, device: str) -> OnlineLearner[Any]:
+    """Return the agent of a case on a device."""
+    agent_class, family, changes = CASES[case]
+    options = dict(find_preset(agent_class.name.lower(), family).hyperparameters)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(options.get(name), dict)
+        options[name] = {**options[name], **value} if both else value
+    return agent_class(envs.make(family), seed=0, device=device, **options)
 
-    Args:
-        case: One of ``CASES``.
-        device: Where to compute.
-    """
 
-    def __init__(self, case: str, device: str):
-        agent_class, family, changes = CASES[case]
-        options = dict(find_preset(agent_class.name.lower(), family).hyperparameters)
-        for name, value in changes.items():
-            both = isinstance(value, dict) and isinstance(options.get(name), dict)
-            options[name] = {**options[name], **value} if both else value
-        self.agent = agent_class(envs.make(family), seed=0, device=device, **options)
-        self.agent.set_logger(Logger(None, []))
-        self.agent.learn(1)  # a warm-up
+def waits(agent: OnlineLearner[Any]) -> float:
+    """Return how often one more iteration waits for the GPU, per vector step."""
+    steps = 0
 
-    def rate(self) -> float:
-        """Return the env steps a second of one more iteration."""
-        started, before = time.perf_counter(), self.agent.num_timesteps
-        self.agent.learn(1, reset_num_timesteps=False)
-        return (self.agent.num_timesteps - before) / (time.perf_counter() - started)
+    def count(*_: object) -> bool:
+        nonlocal steps
+        steps += 1
+        return True
 
-    def synchronisations(self) -> tuple[int, int]:
-        """Return how often one more iteration waits for the GPU, and its vector steps."""
-        steps = 0
-
-        def count(*_: object) -> bool:
-            nonlocal steps
-            steps += 1
-            return True
-
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                self.agent.learn(1, count, reset_num_timesteps=False)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        return sum("synchronizing CUDA" in str(each.message) for each in caught), steps
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            agent.learn(1, count, reset_num_timesteps=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA" in str(each.message) for each in caught) / steps
 
 
 def main(cases: Sequence[str] = tuple(CASES), iterations: int = 3) -> None:
@@ -89,17 +73,11 @@ def main(cases: Sequence[str] = tuple(CASES), iterations: int = 3) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a GPU that PyTorch can use (CUDA)")
     print(f"{torch.cuda.get_device_name()}; {torch.get_num_threads()} threads on the CPU")
-    rows = []
     for case in cases:
-        on_gpu, on_cpu = Timed(case, "cuda"), Timed(case, "cpu")
-        rates = np.array([(on_gpu.rate(), on_cpu.rate()) for _ in range(iterations)])
-        gpu, cpu = np.median(rates, axis=0)
-        waits, steps = on_gpu.synchronisations()
-        numbers = (f"{gpu:,.0f}", f"{cpu:,.0f}", f"{gpu / cpu:.2f}", f"{waits / steps:.2f}")
-        rows.append((case, CASES[case][1], *numbers))
-        print(*rows[-1], flush=True)
-    head = ("case", "family", "GPU steps/s", "CPU steps/s", "GPU / CPU", "waits per vector step")
-    print(plain_table(head, rows, left=2))
+        agents = {device: build(case, device) for device in ("cuda", "cpu")}
+        contestants = {name: partial(learning_rate, agent) for name, agent in agents.items()}
+        print(f"\n{case}: {CASES[case][1]}\n{compare(contestants, iterations)}")
+        print(f"waits for the GPU per vector step: {waits(agents['cuda']):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Run: ``python -m metarl.experiments.benchmarks.growth``; it writes ``docs/images
 
 import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,10 @@ from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.presets import find_preset
 from metarl.evaluation.report import versions
 from metarl.evaluation.tables import plain_table
+from metarl.experiments.benchmarks.turns import in_a_process
 from metarl.files import atomic_write
 
+MODULE = "metarl.experiments.benchmarks.growth"
 TRAININGS = ("rl2 bandit-100x5", "rl2 half-cheetah-dir", "maml navigation-2d")
 EVALUATION = "evaluate rl2 bandit-100x5"
 SIZE = {"rl2": "trials_per_iteration", "maml": "meta_batch_size"}
@@ -54,24 +55,17 @@ def main(
     found: dict[str, list[dict[str, float]]] = {}
     for case in cases:
         for count in lanes:
-            points = [_in_a_process(case, count) for _ in range(rounds)]
+            points = [in_a_process(MODULE, "measure", case, str(count)) for _ in range(rounds)]
             found.setdefault(case, []).append(min(points, key=lambda point: point["seconds"]))
         print(f"{case}\n{table(found[case])}\n", flush=True)
     record = {
-        "command": "python -m metarl.experiments.benchmarks.growth",
+        "command": f"python -m {MODULE}",
         "rounds": rounds,
         "versions": versions(),
         "points": found,
     }
     atomic_write(results, json.dumps(record, indent=1) + "\n")
     draw(found, figure)
-
-
-def _in_a_process(case: str, count: int) -> dict[str, float]:
-    words = [sys.executable, "-m", "metarl.experiments.benchmarks.growth", "measure", case]
-    done = subprocess.run([*words, str(count)], stdout=subprocess.PIPE, check=True)
-    point: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return point
 
 
 def measure(case: str, count: int) -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""Speed and memory of the locomotion engine: ``python -m metarl.experiments.benchmarks.mujoco``.
+"""Speed of the locomotion engine: ``python -m metarl.experiments.benchmarks.mujoco``.
 
 800 sub-environments with random actions and a different slope in each, against
 
 - bare ``mujoco.batch`` that steps the same models from the same states with the same actions:
-  what is missing to 100% is the price of observations, rewards, ends and resets;
+  what is missing to 1 is the price of observations, rewards, ends and resets;
 - gymnasium's ``AsyncVectorEnv`` and SB3's ``SubprocVecEnv`` of gymnasium's own environments, one
   process per core.
 
@@ -11,22 +11,22 @@ The timed sections alternate, so that noise of the machine hits all alike; the m
 """
 
 import os
-import resource
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from metarl import envs
 from metarl.envs.mujoco.engine import MujocoVectorEnv
+from metarl.experiments.benchmarks.turns import compare, stepping_rate
 
 GYMNASIUM: dict[str, tuple[str, dict[str, Any]]] = {
     "half-cheetah": ("HalfCheetah-v5", {}),
@@ -34,33 +34,8 @@ GYMNASIUM: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@dataclass
-class Options:
-    """What to measure."""
-
-    bodies: tuple[str, ...] = ("half-cheetah", "ant")
-    num_envs: int = 800
-    """Sub-environments of the engine."""
-    rounds: int = 10
-    """Timed sections of each contestant."""
-    steps: int = 20
-    """Steps of all sub-environments in a section."""
-    processes: bool = True
-    """Whether to measure gymnasium's and SB3's process pools too."""
-
-
-@dataclass
-class Contestant:
-    """Something that steps environments; ``run(steps)`` returns (seconds, env steps)."""
-
-    name: str
-    run: Callable[[int], tuple[float, int]]
-    rates: list[float] = field(default_factory=list)
-
-
-def _engine_and_bare(body: str, num_envs: int) -> list[Contestant]:
-    from mujoco.batch import Batch
-
+def engine_and_bare(body: str, num_envs: int, steps: int) -> dict[str, Callable[[], float]]:
+    """Return timed sections of the engine, and then of the bare batch with the same work."""
     tasks = envs.make(f"{body}-slope")
     env = tasks.make_vec(num_envs)
     assert isinstance(env, MujocoVectorEnv)
@@ -68,99 +43,68 @@ def _engine_and_bare(body: str, num_envs: int) -> list[Contestant]:
     env.reset(seed=0)
     bare = Batch(env.batch.model, num_envs, nthread=env.batch.nthread)
     bare.expand("opt.gravity")[...] = env.batch.expand("opt.gravity")
-    rng = np.random.default_rng(0)
-    space: Any = env.action_space
-    frame_skip = env.body.frame_skip
-    actions: list[Any] = []
+    draw = _drawing(env.single_action_space, steps, num_envs)
+    actions = draw()
 
-    def run_engine(steps: int) -> tuple[float, int]:
-        actions[:] = rng.uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)
-        bare.state[...] = env.batch.state  # the same work for the bare batch, which runs next
-        start = time.perf_counter()
-        for action in actions:
-            env.step(action)
-        return time.perf_counter() - start, steps * num_envs
+    def run_engine() -> float:
+        actions[...] = draw()
+        bare.state[...] = env.batch.state  # the bare batch runs next
+        return stepping_rate(env, actions)
 
-    def run_bare(steps: int) -> tuple[float, int]:
+    def run_bare() -> float:
         controls = bare.bind("ctrl")
         start = time.perf_counter()
         for action in actions:
             controls[...] = action
-            bare.step(nstep=frame_skip)
-        return time.perf_counter() - start, steps * num_envs
+            bare.step(nstep=env.body.frame_skip)
+        return steps * num_envs / (time.perf_counter() - start)
 
-    return [Contestant("metarl", run_engine), Contestant("bare mujoco.batch", run_bare)]
-
-
-def _stepping(vector_env: Any, num_envs: int, space: Any) -> Callable[[int], tuple[float, int]]:
-    rng = np.random.default_rng(0)
-    vector_env.reset()
-
-    def run(steps: int) -> tuple[float, int]:
-        steps *= 10  # of few environments, for a section long enough to be timed
-        actions = rng.uniform(space.low, space.high, (steps, num_envs, *space.shape))
-        actions = actions.astype(np.float32)
-        start = time.perf_counter()
-        for action in actions:
-            vector_env.step(action)
-        return time.perf_counter() - start, steps * num_envs
-
-    return run
+    return {"metarl": run_engine, "bare mujoco.batch": run_bare}
 
 
-def _process_pools(body: str, closing: ExitStack) -> list[Contestant]:
-    from stable_baselines3.common.vec_env import SubprocVecEnv
-
+def process_pools(body: str, steps: int, closing: ExitStack) -> dict[str, Callable[[], float]]:
+    """Return timed sections of gymnasium's and SB3's pools, which ``closing`` closes."""
     name, settings = GYMNASIUM[body]
     make = partial(gymnasium.make, name, **settings)
     num_envs = os.cpu_count() or 1
-    contestants = []
-    for label, pool in (
-        ("gymnasium AsyncVectorEnv", gymnasium.vector.AsyncVectorEnv([make] * num_envs)),
-        ("SB3 SubprocVecEnv", SubprocVecEnv([make] * num_envs)),
-    ):
+    draw = _drawing(make().action_space, steps, num_envs)
+    pools = {
+        "gymnasium AsyncVectorEnv": gymnasium.vector.AsyncVectorEnv([make] * num_envs),
+        "SB3 SubprocVecEnv": SubprocVecEnv([make] * num_envs),
+    }
+    for pool in pools.values():
         closing.callback(pool.close)
-        space = gymnasium.make(name).action_space
-        contestants.append(Contestant(label, _stepping(pool, num_envs, space)))
-    return contestants
+        pool.reset()
+    return {label: lambda pool=pool: stepping_rate(pool, draw()) for label, pool in pools.items()}  # type: ignore[misc]
 
 
-def _memory() -> float:
-    """Return the most memory this process has held so far, in MB, with all libraries."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+def _drawing(space: Any, steps: int, num_envs: int) -> Callable[[], NDArray[np.float32]]:
+    """Return a function that draws actions of shape (steps, num_envs, ...)."""
+    rng, shape = np.random.default_rng(0), (steps, num_envs, *space.shape)
+    return lambda: rng.uniform(space.low, space.high, shape).astype(np.float32)
 
 
-def measure(body: str, options: Options) -> Table:
-    """Measure one body and return the table of rates."""
-    with ExitStack() as closing:
-        contestants = _engine_and_bare(body, options.num_envs)
-        if options.processes:
-            contestants += _process_pools(body, closing)
-        for _ in range(options.rounds):
-            for contestant in contestants:
-                seconds, num_steps = contestant.run(options.steps)
-                contestant.rates.append(num_steps / seconds)
-    table = Table(title=f"{body}: {options.num_envs} sub-environments, {_memory():.0f} MB at most")
-    for column in ("", "env steps/s", "of bare", "times slower than metarl"):
-        table.add_column(column, justify="left" if not column else "right")
-    ours, bare = (np.array(contestant.rates) for contestant in contestants[:2])
-    for contestant in contestants:
-        rates = np.array(contestant.rates)
-        table.add_row(
-            contestant.name,
-            f"{np.median(rates):,.0f}",
-            f"{np.median(rates / bare):.1%}",
-            f"{np.median(ours / rates):.1f}",
-        )
-    return table
+def main(
+    bodies: tuple[str, ...] = ("half-cheetah", "ant"),
+    num_envs: int = 800,
+    rounds: int = 10,
+    steps: int = 20,
+) -> None:
+    """Measure bodies, and print a table of each.
 
-
-def main() -> None:
-    """Measure all bodies."""
-    options = tyro.cli(Options, description=__doc__)
-    for body in options.bodies:
-        Console().print(measure(body, options))
+    Args:
+        bodies: Their names.
+        num_envs: Sub-environments of the engine.
+        rounds: Timed sections of each contestant.
+        steps: Steps of all sub-environments in a section; the pools of few environments take ten
+            times as many, to be timed as long.
+    """
+    for body in bodies:
+        with ExitStack() as closing:
+            contestants = engine_and_bare(body, num_envs, steps)
+            contestants |= process_pools(body, 10 * steps, closing)
+            print(f"{body}, {num_envs} sub-environments\n{compare(contestants, rounds)}\n")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

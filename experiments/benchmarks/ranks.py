@@ -9,13 +9,12 @@ Run: ``python -m metarl.experiments.benchmarks.ranks``.
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
 
@@ -23,8 +22,10 @@ from metarl import envs
 from metarl.agents import AGENTS, OnlineLearner
 from metarl.agents.presets import find_preset
 from metarl.agents.training.ranks import init_distributed
+from metarl.experiments.benchmarks.turns import compare, in_a_process
 from metarl.experiments.cli.overrides import parse_overrides
 
+MODULE = "metarl.experiments.benchmarks.ranks"
 Overrides = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set")]
 CASES = ("rl2:bandit-100x5", "rl2:half-cheetah-dir", "maml:half-cheetah-dir-rllab")
 
@@ -47,30 +48,20 @@ def main(
         one_core: Keep the single process to one core, its simulations too.
         overrides: A hyperparameter other than the preset's, as for ``metarl train``.
     """
-    for case in cases:
-        ratios = []
-        for _ in range(rounds):
-            one = _measure(case, 1, seconds, one_core, overrides)
-            many = _measure(case, processes, seconds, False, overrides)
-            ratios.append(many / one)
-            print(f"  one process {one:,.0f}   {processes} together {many:,.0f}", flush=True)
-        print(f"{case}: median ratio {np.median(ratios):.2f}", flush=True)
-
-
-def _measure(
-    case: str, processes: int, seconds: float, one_core: bool, overrides: Sequence[str]
-) -> float:
-    words = ["-m", "metarl.experiments.benchmarks.ranks", "measure", case, str(seconds), *overrides]
-    if processes > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone"]
-        words = [*torchrun, f"--nproc-per-node={processes}", *words]
-    # The same setting for both; torchrun would set it and say so.
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    launchers = {
+        f"{processes} processes": [sys.executable, *together],
+        "one process": [*(["taskset", "-c", "0"] if one_core else []), sys.executable],
+    }
+    # The same setting for both; torchrun would set it and print that.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pin = ["taskset", "-c", "0"] if one_core else []
-    done = subprocess.run(
-        [*pin, sys.executable, *words], env=environment, stdout=subprocess.PIPE, check=True
-    )
-    return float(done.stdout)
+    for case in cases:
+        words = ["measure", case, str(seconds), *overrides]
+        contestants = {
+            name: partial(in_a_process, MODULE, *words, launcher=launcher, env=environment)
+            for name, launcher in launchers.items()
+        }
+        print(f"{case}\n{compare(contestants, rounds)}\n", flush=True)
 
 
 def measure(case: str, seconds: float, overrides: Sequence[str]) -> None:

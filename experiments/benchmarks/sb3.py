@@ -6,7 +6,6 @@ Run: ``python -m metarl.experiments.benchmarks.sb3``
 """
 
 import functools
-import time
 
 import gymnasium
 import tyro
@@ -15,6 +14,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from metarl import envs
 from metarl.agents import TaskVecEnv
+from metarl.experiments.benchmarks.turns import compare, learning_rate
 
 HORIZON = 200
 
@@ -36,28 +36,14 @@ def main(
     make = functools.partial(gymnasium.make, env_id, max_episode_steps=HORIZON)
     subproc: VecEnv = SubprocVecEnv([make] * num_envs, start_method="spawn")
     venvs = {"TaskVecEnv": TaskVecEnv(envs.make(family), num_envs), "SubprocVecEnv": subproc}
-    options = {"n_steps": HORIZON, "batch_size": num_envs * HORIZON // 4, "device": "cpu"}
-    agents = {
-        name: PPO("MlpPolicy", venv, seed=0, **options)  # type: ignore[arg-type]
-        for name, venv in venvs.items()
-    }
-    for agent in agents.values():
-        agent.learn(1)
-    ratios = []
-    for round_ in range(rounds):
-        rates = {name: _rate(agent, num_envs * HORIZON) for name, agent in agents.items()}
-        ratios.append(rates["TaskVecEnv"] / rates["SubprocVecEnv"])
-        shown = ", ".join(f"{name} {rate:,.0f} env steps/s" for name, rate in rates.items())
-        print(f"round {round_ + 1}: {shown}: {ratios[-1]:.1f} times")
-    print(f"median: {sorted(ratios)[len(ratios) // 2]:.1f} times")
+    contestants = {}
+    for name, venv in venvs.items():
+        size = num_envs * HORIZON // 4
+        agent = PPO("MlpPolicy", venv, n_steps=HORIZON, batch_size=size, seed=0, device="cpu")
+        contestants[name] = functools.partial(learning_rate, agent)
+    print(compare(contestants, rounds))
     for venv in venvs.values():
         venv.close()
-
-
-def _rate(agent: PPO, num_steps: int) -> float:
-    start = time.perf_counter()
-    agent.learn(num_steps, reset_num_timesteps=False)
-    return num_steps / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ Run: ``python -m metarl.experiments.benchmarks.workers``
 """
 
 import time
+from functools import partial
 
 import gymnasium
 import numpy as np
 import tyro
 from gymnasium import spaces
 
-from metarl import TaskVectorEnv, Uniform, with_workers
+from metarl import Uniform, with_workers
 from metarl.envs import from_gymnasium
+from metarl.experiments.benchmarks.turns import compare, stepping_rate
 
 
 class Slow(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -40,7 +42,7 @@ class Slow(gymnasium.Env[np.ndarray, np.ndarray]):
 def main(
     milliseconds: float = 5.0, num_envs: int = 16, num_workers: int = 2, rounds: int = 5
 ) -> None:
-    """Time one process and several in turn.
+    """Time several processes and one in turn.
 
     Args:
         milliseconds: How long a step takes.
@@ -50,29 +52,17 @@ def main(
     """
     distribution = {"milliseconds": Uniform(milliseconds, milliseconds + 1e-9)}
     alone = from_gymnasium(Slow, distribution, name="slow", horizon=1000)
-    rates: list[list[float]] = []
-    envs = [tasks.make_vec(num_envs) for tasks in (alone, with_workers(alone, num_workers))]
-    for env in envs:
+    envs = {
+        f"{num_workers} workers": with_workers(alone, num_workers).make_vec(num_envs),
+        "one process": alone.make_vec(num_envs),
+    }
+    for env in envs.values():
         env.reset(seed=0)
-    for round_ in range(rounds):
-        rates.append([_rate(env) for env in envs])
-        one, several = rates[-1]
-        print(
-            f"round {round_ + 1}: one process {one:,.0f} env steps/s, {num_workers} workers "
-            f"{several:,.0f}: {several / one:.2f} times"
-        )
-    ratios = sorted(several / one for one, several in rates)
-    print(f"median: {ratios[len(ratios) // 2]:.2f} times")
-    for env in envs:
+    actions = np.zeros((20, num_envs, 2), np.float32)
+    contestants = {name: partial(stepping_rate, env, actions) for name, env in envs.items()}
+    print(compare(contestants, rounds))
+    for env in envs.values():
         env.close()
-
-
-def _rate(env: TaskVectorEnv, num_steps: int = 20) -> float:
-    actions = np.zeros((env.num_envs, 2), np.float32)
-    start = time.perf_counter()
-    for _ in range(num_steps):
-        env.step(actions)
-    return float(num_steps * env.num_envs / (time.perf_counter() - start))
 
 
 if __name__ == "__main__":
