@@ -10,7 +10,8 @@ from metarl.errors import InvalidValueError
 from metarl.evaluation.tables import number, plain_table
 from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.tuning.settings import Settings
-from metarl.experiments.tuning.space import shown
+from metarl.experiments.tuning.space import values_at
+from metarl.experiments.tuning.storage import reading
 from metarl.views import label
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def trial_line(trial: "optuna.trial.FrozenTrial", settings: Settings) -> str:
         return f"trial {trial.number}: {ended}; the preset"
     if "hyperparameters" not in trial.user_attrs:  # it was killed before they were stored
         return f"trial {trial.number}: {ended}"
-    at_preset = shown(settings.agent, settings.preset.hyperparameters)
-    found = shown(settings.agent, trial.user_attrs["hyperparameters"])
-    changes = [f"{name}={_literal(v)}" for name, v in found.items() if v != at_preset[name]]
+    at_preset = values_at(settings.agent, settings.preset.hyperparameters)
+    found = values_at(settings.agent, trial.user_attrs["hyperparameters"])
+    changes = [f"{name}={v!r}" for name, v in found.items() if v != at_preset[name]]
     return f"trial {trial.number}: {ended}; {', '.join(changes)}"
 
 
@@ -50,21 +51,28 @@ def results(study: "optuna.Study", settings: Settings) -> str:
         settings: The settings of the search.
 
     Raises:
-        ValueError: If no trial is complete.
+        ValueError: If no trial is complete, or the journal is damaged.
     """
-    trials = study.get_trials(deepcopy=False)
-    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    complete.sort(key=lambda trial: -trial.values[0])  # stable: the first of equals wins
-    if not complete:
-        raise InvalidValueError(
-            f"none of the {len(trials)} trials in {str(settings.journal)!r} is complete; give the "
-            "search more --minutes, or its trainings fewer --total-timesteps"
-        )
+    with reading(settings.journal):
+        trials = study.get_trials(deepcopy=False)
+        complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+        complete.sort(key=lambda trial: -trial.values[0])  # stable: the first of equals wins
+        if complete:
+            num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
+            return _in_words(complete, num_pruned, settings)
+    raise InvalidValueError(
+        f"none of the {len(trials)} trials in {str(settings.journal)!r} is complete; give the "
+        "search more --minutes, or its trainings fewer --total-timesteps"
+    )
+
+
+def _in_words(
+    complete: "list[optuna.trial.FrozenTrial]", num_pruned: int, settings: Settings
+) -> str:
     best = complete[0]
     preset = [trial for trial in complete if trial.user_attrs.get("preset")][:1]
     beside = f"{number(preset[0].values[0])} with the preset" if preset else "no complete preset"
     others = [trial for trial in complete if trial not in preset][:MOST_SHOWN]
-    num_pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     found: dict[str, Any] = best.user_attrs["hyperparameters"]
     as_preset = ["\nas a preset, for the presets.py of the agent:\n", preset_code(settings, found)]
     if not settings.tasks().built_in:  # patterns are of the families of metarl only
@@ -85,11 +93,11 @@ def results(study: "optuna.Study", settings: Settings) -> str:
 
 
 def _table(trials: "list[optuna.trial.FrozenTrial]", agent: str) -> str:
-    columns = [shown(agent, trial.user_attrs["hyperparameters"]) for trial in trials]
+    columns = [values_at(agent, trial.user_attrs["hyperparameters"]) for trial in trials]
     rows = [
         ("score", *(number(trial.values[0]) for trial in trials)),
         ("± standard error", *(number(trial.user_attrs["standard error"]) for trial in trials)),
-        *((name, *(_literal(column[name]) for column in columns)) for name in columns[0]),
+        *((name, *(repr(column[name]) for column in columns)) for name in columns[0]),
     ]
     headings = [
         "preset" if trial.user_attrs.get("preset") else f"trial {trial.number}" for trial in trials
@@ -104,12 +112,12 @@ def preset_code(settings: Settings, hyperparameters: Mapping[str, Any]) -> str:
         settings: The settings of the search.
         hyperparameters: Its hyperparameters, from JSON.
     """
-    name = f"{_literal(settings.agent)}, {_literal(escape(settings.family))}"
+    name = f"{settings.agent!r}, {escape(settings.family)!r}"
     evaluation = f"num_eval_tasks={settings.preset.num_eval_tasks}"
     if settings.preset.num_eval_episodes is not None:
         evaluation += f", num_eval_episodes={settings.preset.num_eval_episodes}"
     lines = [f"Preset({name}, {settings.env_steps:_}, {{"]
-    lines += [f"    {_literal(name)}: {_literal(v)}," for name, v in hyperparameters.items()]
+    lines += [f"    {name!r}: {v!r}," for name, v in hyperparameters.items()]
     return "\n".join([*lines, f"}}, {evaluation})"])
 
 
@@ -123,14 +131,3 @@ def train_command(settings: Settings, hyperparameters: Mapping[str, Any]) -> str
         if name not in preset or preset[name] != value:
             words += ["--set", f"{name}={json.dumps(value)}"]
     return shlex.join(words)
-
-
-def _literal(value: Any) -> str:
-    """Return a value as Python code, with double quotes."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_literal, value))}]"
-    return repr(value)

@@ -15,20 +15,18 @@ whose process holds no lock was killed. It is marked as failed and enqueued agai
 
 import json
 import math
+import multiprocessing
 import os
 import shlex
-import subprocess
-import sys
+import signal
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import tyro
 
 from metarl.agents import AGENTS, OnlineLearner
-from metarl.entries import OBJECT, check_entries
 from metarl.errors import (
     DivergedError,
     InvalidValueError,
@@ -42,9 +40,8 @@ from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.tuning.evaluator import NUM_RUNGS, Evaluator, OutOfTime, Rungs
 from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings
-from metarl.experiments.tuning.space import space_of, values_at, with_values
+from metarl.experiments.tuning.space import encoded, space_of, suggest, values_at, with_values
 from metarl.experiments.tuning.storage import (
-    check_trials,
     import_optuna,
     open_journal,
     reading,
@@ -52,7 +49,7 @@ from metarl.experiments.tuning.storage import (
 )
 from metarl.files import check_no_link, locked, open_to_write
 from metarl.seeding import stream_seed
-from metarl.views import label, view_of
+from metarl.views import label
 
 if TYPE_CHECKING:
     import optuna
@@ -85,6 +82,7 @@ class Search:
         remember(settings.family)
         self.base = dict(settings.preset.hyperparameters)
         self.evaluator = Evaluator.of(self.family, settings.preset, settings.seed)
+        self.space = space_of(settings.agent, self.base)
         self._name = f"process-{uuid.uuid4().hex}"
         self._said: set[int] = set()
         check_no_link(settings.locks)
@@ -111,31 +109,19 @@ class Search:
                     pruner=self._optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=2),
                 )
                 # A kill may leave a study without settings or preset.
-                found = {"made with": made_with, **study.user_attrs}
-                check_entries(found, {"made with": OBJECT})
-                found = found["made with"]
-                check_trials(study.get_trials(deepcopy=False), settings.agent)
-            for name, value in made_with.items():
-                if found.get(name) != value:
-                    raise InvalidValueError(
-                        f"the trials in {str(settings.journal)!r} have {name}={found.get(name)!r}, "
-                        f"this search has {value!r}; use the former value, or start another "
-                        "search with --storage PATH"
-                    )
+                found = study.user_attrs.get("made with", made_with)
+                others = {n: found.get(n) for n, v in made_with.items() if found.get(n) != v}
+            for name, value in others.items():
+                raise InvalidValueError(
+                    f"the trials in {str(settings.journal)!r} have {name}={value!r}, this search "
+                    f"has {made_with[name]!r}; use the former value, or start another search with "
+                    "--storage PATH"
+                )
             study.set_user_attr("made with", made_with)
             if not study.get_trials(deepcopy=False):
-                space, values = self._space(), values_at(settings.agent, self.base)
-                study.enqueue_trial(
-                    {
-                        name: distribution.encode(values[name])
-                        for name, distribution in space.items()
-                    },
-                    user_attrs={"preset": True},
-                )
+                at_preset = encoded(values_at(settings.agent, self.base), self.space)
+                study.enqueue_trial(at_preset, user_attrs={"preset": True})
         return study
-
-    def _space(self) -> Any:
-        return space_of(self.settings.agent, self.base)
 
     def run(self) -> None:
         """Make trials until there are enough, or the time limit is reached."""
@@ -152,7 +138,7 @@ class Search:
     def _claim(self) -> "optuna.Trial | None":
         """Take the next trial, or None if there are enough."""
         states, settings = self._optuna.trial.TrialState, self.settings
-        with waiting_for(settings.locks / "claim"):
+        with waiting_for(settings.locks / "claim"), reading(settings.journal):
             self._revive()
             present = self.study.get_trials(deepcopy=False)
             counted = (states.COMPLETE, states.PRUNED, states.RUNNING)
@@ -211,11 +197,7 @@ class Search:
 
     def _train(self, trial: "optuna.Trial") -> float:
         settings = self.settings
-        at_preset = values_at(settings.agent, self.base)
-        values = {
-            n: distribution.suggest(trial, n, at_preset[n])
-            for n, distribution in self._space().items()
-        }
+        values = suggest(trial, self.space)
         is_preset = trial.user_attrs.get("preset")
         hyperparameters = self.base if is_preset else with_values(self.base, values)
         trial.set_user_attr("hyperparameters", _plain(hyperparameters))
@@ -230,10 +212,11 @@ class Search:
 
     def say_finished(self) -> None:
         """Print a line for each trial that has ended since the last call."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in self._said:
-                self._said.add(trial.number)
-                say(trial_line(trial, self.settings))
+        with reading(self.settings.journal):
+            for trial in self.study.get_trials(deepcopy=False):
+                if trial.state.is_finished() and trial.number not in self._said:
+                    self._said.add(trial.number)
+                    say(trial_line(trial, self.settings))
 
 
 def tune(
@@ -282,39 +265,23 @@ def tune(
 
 def _run_processes(search: Search, minutes: float | None, processes: int) -> None:
     """Let processes make the trials, and print their results."""
-    command = [
-        sys.executable,
-        "-m",
-        "metarl.experiments.tuning.search",
-        *search.settings.arguments(),
-    ]
-    command += [] if search.trials is None else ["--trials", str(search.trials)]
-    command += [] if minutes is None else ["--minutes", str(minutes)]
+    context = multiprocessing.get_context("spawn")
     logs = [search.settings.locks / f"{number}.txt" for number in range(processes)]
-    running: list[subprocess.Popen[bytes]] = []
+    of_search = (search.settings, search.trials, minutes)
+    running = [context.Process(target=_work, args=(log, *of_search)) for log in logs]
     try:
-        for log in logs:
-            with open_to_write(log, "wb") as output:
-                running.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=output,
-                        env={**os.environ, "OMP_NUM_THREADS": "1"},
-                        start_new_session=True,  # Ctrl-C is passed on below
-                    )
-                )
-        while any(process.poll() is None for process in running):
+        for process in running:
+            process.start()
+        while any(process.is_alive() for process in running):
             search.say_finished()
             time.sleep(0.5)
     finally:
         for process in running:
             process.terminate()
         for process in running:
-            process.wait()
+            process.join()
     search.say_finished()
-    failed = [str(log) for log, process in zip(logs, running) if process.returncode]
+    failed = [str(log) for log, process in zip(logs, running) if process.exitcode]
     if failed:
         raise InvalidValueError(f"{len(failed)} processes failed; their output: {failed}")
 
@@ -325,25 +292,11 @@ def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _work(
-    agent: Annotated[str, tyro.conf.Positional],
-    family: Annotated[str, tyro.conf.Positional],
-    total_timesteps: int | None = None,
-    seed: int = 0,
-    oracle: bool = False,
-    num_train_tasks: int | None = None,
-    train_split: str | None = None,
-    train_tasks_seed: int = 0,
-    changing: bool = False,
-    storage: Path | None = None,
-    trials: int | None = None,
-    minutes: float | None = None,
-) -> None:
-    """Make trials: the entry point of the processes that :func:`tune` starts."""
+def _work(log: Path, settings: Settings, trials: int | None, minutes: float | None) -> None:
+    """Make trials, in a process that :func:`tune` has started; what is printed goes to a file."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    with open_to_write(log, "wb") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
     torch.set_num_threads(1)
-    view = view_of(oracle, num_train_tasks, train_split, train_tasks_seed, changing)
-    Search(Settings(agent, family, total_timesteps, seed, storage, view), trials, minutes).run()
-
-
-if __name__ == "__main__":
-    tyro.cli(_work)
+    Search(settings, trials, minutes).run()

@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from metarl.agents.common.actor_critic import NetworkConfig
-from metarl.agents.maml.agent import MAMLConfig
-from metarl.agents.maml.policy import PolicyConfig
-from metarl.agents.rl2.agent import RL2Config
-from metarl.agents.training.config import Config
+from metarl.agents import AGENTS
 from metarl.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -20,88 +16,49 @@ DIGITS = 3
 
 @dataclass(frozen=True)
 class Log:
-    """A positive number whose logarithm is uniform.
-
-    Attributes:
-        low: The lower bound.
-        high: The upper bound.
-    """
+    """A positive number whose logarithm is uniform between two bounds."""
 
     low: float
     high: float
 
-    def suggest(self, trial: "optuna.Trial", name: str, at_preset: Any) -> Any:
-        """Draw a value; the range is widened to include the preset's."""
-        low, high = min(self.low, at_preset), max(self.high, at_preset)
-        return float(f"{trial.suggest_float(name, low, high, log=True):.{DIGITS}g}")
-
-    def encode(self, value: Any) -> Any:
-        """Return a value as Optuna stores it."""
-        return float(value)
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of some values.
-
-    Attributes:
-        values: The values: numbers, strings, or tuples of these.
-    """
-
-    values: tuple[Any, ...]
-
-    def suggest(self, trial: "optuna.Trial", name: str, at_preset: Any) -> Any:
-        """Draw a value; the preset's is always among them."""
-        values = self.values if at_preset in self.values else (*self.values, at_preset)
-        by_text = {self.encode(value): value for value in values}
-        return by_text[trial.suggest_categorical(name, list(by_text))]
-
-    def encode(self, value: Any) -> Any:
-        """Return a value as Optuna stores it: as text, because it stores no tuples."""
-        return str(next((own for own in self.values if own == value), value))
-
-
-Space: TypeAlias = Mapping[str, Log | OneOf]
 
 _POLICY = "policy_kwargs."
 MINIBATCHES = "minibatches"
 """Stands for ``trials_per_minibatch``, which must not exceed ``trials_per_iteration``."""
 
-SPACES: Mapping[str, Space] = {
+SPACES: Mapping[str, Mapping[str, Log | tuple[Any, ...]]] = {
     "rl2": {
         "learning_rate": Log(3e-4, 2e-2),
-        "ent_coef": OneOf((0.0, 0.001, 0.003, 0.01, 0.03, 0.1)),  # a grid of logarithms, and none
-        "gamma": OneOf((0.8, 0.9, 0.95, 0.98, 0.99, 1.0)),
-        "gae_lambda": OneOf((0.3, 0.5, 0.8, 0.9, 0.95, 1.0)),
-        "infinite_horizon_critic": OneOf((False, True)),
-        "wall_clock_discount": OneOf((False, True)),
-        "n_epochs": OneOf((1, 2, 4, 6, 8)),
-        "trials_per_iteration": OneOf((32, 64, 128, 256, 512)),
-        MINIBATCHES: OneOf((1, 2, 4, 8, 16)),
-        "policy_kwargs.hidden_size": OneOf((32, 64, 128)),
-        "policy_kwargs.memory": OneOf(("gru", "lstm")),
+        "ent_coef": (0.0, 0.001, 0.003, 0.01, 0.03, 0.1),  # a grid of logarithms, and none
+        "gamma": (0.8, 0.9, 0.95, 0.98, 0.99, 1.0),
+        "gae_lambda": (0.3, 0.5, 0.8, 0.9, 0.95, 1.0),
+        "infinite_horizon_critic": (False, True),
+        "wall_clock_discount": (False, True),
+        "n_epochs": (1, 2, 4, 6, 8),
+        "trials_per_iteration": (32, 64, 128, 256, 512),
+        MINIBATCHES: (1, 2, 4, 8, 16),
+        "policy_kwargs.hidden_size": (32, 64, 128),
+        "policy_kwargs.memory": ("gru", "lstm"),
     },
     "maml": {
         "inner_lr": Log(1e-2, 1.0),
         "learning_rate": Log(3e-4, 2e-2),
         "max_kl": Log(3e-3, 0.1),
-        "n_epochs": OneOf((2, 5, 8, 12)),
-        "meta_batch_size": OneOf((5, 10, 20, 40)),
-        "gae_lambda": OneOf((0.8, 0.9, 0.95, 0.985, 1.0)),
-        "policy_kwargs.hidden_sizes": OneOf(((32,), (32, 32), (64, 64), (100, 100))),
+        "n_epochs": (2, 5, 8, 12),
+        "meta_batch_size": (5, 10, 20, 40),
+        "gae_lambda": (0.8, 0.9, 0.95, 0.985, 1.0),
+        "policy_kwargs.hidden_sizes": ((32,), (32, 32), (64, 64), (100, 100)),
     },
 }
 """For each agent the hyperparameters that are varied. All others keep the preset's value; so do the
 episodes per adaptation, which belong to the evaluation setting."""
 
-_CONFIGS: Mapping[str, tuple[type[Config], type[Config]]] = {
-    "rl2": (RL2Config, NetworkConfig),
-    "maml": (MAMLConfig, PolicyConfig),
-}
+Space: TypeAlias = Mapping[str, Log | Mapping[str, Any]]
+"""For each hyperparameter its range, or its values by their text, as Optuna stores no tuples."""
 
 
 def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
-    """Return the search space, without hyperparameters that this preset does not use.
+    """Return what is varied from a preset: the hyperparameters that it uses, its values included.
 
     Args:
         agent: The agent's name.
@@ -117,19 +74,50 @@ def space_of(agent: str, preset: Mapping[str, Any]) -> Space:
         )
     unused: set[str] = set()
     if agent == "maml":
+        outer = AGENTS[agent].config_class.build(preset).to_json()["outer"]
         of_others = {"trpo": {"learning_rate", "n_epochs"}, "reptile": {"max_kl", "n_epochs"}}
-        unused = of_others.get(preset.get("outer", MAMLConfig.outer), unused)
+        unused = of_others.get(outer, unused)
+    space: dict[str, Log | Mapping[str, Any]] = {}
+    for name, value in values_at(agent, preset).items():
+        among = SPACES[agent][name]
+        if name in unused:
+            continue
+        if isinstance(among, Log):
+            space[name] = Log(min(among.low, value), max(among.high, value))
+        else:
+            values = among if value in among else (*among, value)
+            space[name] = {str(each): each for each in values}
+    return space
+
+
+def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
+    """Let a trial draw a value of each hyperparameter."""
+    values: dict[str, Any] = {}
+    for name, among in space.items():
+        if isinstance(among, Log):
+            drawn = trial.suggest_float(name, among.low, among.high, log=True)
+            values[name] = float(f"{drawn:.{DIGITS}g}")
+        else:
+            values[name] = among[trial.suggest_categorical(name, list(among))]
+    return values
+
+
+def encoded(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return values as Optuna stores them."""
     return {
-        name: distribution for name, distribution in SPACES[agent].items() if name not in unused
+        name: float(values[name])
+        if isinstance(among, Log)
+        else next(text for text, value in among.items() if value == values[name])
+        for name, among in space.items()
     }
 
 
 def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of hyperparameters in the agent's space; missing ones have defaults."""
-    own, policy = _CONFIGS[agent]
-    values = own.build(hyperparameters).to_json()
-    kwargs = policy.build(values["policy_kwargs"] or {}).to_json()
-    values |= {_POLICY + name: value for name, value in kwargs.items()}
+    agent_class: Any = AGENTS[agent]
+    values = agent_class.config_class.build(hyperparameters).to_json()
+    policy = agent_class.policy_config_class.build(values["policy_kwargs"] or {}).to_json()
+    values |= {_POLICY + name: value for name, value in policy.items()}
     if agent == "rl2":
         whole = values["trials_per_iteration"]
         values[MINIBATCHES] = whole // (values["trials_per_minibatch"] or whole)
@@ -137,16 +125,6 @@ def values_at(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
         name: tuple(value) if isinstance(value := values[name], list) else value
         for name in SPACES[agent]
     }
-
-
-def shown(agent: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the varied hyperparameters by their public names; missing ones have defaults."""
-    values = values_at(agent, hyperparameters)
-    if values.pop(MINIBATCHES, None) is not None:
-        values["trials_per_minibatch"] = (
-            _CONFIGS[agent][0].build(hyperparameters).to_json()["trials_per_minibatch"]
-        )
-    return {name.removeprefix(_POLICY): value for name, value in values.items()}
 
 
 def with_values(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.entries import NUMBER, OBJECT, check_entries
 from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
-from metarl.experiments.tuning.space import shown
 from metarl.files import check_no_link, locked, open_to_write
 
 if TYPE_CHECKING:
@@ -96,31 +94,6 @@ def reading(path: Path) -> Iterator[None]:
             f"the journal {str(path)!r} is damaged ({what:.300}); restore an undamaged one, or "
             "name another file with --storage"
         ) from None
-
-
-def check_trials(trials: "Sequence[optuna.trial.FrozenTrial]", agent: str) -> None:
-    """Raise unless trials have all entries that are printed.
-
-    Args:
-        trials: The trials.
-        agent: The name of the agent that they train.
-
-    Raises:
-        ValueError: If an entry is missing or invalid.
-    """
-    for trial in trials:
-        rules = {"hyperparameters": OBJECT} if "hyperparameters" in trial.user_attrs else {}
-        scores: list[float | None] = [*trial.intermediate_values.values()]
-        if trial.state.name == "COMPLETE":
-            rules = {"hyperparameters": OBJECT, "standard error": NUMBER}
-            scores.append(trial.value)
-        elif trial.state.name == "PRUNED" and "diverged" not in trial.user_attrs and not scores:
-            raise InvalidValueError(f"trial {trial.number} was pruned without a score")
-        check_entries(trial.user_attrs, rules)
-        if rules:
-            shown(agent, trial.user_attrs["hyperparameters"])
-        if not all(isinstance(score, (int, float)) for score in scores):
-            raise InvalidValueError(f"trial {trial.number} has scores that are no numbers")
 
 
 class _JournalLock:
