@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tyro
@@ -69,36 +69,18 @@ class Score:
 
     @property
     def off_by(self) -> float | None:
-        """The difference to the published mean, in standard errors of ours."""
-        return (
-            None if self.published is None else (self.mean - self.published) / self.standard_error
-        )
+        """The difference to the published mean, which varies as much as ours, in its errors."""
+        if self.published is None:
+            return None
+        return (self.mean - self.published) / (math.sqrt(2) * self.standard_error)
 
     def __str__(self) -> str:
         line = f"  {self.learner:32s}{self.mean:8.2f} +- {self.standard_error:4.2f}"
-        if self.published is None or self.off_by is None:
-            line += " " * 34
-        else:
-            line += f"{self.published:11.1f}{self.mean - self.published:+9.2f}"
-            line += f"{self.off_by:+7.1f}{self.off_by / math.sqrt(2):+7.1f}"
+        if self.published is not None:
+            line += f"   published {self.published:.1f}, {self.off_by:+.1f} standard errors"
         if self.tuned is not None:
-            line += f"  best of {len(self.tuned)}: {max(self.tuned, key=self.tuned.__getitem__)}"
+            line += f"   best of {len(self.tuned)}: {max(self.tuned, key=self.tuned.__getitem__)}"
         return line
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a published table, and all learners in it.
-
-    Attributes:
-        title: Its title.
-        key: The values that distinguish it from the others, by name.
-        scores: The scores of the learners.
-    """
-
-    title: str
-    key: Mapping[str, int]
-    scores: Iterable[Score]
 
 
 def play(
@@ -158,43 +140,22 @@ def best_of(tried: Mapping[float, Score]) -> Score:
 def main(options: Options) -> None:
     """Play, print and write."""
     settings = (
-        Setting(
-            f"n = {n}, k = {k}",
-            {"num_pulls": n, "num_arms": k},
-            scores(n, k, options.num_tasks, options.seed),
-        )
+        ({"num_pulls": n, "num_arms": k}, scores(n, k, options.num_tasks, options.seed))
         for n, k in CLASSICAL_BANDITS
         if n in options.pulls
     )
-    print_and_write(
-        "studies.classical",
-        options,
-        f"Mean total reward of n pulls of k arms over {options.num_tasks} held-out tasks",
-        "epsilon and UCB1's c are",
-        settings,
-    )
-
-
-class StudyOptions(Protocol):
-    """The options of all studies of classical learners; see :class:`Options`."""
-
-    @property
-    def num_tasks(self) -> int: ...
-    @property
-    def out(self) -> Path: ...
+    print_and_write("studies.classical", options, settings)
 
 
 def print_and_write(
-    name: str, options: StudyOptions, what: str, tuned: str, settings: Iterable[Setting]
+    name: str, options: Any, settings: Iterable[tuple[Mapping[str, int], Iterable[Score]]]
 ) -> None:
     """Print each score as soon as it is known, next to the published one, and write the returns.
 
     Args:
         name: The module of the study.
-        options: Its options, a dataclass.
-        what: What the scores are.
-        tuned: What was tuned on the tasks themselves.
-        settings: What to play.
+        options: Its options, a dataclass with ``num_tasks`` and ``out``.
+        settings: What distinguishes each setting from the others, and the scores in it.
 
     Raises:
         FileExistsError: If the file of the returns exists.
@@ -205,56 +166,35 @@ def print_and_write(
         raise FileExistsError(f"{options.out} exists; move it, or choose another place with --out")
     start = time.perf_counter()
     print(
-        f"{what}, the same for all learners.\n{tuned} tuned on these very tasks, as in the "
-        f"paper: their scores are a little optimistic.\nDifference to the published mean: plain, "
-        f"in standard errors of ours (se), and in standard errors of the\ndifference (sd), as the "
-        f"published means vary as much as ours."
+        f"Mean total reward over {options.num_tasks} held-out tasks, the same for all learners.\n"
+        "What is tuned is tuned on these very tasks, as in the paper: a little optimistic.\n"
+        "Standard errors are those of the difference to the published mean."
     )
-    results: list[dict[str, Any]] = []
-    returns: list[NDArray[Any]] = []
-    off_by: list[float] = []
-    for setting in settings:
-        print(f"\n  {setting.title:32s}{'here':>8s}{'published':>19s}{'diff':>9s}", end="")
-        print(f"{'se':>7s}{'sd':>7s}")
-        for score in setting.scores:
+    found: list[tuple[Mapping[str, int], Score]] = []
+    for key, played in settings:
+        print("\n  " + ", ".join(f"{of} = {value}" for of, value in key.items()))
+        for score in played:
             print(score, flush=True)
-            if score.off_by is not None:
-                off_by.append(abs(score.off_by))
-            results.append(
-                {
-                    **setting.key,
-                    "learner": score.learner,
-                    "tuned": score.tuned,
-                }
-            )
-            returns.append(score.returns)
-    wall_time = time.perf_counter() - start
-    write(name, options, results, np.stack(returns), wall_time)
-    within = [sum(off < 2 * unit for off in off_by) for unit in (1, math.sqrt(2))]
-    print(
-        f"\nOf {len(off_by)} published scores {within[0]} are within 2 se, {within[1]} within 2 sd "
-        f"(by chance about {0.84 * len(off_by):.0f} and {0.95 * len(off_by):.0f})."
-        f"\n{wall_time:.0f} s; the return of every trial is in {options.out}"
-    )
-
-
-def write(
-    name: str,
-    options: StudyOptions,
-    results: list[dict[str, Any]],
-    returns: NDArray[Any],
-    wall_time: float,
-) -> None:
-    """Write the results, one for each learner and setting, and their returns, in a row for each."""
+            found.append((key, score))
+    seconds = time.perf_counter() - start
     head = {
         "command": f"python -m metarl.experiments.{name}",
-        "options": {**asdict(options), "out": options.out.as_posix()},  # type: ignore[call-overload]
+        "options": {**asdict(options), "out": options.out.as_posix()},
         "git_commit": git_commit(),
         "versions": versions(),
-        "wall_time_seconds": round(wall_time, 1),
-        "results": results,
+        "wall_time_seconds": round(seconds, 1),
+        "results": [
+            {**key, "learner": score.learner, "tuned": score.tuned} for key, score in found
+        ],
     }
+    returns = np.stack([score.returns for _, score in found])  # a row for each result
     write_archive(options.out, head, {"returns": smallest(returns)}, compact=True)
+    off_by = [abs(score.off_by) for _, score in found if score.off_by is not None]
+    print(
+        f"\nOf {len(off_by)} published scores {sum(off < 2 for off in off_by)} are within 2 "
+        f"standard errors (by chance about {0.95 * len(off_by):.0f})."
+        f"\n{seconds:.0f} s; the return of every trial is in {options.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Each learner is shown with the true prior mean of the rewards, 1, and with the mean 0.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from metarl.agents.classical.mdps import (
 )
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.experiments.publish.papers import CLASSICAL_MDPS, PRIOR_MEAN_0
-from metarl.experiments.studies.classical import Score, Setting, best_of, print_and_write
+from metarl.experiments.studies.classical import Score, best_of, print_and_write
 
 WIDTHS = (0.1, 0.2, 0.4, 0.6)
 EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.3)
@@ -90,18 +90,8 @@ def scores(options: Options) -> dict[int, list[Score]]:
 
 def main(options: Options) -> None:
     """Play, print and write."""
-
-    def settings() -> Iterator[Setting]:
-        for n, played in scores(options).items():
-            yield Setting(f"n = {n}", {"num_episodes": n}, played)
-
-    print_and_write(
-        "studies.classical_mdps",
-        options,
-        f"Mean total reward of n episodes of {options.num_tasks} held-out MDPs",
-        "epsilon and UCRL2's c are",
-        settings(),
-    )
+    settings = (({"num_episodes": n}, played) for n, played in scores(options).items())
+    print_and_write("studies.classical_mdps", options, settings)
 
 
 if __name__ == "__main__":
