@@ -31,6 +31,7 @@ from metarl.experiments.studies.jobs import (
     Places,
     TrainingJob,
     command_to_continue,
+    find_job,
     jobs_of,
     perform,
     places_for,
@@ -358,10 +359,8 @@ def _work(
 ) -> int:
     """Do one job of a study: the entry point of the engine's processes."""
     os.nice(NICENESS)
-    for job in jobs_of(find_study(name).scaled(budget), Places(results, work, pages=results)):
-        if job.key == key:
-            return 0 if perform(job) else RUNNING_ELSEWHERE
-    raise InvalidValueError(f"the study {name!r} has no job {key!r}")
+    job = find_job(name, budget, key, Places(results, work, pages=results))
+    return 0 if perform(job) else RUNNING_ELSEWHERE
 
 
 if __name__ == "__main__":

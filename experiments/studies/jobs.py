@@ -27,6 +27,7 @@ from metarl.experiments.cli.overrides import view_arguments
 from metarl.experiments.publish import runs as publish
 from metarl.experiments.runs.records import load_evaluation, load_training
 from metarl.experiments.runs.run import Run, git_commit
+from metarl.experiments.studies import find_study
 from metarl.experiments.studies.study import EvalSpec, Learner, Recording, Study, Training
 from metarl.files import locked
 from metarl.views import label
@@ -139,9 +140,8 @@ class TrainingJob(_Job):
 
     @property
     def needs(self) -> "list[TrainingJob]":
-        training = self.training
-        others = [training.start, training.teacher]
-        others += [] if training.data is None else training.data.trainings
+        training, data = self.training, self.training.data
+        others = [training.start, training.teacher, *(data.trainings if data else ())]
         return [TrainingJob(other, self.places) for other in others if isinstance(other, Training)]
 
     @property
@@ -162,15 +162,11 @@ class TrainingJob(_Job):
         Raises:
             ValueError: If it is.
         """
-        config = load_training(self.record)["config"]
-        own = self.training
-        expected = (own.agent, label(own.family, own.view), own.seed, own.total_timesteps)
-        found = (
-            config["agent"],
-            label(config["tasks"], config.get("view", {})),
-            config["seed"],
-            config["total_timesteps"],
-        )
+        training, config = self.training, load_training(self.record)["config"]
+        family = label(config["tasks"], config.get("view", {}))
+        own = (training.agent, label(training.family, training.view), training.seed)
+        expected = (*own, training.total_timesteps)
+        found = (config["agent"], family, config["seed"], config["total_timesteps"])
         if found != expected:
             raise InvalidValueError(
                 f"{str(self.record)!r} is of another training: expected (agent, tasks, seed, "
@@ -179,30 +175,24 @@ class TrainingJob(_Job):
 
     def run(self) -> None:
         """Train or continue training, and publish."""
-        training, directory = self.training, self.run_directory
-        start, teacher, data = training.start, None, None
-        if training.teacher is not None:
-            taught_by = training.teacher
-            teacher = (
-                self.places.agent(taught_by) if isinstance(taught_by, Training) else Path(taught_by)
-            )
-        steps: dict[str, Any] = {"total_timesteps": training.total_timesteps}
-        if training.data is not None:
-            steps = {"total_gradient_steps": training.total_timesteps}
-            data = self._record(training.data)
+        training, directory, agent_of = self.training, self.run_directory, self.places.agent
+        start, teacher, data = training.start, training.teacher, training.data
+        steps = "total_timesteps" if data is None else "total_gradient_steps"
         if not (directory / "config.json").is_file():
             commands.train(
                 training.agent,
                 training.family,
                 view=training.view,
                 run_dir=directory,
-                data=data,
-                **steps,
+                data=None if data is None else self._record(data),
+                **{steps: training.total_timesteps},  # type: ignore[arg-type]
                 seed=training.seed,
                 device="cpu",
                 overrides=overrides_of(training),
-                start=None if start is None else self.places.agent(start),
-                teacher=None if teacher is None else Path(teacher),
+                start=None if start is None else agent_of(start),
+                teacher=Path(teacher)
+                if isinstance(teacher, str)
+                else teacher and agent_of(teacher),
                 command=command_of(training),
             )
         elif not Run.open(directory).agent.exists():
@@ -243,23 +233,18 @@ def overrides_of(training: Training) -> list[str]:
 
 def command_of(training: Training) -> str:
     """Return what to type to repeat a training."""
-    parts = ["metarl", "train", training.agent, training.family, *view_arguments(training.view)]
-    parts += ["--seed", str(training.seed)]
-    if training.data is None:
-        parts += ["--total-timesteps", str(training.total_timesteps)]
-    else:
-        parts += ["--data", "data", "--total-gradient-steps", str(training.total_timesteps)]
+    data, view = training.data, view_arguments(training.view)
+    length = ["--total-timesteps"] if data is None else ["--data", "data", "--total-gradient-steps"]
+    parts = ["metarl", "train", training.agent, training.family, *view]
+    parts += ["--seed", str(training.seed), *length, str(training.total_timesteps)]
     for override in overrides_of(training):
         parts += ["--set", override]
-    if training.start is not None:
-        parts += ["--start", f"{training.start.name}.safetensors"]
-    if isinstance(training.teacher, Training):
-        parts += ["--teacher", f"{training.teacher.name}.safetensors"]
-    elif training.teacher is not None:
-        parts += ["--teacher", training.teacher]
-    if training.data is None:
+    for option, other in (("--start", training.start), ("--teacher", training.teacher)):
+        if other is not None:
+            parts += [option, other if isinstance(other, str) else f"{other.name}.safetensors"]
+    if data is None:
         return shlex.join(parts)
-    return f"{_recording_command(training, training.data)} && {shlex.join(parts)}"
+    return f"{_recording_command(training, data)} && {shlex.join(parts)}"
 
 
 def _recording_command(training: Training, recording: Recording) -> str:
@@ -345,23 +330,21 @@ class EvaluationJob(_Job):
                 f"{str(self.record)!r} is of another evaluation: expected (tasks, episodes, seed) "
                 f"= {expected}, got {found}; move it away to evaluate again"
             )
-        for parameter, values in evaluation.values.items():
-            column = columns.get(parameter, np.array([]))
-            numbers = column.ndim == 1 and column.dtype.kind in "bif"
-            if not numbers or not all(np.isclose(column, value).any() for value in values):
-                raise InvalidValueError(
-                    f"{str(self.record)!r} is damaged: its tasks must have all values of "
-                    f"{parameter!r}, from {min(values):g} to {max(values):g}"
-                )
-        for name, select in evaluation.groups.items():
-            try:
-                anything = bool(select(columns).any())
-            except (LookupError, TypeError, ValueError):
-                anything = False
-            if not anything:
-                raise InvalidValueError(
-                    f"{str(self.record)!r} is damaged: none of its tasks is of the group {name!r}"
-                )
+        try:
+            grid = all(
+                np.isclose(columns[parameter], value).any()
+                for parameter, values in evaluation.values.items()
+                for value in values
+            )
+            whole = grid and all(select(columns).any() for select in evaluation.groups.values())
+        except (LookupError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise InvalidValueError(
+                f"{str(self.record)!r} is damaged: its tasks must have all values of "
+                f"{list(evaluation.values)}, and some must be of each group of "
+                f"{list(evaluation.groups)}"
+            )
         return report
 
     def run(self) -> None:
@@ -428,6 +411,12 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
                 if seed in seeds_of(learner, study):
                     add(EvaluationJob(study, evaluation, learner, seed, places))
     return list(jobs.values())
+
+
+def find_job(study: str, budget: float, key: str, places: Places) -> Job:
+    """Return the job of a study, named as on the command line, that has a key."""
+    found = find_study(study).scaled(budget)
+    return next(job for job in jobs_of(found, places) if job.key == key)
 
 
 def seeds_of(learner: Learner, study: Study) -> Sequence[int]:

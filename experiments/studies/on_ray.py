@@ -20,8 +20,7 @@ from typing import Any
 
 from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
 from metarl.experiments.runs.training import Interrupted
-from metarl.experiments.studies import find_study
-from metarl.experiments.studies.jobs import RUNNING_ELSEWHERE, Job, Places, jobs_of, perform
+from metarl.experiments.studies.jobs import RUNNING_ELSEWHERE, Job, Places, find_job, perform
 from metarl.files import atomic_write, open_to_write
 
 Files = Mapping[str, bytes]
@@ -36,9 +35,7 @@ class RemoteJob:
     """What a worker is given.
 
     Attributes:
-        study: The study's name, as on the command line.
-        budget: The study's budget.
-        job: The key of the job.
+        job: The study's name, as on the command line, its budget, and the key of the job.
         folder: The engine's working directory.
         places: Where the engine reads and writes.
         token: A file of the engine; a worker that finds it shares the engine's folders.
@@ -46,9 +43,7 @@ class RemoteJob:
         files: The files that the job needs.
     """
 
-    study: str
-    budget: float
-    job: str
+    job: tuple[str, float, str]
     folder: Path
     places: Places
     token: Path
@@ -97,7 +92,7 @@ class Cluster:
         self.num_cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         # Ray repeats jobs of dead workers; a job's exceptions come back as its status.
         self._do = ray.remote(num_cpus=1, max_retries=RETRIES)(do)
-        self._study, self._budget, self._places = study, budget, places
+        self._study, self._places = (study, budget), places
         self._token = places.work.resolve() / f"ray-{uuid.uuid4().hex}"
         atomic_write(self._token, "")
 
@@ -106,9 +101,7 @@ class Cluster:
         needed = [self._places.agent(other.training) for other in job.needs]
         results = self._places.results
         remote_job = RemoteJob(
-            study=self._study,
-            budget=self._budget,
-            job=job.key,
+            job=(*self._study, job.key),
             folder=Path.cwd(),
             places=self._places,
             token=self._token,
@@ -187,7 +180,7 @@ def do(remote_job: RemoteJob) -> tuple[int, Files, bytes]:
     output = root / remote_job.log.name
     with output.open("w") as log:
         status = _perform(remote_job, places, log)
-    job = _find(remote_job, places)
+    job = find_job(*remote_job.job, places)
     left = [path for path in job.leaves if path.is_file()] if status == 0 else []
     files = {str(path.relative_to(places.results)): path.read_bytes() for path in left}
     if status == 0:
@@ -198,7 +191,7 @@ def do(remote_job: RemoteJob) -> tuple[int, Files, bytes]:
 def _perform(remote_job: RemoteJob, places: Places, log: Any) -> int:
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
-            return 0 if perform(_find(remote_job, places)) else RUNNING_ELSEWHERE
+            return 0 if perform(find_job(*remote_job.job, places)) else RUNNING_ELSEWHERE
         except Interrupted as stop:
             print(stop)
             return CANCELLED
@@ -207,8 +200,3 @@ def _perform(remote_job: RemoteJob, places: Places, log: Any) -> int:
         except Exception:
             traceback.print_exc()
     return 1
-
-
-def _find(remote_job: RemoteJob, places: Places) -> Job:
-    study = find_study(remote_job.study).scaled(remote_job.budget)
-    return next(job for job in jobs_of(study, places) if job.key == remote_job.job)
