@@ -26,10 +26,9 @@ def published_table(results: Path, runs: Sequence[Mapping[str, Any]]) -> str:
     """
     rows = [
         *_rl2(runs),
-        *_gridnavi(runs),
         *_robots(runs),
-        *_classical(results / "classical" / "returns.npz", _bandit, published.CLASSICAL_BANDITS),
-        *_classical(results / "classical" / "mdp-returns.npz", _mdp, published.CLASSICAL_MDPS),
+        *_classical(results / "classical" / "returns.npz"),
+        *_classical(results / "classical" / "mdp-returns.npz"),
         *_maml(results),
     ]
     heading = ("source", "family", "agent", "published", "here", "seeds, tasks", "command")
@@ -56,7 +55,11 @@ def _counts(num_seeds: int, num_tasks: int) -> str:
 
 
 def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    for family, figure in (published.RL2_BANDITS | published.RL2_MDPS).items():
+    duan = "Duan et al. 2016, best of 5 seeds"
+    figures = (published.RL2_BANDITS | published.RL2_MDPS).items()
+    known = [(family, duan, str(figure)) for family, figure in figures]
+    grid = "exact, for the grid of Zintgraf et al. 2020"
+    for family, source, figure in [*known, ("gridnavi", grid, "37.21, the best possible")]:
         for started in (False, True):
             chosen = [run for run in runs if bool(run["config"].get("start")) == started]
             if not (reports := _of(chosen, "rl2", family)):
@@ -67,23 +70,7 @@ def _rl2(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             if started:
                 command = f"{command}, started as in [the list of runs](runs.md)"
                 who = "RL², started from another agent"
-            table = "Duan et al. 2016, best of 5 seeds"
-            yield table, f"`{family}`", who, f"{figure}", here, counts, command
-
-
-def _gridnavi(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    if reports := _of(runs, "rl2", "gridnavi"):
-        here = ", ".join(f"{report.trial_returns.mean():.2f}" for report in reports)
-        counts = _counts(len(reports), reports[0].num_tasks)
-        yield (
-            "exact, for the grid of Zintgraf et al. 2020",
-            "`gridnavi`",
-            "RL²",
-            "37.21, the best possible",
-            here,
-            counts,
-            "`metarl train rl2 gridnavi`",
-        )
+            yield source, f"`{family}`", who, figure, here, counts, command
 
 
 def _robots(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
@@ -95,37 +82,24 @@ def _robots(runs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             yield source, f"`{family}`", "RL², first episode", figure, here, counts, command
 
 
-def _bandit(result: Mapping[str, Any]) -> tuple[Any, str]:
-    pulls, arms = result["num_pulls"], result["num_arms"]
-    return (pulls, arms), f"`bandit-{pulls}x{arms}`"
-
-
-def _mdp(result: Mapping[str, Any]) -> tuple[Any, str]:
-    return result["num_episodes"], f"`tabular-mdp-{result['num_episodes']}`"
-
-
-def _classical(
-    path: Path, key_of: Any, figures: Mapping[Any, Mapping[str, float]]
-) -> Iterator[Row]:
+def _classical(path: Path) -> Iterator[Row]:
     """Yield the classical strategies of a study's record."""
     record, arrays = read_archive(path)
     for result, returns in zip(record["results"], arrays["returns"]):
-        key, family = key_of(result)
+        if "num_pulls" in result:
+            key = result["num_pulls"], result["num_arms"]
+            figures, family = published.CLASSICAL_BANDITS[key], f"`bandit-{key[0]}x{key[1]}`"
+        else:
+            num_episodes = result["num_episodes"]
+            figures = published.CLASSICAL_MDPS[num_episodes]
+            family = f"`tabular-mdp-{num_episodes}`"
         learner = result["learner"]
-        figure = figures.get(key, {}).get(learner.removesuffix(published.PRIOR_MEAN_0))
+        figure = figures.get(learner.removesuffix(published.PRIOR_MEAN_0))
         if figure is not None and not learner.startswith("known"):  # not in the paper
             error = returns.std(ddof=1) / np.sqrt(len(returns))
-            here = f"{returns.mean():.2f} ± {error:.2f}"
-            counts = f"{len(returns)} tasks"
-            yield (
-                "Duan et al. 2016",
-                family,
-                learner,
-                str(figure),
-                here,
-                counts,
-                f"`{record['command']}`",
-            )
+            here, counts = f"{returns.mean():.2f} ± {error:.2f}", f"{len(returns)} tasks"
+            command = f"`{record['command']}`"
+            yield "Duan et al. 2016", family, learner, str(figure), here, counts, command
 
 
 def _maml(results: Path) -> Iterator[Row]:

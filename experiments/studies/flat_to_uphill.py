@@ -1,7 +1,7 @@
 """Robots trained on the flat, or on gentle slopes, evaluated on steep ones."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import product
 
 import numpy as np
@@ -14,8 +14,17 @@ ANGLES = tuple(float(angle) for angle in range(-20, 21, 2))
 CLIMBS = tuple(angle for angle in ANGLES if angle)  # on level ground nothing is up
 
 
-def _ceiling(family: str) -> Learner:
-    return Learner(
+def _learners(family: str, trained_on: str = "", flat: str = "") -> list[Learner]:
+    """Return the learners of a family, and of level ground if there is such a family."""
+    rl2 = Learner(f"RL²{trained_on}", "rl2", family)
+    with_resets = replace(
+        rl2,
+        label=f"{rl2.label}, with resets",
+        adaptation={"reset_memory_every": 2},
+        note=f"the agents of {rl2.label}, with a memory that is reset after two episodes, the "
+        "length of their training trials",
+    )
+    ceiling = Learner(
         "oracle of all slopes",
         "rl2",
         family,
@@ -23,54 +32,29 @@ def _ceiling(family: str) -> Learner:
         note="observes the slope, and is trained on all evaluated slopes: the upper reference for "
         "agents trained up to 10 degrees only, as far as 12M env steps reach it",
     )
-
-
-def _slope_learners(body: str) -> list[Learner]:
-    slope, flat = f"{body}-slope", f"{body}-flat-varied"
-    multi_task = Learner("multi-task, slopes", "multi-task", slope)
-    with_resets = Learner(
-        "RL², slopes, with resets",
-        "rl2",
-        slope,
-        adaptation={"reset_memory_every": 2},
-        note="the agents of RL², slopes, with a memory that is reset after two episodes, the "
-        "length of their training trials",
-    )
-    rl2 = Learner("RL², slopes", "rl2", slope)
-    return [
+    learners = [
         rl2,
         with_resets,
         rl2.without_memory(),
         Learner("RL², flat", "rl2", flat),
-        Learner("MAML, slopes", "maml", slope),
-        multi_task,
+        Learner(f"MAML{trained_on}", "maml", family),
+        Learner(f"multi-task{trained_on}", "multi-task", family),
         Learner("multi-task, flat", "multi-task", flat),
-        Learner("fine-tune, slopes", "fine-tune", slope, trained_as="multi-task"),
+        Learner(f"fine-tune{trained_on}", "fine-tune", family, trained_as="multi-task"),
         Learner("fine-tune, flat", "fine-tune", flat, trained_as="multi-task"),
         Learner("from scratch", "from-scratch"),
-        Learner("oracle, given the slope", "rl2", slope, view={"oracle": True}),
-        _ceiling(slope),
+        Learner("oracle, given the slope", "rl2", family, view={"oracle": True}),
+        ceiling,
         Learner("random actions", "random"),
     ]
+    # Where no agent is trained on level ground, none is evaluated with resets either.
+    return [each for each in learners if flat or (each.family != "" and not each.adaptation)]
 
 
-def _climb_learners(body: str) -> list[Learner]:
-    climb = f"{body}-climb"
-    rl2 = Learner("RL²", "rl2", climb)
-    return [
-        rl2,
-        rl2.without_memory(),
-        Learner("MAML", "maml", climb),
-        Learner("multi-task", "multi-task", climb),
-        Learner("fine-tune", "fine-tune", climb, trained_as="multi-task"),
-        Learner("from scratch", "from-scratch"),
-        Learner("oracle, given the slope", "rl2", climb, view={"oracle": True}),
-        _ceiling(climb),
-        Learner("random actions", "random"),
-    ]
-
-
-_BODIES = {body: _slope_learners(body) for body in ("half-cheetah", "walker2d")}
+_BODIES = {
+    body: _learners(f"{body}-slope", ", slopes", f"{body}-flat-varied")
+    for body in ("half-cheetah", "walker2d")
+}
 _GAIN_TASKS = 1000
 """Of so many tasks, a gain of 20 points shows: those of the grids are few, for 40 episodes each."""
 
@@ -216,7 +200,7 @@ STUDY = Study(
     "agents get up, and how soon?",
     learners={
         "half-cheetah-angles": _BODIES["half-cheetah"],
-        "half-cheetah-climb-angles": _climb_learners("half-cheetah"),
+        "half-cheetah-climb-angles": _learners("half-cheetah-climb"),
         "walker2d-angles": _BODIES["walker2d"],
         "half-cheetah-gain": _gain_learners("half-cheetah"),
         "walker2d-gain": _gain_learners("walker2d"),
