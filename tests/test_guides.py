@@ -96,20 +96,22 @@ def test_a_study_of_ones_own(tmp_path):
     }
     learners = [
         replace(each, hyperparameters=few.get(each.agent, {}))
-        for each in declared.learners["new-poles"]
+        for each in declared.evaluations[0].learners
     ]
     small = replace(
         declared,
-        learners={"new-poles": learners},
         seeds=(0,),
         total_timesteps=1,
-        evaluations=[replace(each, num_tasks=1, num_episodes=10) for each in declared.evaluations],
+        evaluations=[
+            replace(each, learners=learners, num_tasks=1, num_episodes=10)
+            for each in declared.evaluations
+        ],
     )
     places = places_for(1.0, tmp_path / "results")
     jobs = jobs_of(small, places)
     assert all(map(perform, jobs))
     evaluated = {job.learner.label for job in jobs if isinstance(job, EvaluationJob)}
-    assert evaluated == {learner.label for learner in declared.learners["new-poles"]}
+    assert evaluated == {learner.label for learner in learners}
     page = write_results(small, places)[0]
     assert page == tmp_path / "results" / "poles.md"
     command = f"metarl study my_study:study --results {tmp_path / 'results'}"

@@ -11,7 +11,6 @@ import numpy as np
 
 from metarl.experiments.cli.overrides import overrides_in
 from metarl.experiments.runs.records import num_steps
-from metarl.files import atomic_write
 from metarl.views import View
 
 INDEX = Path(__file__).parents[1] / "results" / "index.json"
@@ -84,11 +83,6 @@ def index_of(results: Iterable[tuple[Path, Mapping[str, Any]]], pyproject: str) 
 def as_lines(index: Iterable[Published]) -> str:
     """Return an index as JSON, a line for each run."""
     return "[\n" + ",\n".join(json.dumps(asdict(each)) for each in index) + "\n]\n"
-
-
-def write_index(index: Iterable[Published], path: Path) -> None:
-    """Write an index."""
-    atomic_write(path, as_lines(index))
 
 
 def read_index() -> list[Published]:

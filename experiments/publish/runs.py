@@ -24,7 +24,7 @@ from metarl.errors import InvalidValueError, found_in
 from metarl.evaluation.archive import SUFFIX, TASKS, read_archive, write_archive
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset, overrides_in
-from metarl.experiments.publish.index import INDEX, Published, index_of, read_index, write_index
+from metarl.experiments.publish.index import INDEX, Published, as_lines, index_of, read_index
 from metarl.experiments.publish.published_table import is_of, published_table
 from metarl.experiments.runs.loading import load_agent
 from metarl.experiments.runs.records import load_training, steps_in_words
@@ -133,11 +133,11 @@ def open_run(name: str | Path) -> Run:
         FileNotFoundError: If it is neither, or the agent of the published run was not kept.
         ValueError: If the run's configuration or the published record is damaged.
     """
+    if Path(name).exists():
+        return Run.open(name)
     records = (folder / f"{Path(name).name}{SUFFIX}" for folder in (RESULTS, INSTALLED))
     record = next((path for path in records if path.is_file()), None)
-    if Path(name).exists() or record is None:
-        if Path(name).exists():
-            return Run.open(name)
+    if record is None:
         if any(each.name == str(name) and each.where for each in read_index()):
             raise FileNotFoundError(
                 f"the published agent {str(name)!r} is in the repository and not in the wheel; "
@@ -282,7 +282,7 @@ def main(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     for directory in runs:
         print(publish(Run.open(directory)))
     results = load_results()
-    write_index(present_index(results), RESULTS.parent / INDEX.name)
+    atomic_write(RESULTS.parent / INDEX.name, as_lines(present_index(results)))
     for page in PAGES:
         if page.is_file():
             atomic_write(page, with_tables(page.read_text(), results))

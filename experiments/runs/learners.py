@@ -44,10 +44,6 @@ def check_data_options(
         data: The folder of histories, if any.
         total_timesteps: Env steps, if given.
         total_gradient_steps: Gradient steps, if given.
-
-    Raises:
-        ValueError: If a learner from stored data has none, or another has some; or if what is
-            counted is not what the learner counts.
     """
     if issubclass(find_learner(agent), OfflineLearner):
         if data is None:
@@ -75,9 +71,6 @@ def check_teacher_options(agent: str, teacher: object, hyperparameters: Mapping[
         agent: Its name.
         teacher: The teacher, if any.
         hyperparameters: The learner's.
-
-    Raises:
-        ValueError: If there is a teacher too many or too few, or several processes train.
     """
     share = hyperparameters.get("teacher_share", 0.0)
     if teacher is None:

@@ -158,11 +158,7 @@ def give_teacher(run: Run, student: Learner) -> None:
 
 
 def check_divisible(agent: str) -> None:
-    """Raise unless as many processes as there are can train such an agent together.
-
-    Raises:
-        ValueError: If there are several, and the agent trains in one.
-    """
+    """Raise unless as many processes as there are can train such an agent together."""
     size = current_ranks().size
     if size > 1 and not find_learner(agent).divisible:
         able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
@@ -205,11 +201,7 @@ def load_agent(run: Run, trust: str | None = None, overrides: Sequence[str] = ()
 
 
 def check_evaluation_options(learner: Learner, names: Iterable[str]) -> None:
-    """Raise unless the hyperparameters of these names change how a trained agent acts.
-
-    Raises:
-        ValueError: If one counts in training only.
-    """
+    """Raise unless the hyperparameters of these names change how a trained agent acts."""
     options = learner.evaluation_options
     for name in names:
         if name not in options:

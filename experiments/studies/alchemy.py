@@ -34,12 +34,9 @@ STUDY = Study(
     title="Alchemy",
     question="Stones, potions and a chemistry that is new in each trial: what makes an agent learn "
     "within the trial, its network or a teacher that knows the chemistry?",
-    learners={"chemistries": _LEARNERS, "unseen-graphs": _LEARNERS},
     evaluations=[
-        EvalSpec("chemistries", "alchemy", num_tasks=1000, num_episodes=10),
-        EvalSpec(
-            "unseen-graphs", "alchemy", split="unseen_graphs", num_tasks=1000, num_episodes=10
-        ),
+        EvalSpec(name, "alchemy", _LEARNERS, split=split, num_tasks=1000, num_episodes=10)
+        for name, split in (("chemistries", "held_out"), ("unseen-graphs", "unseen_graphs"))
     ],
     seeds=(0, 1, 2),
 )

@@ -45,26 +45,25 @@ STUDY = Study(
     title="Broken robot",
     question="A robot starts in an unseen body, with weak motors and a dead one, or with other "
     "masses and joints: what does that cost, and how fast does it compensate?",
-    learners={
-        "motors": _MOTORS,
-        "unseen-motor": _MOTORS,
-        "walker": _WALKER,
-        "motors-gain": _gain_learners(_MOTORS),
-        "walker-gain": _gain_learners(_WALKER),
-    },
     evaluations=[
-        EvalSpec("motors", "half-cheetah-motors", num_tasks=60, num_episodes=40),
+        EvalSpec("motors", "half-cheetah-motors", _MOTORS, num_tasks=60, num_episodes=40),
         EvalSpec(
             "unseen-motor",
             "half-cheetah-motors",
+            _MOTORS,
             split="unseen_motor",
             num_tasks=60,
             num_episodes=40,
         ),
-        EvalSpec("walker", "walker2d-params", num_tasks=60, num_episodes=40),
-        # Of so many tasks a gain of 20 points shows.
-        EvalSpec("motors-gain", "half-cheetah-motors", num_tasks=500, num_episodes=4),
-        EvalSpec("walker-gain", "walker2d-params", num_tasks=500, num_episodes=4),
+        EvalSpec("walker", "walker2d-params", _WALKER, num_tasks=60, num_episodes=40),
+        *(
+            # Of so many tasks a gain of 20 points shows.
+            EvalSpec(name, family, _gain_learners(learners), num_tasks=500, num_episodes=4)
+            for name, family, learners in (
+                ("motors-gain", "half-cheetah-motors", _MOTORS),
+                ("walker-gain", "walker2d-params", _WALKER),
+            )
+        ),
     ],
     total_timesteps=12_000_000,
     answer="""\

@@ -220,37 +220,33 @@ class Engine:
         evaluations = [
             seconds
             for job in self.jobs
-            if not isinstance(job, TrainingJob) and job.done
+            if isinstance(job, EvaluationJob) and job.done
             if (seconds := load_evaluation(job.record).get("seconds"))  # early ones lack it
         ]
         evaluation = float(np.mean(evaluations)) if evaluations else _USUAL_EVALUATION_SECONDS
-        seconds = []
-        for job in jobs:
-            if isinstance(job, TrainingJob):
-                of_agent = rates.get(job.training.agent, {})
-                usual = _USUAL_GRADIENT_RATE if job.training.data else _USUAL_RATE
-                usual = float(np.mean(list(of_agent.values()))) if of_agent else usual
-                family = slug(job.training.family, job.training.view)
-                rate = of_agent.get(family, usual)
-                seconds.append((job.env_steps - job.env_steps_done()) / rate)
-            else:
-                seconds.append(evaluation)
-        return seconds
+
+        def left(job: Job) -> float:
+            if isinstance(job, EvaluationJob):
+                return evaluation
+            of_agent = rates.get(job.training.agent, {})
+            usual = _USUAL_GRADIENT_RATE if job.training.data else _USUAL_RATE
+            usual = float(np.mean(list(of_agent.values()))) if of_agent else usual
+            rate = of_agent.get(slug(job.training.family, job.training.view), usual)
+            return (job.env_steps - job.env_steps_done()) / rate
+
+        return [left(job) for job in jobs]
 
     def plan(self) -> str:
         """Return a table of the missing jobs, with their estimated time."""
         missing = self.missing()
-        seconds = self.seconds_left(missing)
-        rows = [
-            (job.training.name, _steps(job), _duration(cost))
-            for job, cost in zip(missing, seconds)
-            if isinstance(job, TrainingJob)
-        ]
-        evaluations = [
-            cost for job, cost in zip(missing, seconds) if not isinstance(job, TrainingJob)
-        ]
+        rows, evaluations, total = [], [], 0.0
+        for job, seconds in zip(missing, self.seconds_left(missing)):
+            total += seconds
+            if isinstance(job, TrainingJob):
+                rows.append((job.training.name, _steps(job), _duration(seconds)))
+            else:
+                evaluations.append(seconds)
         rows.append((f"{len(evaluations)} evaluations", "", _duration(sum(evaluations))))
-        total = sum(seconds)
         return "\n".join(
             [
                 f"{self.study.name}: {len(missing)} of {len(self.jobs)} jobs are missing",

@@ -2,7 +2,6 @@
 
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
-_BODIES = ("half-cheetah", "walker2d")
 _SPLITS = {"gentle": "held_out", "steep": "steep", "steepest": "steepest", "valley": "valley"}
 
 
@@ -17,17 +16,18 @@ def _learners(family: str) -> list[Learner]:
     ]
 
 
-_OF = {body: _learners(f"{body}-hills") for body in _BODIES}
+_OF = {body: _learners(f"{body}-hills") for body in ("half-cheetah", "walker2d")}
 
 STUDY = Study(
     name="hills",
     title="Hills on the way",
     question="A robot trained on gentle hills meets a steep one in the middle of an episode: does "
     "it get over it, and does it help to have learned to adapt?",
-    learners={f"{body}-{name}": _OF[body] for body in _BODIES for name in _SPLITS},
     evaluations=[
-        EvalSpec(f"{body}-{name}", f"{body}-hills", split=split, num_tasks=200, num_episodes=4)
-        for body in _BODIES
+        EvalSpec(
+            f"{body}-{name}", f"{body}-hills", learners, split=split, num_tasks=200, num_episodes=4
+        )
+        for body, learners in _OF.items()
         for name, split in _SPLITS.items()
     ],
     seeds=(0, 1),

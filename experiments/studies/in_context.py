@@ -1,5 +1,7 @@
 """Learning in context: from recorded histories, and by reinforcement learning."""
 
+from typing import Any
+
 from metarl.experiments.studies.study import EvalSpec, Learner, Recording, Study
 
 
@@ -8,20 +10,31 @@ def _oracle(family: str, total_timesteps: int | None = None) -> Learner:
     return Learner("oracle", "rl2", family, view={"oracle": True}, total_timesteps=total_timesteps)
 
 
-def _learners(
-    family: str, data: Recording, rl2: Learner, source: Learner, dpt_data: Recording | None = None
-) -> list[Learner]:
-    return [
+def _evaluation(
+    family: str,
+    num_tasks: int,
+    num_episodes: int,
+    data: Recording,
+    source: Learner,
+    dpt_data: Recording | None = None,
+    **rl2: Any,
+) -> EvalSpec:
+    learners = [
         Learner("AD", "ad", family, data=data),
         Learner("DPT", "dpt", family, data=dpt_data or data),
-        rl2,
+        Learner("RL²", "rl2", family, **rl2),
         source,
     ]
+    return EvalSpec(family, family, learners, num_tasks=num_tasks, num_episodes=num_episodes)
 
 
-_TRIALS_OF_20 = {"episodes_per_trial": 20, "first_episodes_per_trial": 4}
+_TRIALS_OF_20: Any = {
+    "hyperparameters": {"episodes_per_trial": 20, "first_episodes_per_trial": 4},
+    "variant": "20-episodes",
+}
 _KEYS = _oracle("dark-key-to-door", 6_000_000)
 _DIRECTIONS = _oracle("half-cheetah-dir")
+_NEAREST = Learner("source, nearest unvisited cell", "nearest-unvisited")
 _SEARCHES = Recording("nearest-unvisited", 1300, 8, noise=(0.2, 0.0), labels="known-goal")
 
 STUDY = Study(
@@ -29,59 +42,41 @@ STUDY = Study(
     title="Learning from histories",
     question="What does learning to learn from recorded histories reach, next to reinforcement "
     "learning in the environments, and what does each consume?",
-    learners={
-        "dark-room": _learners(
+    evaluations=[
+        _evaluation(
             "dark-room",
+            320,
+            20,
             Recording("nearest-unvisited", 650, 8),
-            Learner(
-                "RL²",
-                "rl2",
-                "dark-room",
-                total_timesteps=6_000_000,
-                hyperparameters=_TRIALS_OF_20,
-                variant="20-episodes",
-            ),
-            Learner("source, nearest unvisited cell", "nearest-unvisited"),
-            dpt_data=_SEARCHES,
+            _NEAREST,
+            _SEARCHES,
+            total_timesteps=6_000_000,
+            **_TRIALS_OF_20,
         ),
-        "dark-key-to-door": _learners(
+        _evaluation(
             "dark-key-to-door",
+            400,
+            20,
             Recording(_KEYS, 1000, 20, noise=(1.0, 0.0), labels=_KEYS),
-            Learner(
-                "RL²",
-                "rl2",
-                "dark-key-to-door",
-                total_timesteps=12_000_000,
-                hyperparameters=_TRIALS_OF_20,
-                variant="20-episodes",
-            ),
             _KEYS,
+            total_timesteps=12_000_000,
+            **_TRIALS_OF_20,
         ),
-        "bandit-100x5": _learners(
+        _evaluation(
             "bandit-100x5",
+            1000,
+            100,
             Recording("thompson-sampling", 10_000, labels="known-best-arm"),
-            Learner("RL²", "rl2", "bandit-100x5"),
             Learner("source, Thompson sampling", "thompson-sampling"),
         ),
-        "gridnavi": _learners(
-            "gridnavi",
-            _SEARCHES,
-            Learner("RL²", "rl2", "gridnavi"),
-            Learner("source, nearest unvisited cell", "nearest-unvisited"),
-        ),
-        "half-cheetah-dir": _learners(
+        _evaluation("gridnavi", 420, 8, _SEARCHES, _NEAREST),
+        _evaluation(
             "half-cheetah-dir",
+            100,
+            4,
             Recording(_DIRECTIONS, 100, 10, noise=(1.0, 0.0), labels=_DIRECTIONS),
-            Learner("RL²", "rl2", "half-cheetah-dir"),
             _DIRECTIONS,
         ),
-    },
-    evaluations=[
-        EvalSpec("dark-room", "dark-room", num_tasks=320, num_episodes=20),
-        EvalSpec("dark-key-to-door", "dark-key-to-door", num_tasks=400, num_episodes=20),
-        EvalSpec("bandit-100x5", "bandit-100x5", num_tasks=1000, num_episodes=100),
-        EvalSpec("gridnavi", "gridnavi", num_tasks=420, num_episodes=8),
-        EvalSpec("half-cheetah-dir", "half-cheetah-dir", num_tasks=100, num_episodes=4),
     ],
     seeds=(0, 1, 2),
     caveats=(

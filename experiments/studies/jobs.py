@@ -157,11 +157,7 @@ class TrainingJob(_Job):
         return 0
 
     def check(self) -> None:
-        """Raise if the existing record is of another training.
-
-        Raises:
-            ValueError: If it is.
-        """
+        """Raise if the existing record is of another training."""
         training, config = self.training, load_training(self.record)["config"]
         family = label(config["tasks"], config.get("view", {}))
         own = (training.agent, label(training.family, training.view), training.seed)
@@ -290,29 +286,16 @@ class EvaluationJob(_Job):
         return [] if training is None else [TrainingJob(training, self.places)]
 
     @property
-    def env_steps(self) -> int:
-        """Env steps of training: none."""
-        return 0
-
-    @property
     def num_episodes(self) -> int:
         """The adaptation episodes of each task."""
         return self.learner.episodes or self.evaluation.num_episodes
 
     def check(self) -> None:
-        """Raise if the existing record is of other tasks, or damaged.
-
-        Raises:
-            ValueError: If it is.
-        """
+        """Raise if the existing record is of other tasks, or damaged."""
         self.report()
 
     def report(self) -> Report:
-        """Return the report in the record.
-
-        Raises:
-            ValueError: If it is of other tasks, or damaged.
-        """
+        """Return the report in the record; raise if that is of other tasks, or damaged."""
         record = load_evaluation(self.record)
         report: Report = record["report"]
         training = self.learner.training(self.seed, self.study)
@@ -407,7 +390,7 @@ def jobs_of(study: Study, places: Places) -> list[Job]:
 
     for seed in study.seeds:  # every comparison with one seed first, then with the next
         for evaluation in study.evaluations:
-            for learner in study.learners[evaluation.name]:
+            for learner in evaluation.learners:
                 if seed in seeds_of(learner, study):
                     add(EvaluationJob(study, evaluation, learner, seed, places))
     return list(jobs.values())
@@ -444,8 +427,7 @@ def load_reports(
         ValueError: If a record is damaged, or does not fit the others.
     """
     found: dict[Learner, list[tuple[int, Report]]] = {}
-    learners: Sequence[Learner] = study.learners[evaluation.name]
-    for learner in learners:
+    for learner in evaluation.learners:
         found[learner] = []
         for seed in seeds_of(learner, study):
             job = EvaluationJob(study, evaluation, learner, seed, places)

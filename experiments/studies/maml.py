@@ -44,21 +44,18 @@ def _learners(family: str) -> list[Learner]:
         total_timesteps=STEPS[family],
         hyperparameters=_UNADAPTED,
         variant="unadapted",
-        note="trained on all tasks without inner steps; evaluated with them",
     )
     oracle = replace(
         pretrained,
         label="oracle",
         view={"oracle": True},
         episodes=EPISODES[family],
-        note="observes the task; trained and evaluated without inner steps",
     )
     fewer = [
         replace(
             learner,
             label=f"{learner.label}, {FEWER_STEPS[family][learner.label] // 10**6}M env steps",
             total_timesteps=FEWER_STEPS[family][learner.label],
-            note="",
         )
         for learner in (pretrained, oracle)
         if learner.label in FEWER_STEPS[family]
@@ -66,7 +63,7 @@ def _learners(family: str) -> list[Learner]:
     return [
         Learner("MAML", "maml", family, total_timesteps=STEPS[family]),
         pretrained,
-        Learner("random", "maml", note="random parameters; evaluated with inner steps"),
+        Learner("random", "maml"),
         oracle,
         *fewer,
     ]
@@ -133,11 +130,11 @@ STUDY = Study(
     title="MAML and its paper",
     question="How much of a new task does one gradient step on a few episodes solve, compared "
     "with the results of Finn et al. (2017)?",
-    learners={family: _learners(family) for family in EPISODES},
     evaluations=[
         EvalSpec(
             family,
             family,
+            _learners(family),
             num_tasks=40,
             num_episodes=4 * episodes,
             episodes_per_adaptation=episodes,
@@ -184,5 +181,8 @@ fair comparison yet.""",
         "On ant-dir-rllab 12M env steps are too few: returns still rise at the end.",
         "Agents marked as not kept were trained with an earlier version and the command's "
         "hyperparameters; their raw returns are stored.",
+        "pretrained: trained on all tasks without inner steps; evaluated with them",
+        "random: random parameters; evaluated with inner steps",
+        "oracle: observes the task; trained and evaluated without inner steps",
     ),
 )

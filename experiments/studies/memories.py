@@ -42,9 +42,8 @@ STUDY = Study(
     title="Memories",
     question="Which memory learns most from the same number of env steps? RL² with six networks "
     "on five families, each with the hyperparameters of the family's preset.",
-    learners={family: _learners(family) for family in FAMILIES},
     evaluations=[
-        EvalSpec(family, family, num_tasks=400, num_episodes=num_episodes)
+        EvalSpec(family, family, _learners(family), num_tasks=400, num_episodes=num_episodes)
         for family, (_, num_episodes) in FAMILIES.items()
     ],
     seeds=(0, 1, 2),

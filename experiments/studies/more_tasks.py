@@ -3,7 +3,12 @@
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 
 COUNTS = (1, 2, 4, 8)
-FAMILIES = ("gridnavi-unseen", "half-cheetah-vel", "bandit-10x5")
+# Tasks of the evaluation, and episodes of each.
+FAMILIES = {
+    "gridnavi-unseen": (200, 4),
+    "half-cheetah-vel": (200, 4),
+    "bandit-10x5": (1000, 10),
+}
 STEPS = {"half-cheetah-vel": 4_000_000}
 
 
@@ -26,11 +31,9 @@ STUDY = Study(
     title="More tasks",
     question="How many tasks does it take to learn to learn? The same agent with the same number "
     "of env steps, trained on 1, 2, 4, 8 tasks and on all of them, evaluated on unseen tasks.",
-    learners={family: _learners(family) for family in FAMILIES},
     evaluations=[
-        EvalSpec("gridnavi-unseen", "gridnavi-unseen", num_tasks=200, num_episodes=4),
-        EvalSpec("half-cheetah-vel", "half-cheetah-vel", num_tasks=200, num_episodes=4),
-        EvalSpec("bandit-10x5", "bandit-10x5", num_tasks=1000, num_episodes=10),
+        EvalSpec(family, family, _learners(family), num_tasks=tasks, num_episodes=episodes)
+        for family, (tasks, episodes) in FAMILIES.items()
     ],
     seeds=(0, 1, 2),
     axis="training tasks",

@@ -21,7 +21,7 @@ import tyro
 from numpy.typing import NDArray
 
 from metarl import Agent, TaskDistribution, Transition, play
-from metarl.errors import InvalidValueError, MetarlError, check_at_least, check_names
+from metarl.errors import InvalidValueError, MetarlError, check_at_least
 from metarl.evaluation.statistics import TaskBootstrap
 from metarl.evaluation.tables import Table, as_text
 from metarl.experiments.publish.runs import open_run
@@ -106,8 +106,7 @@ def recognize(
     """
     if num_pictures is None:
         num_pictures = tasks.episodes_per_trial
-    check_names([split], tasks.splits, f"split of {tasks.name!r}:")
-    check_at_least(1, num_tasks=num_tasks, num_pictures=num_pictures)
+    check_at_least(1, num_pictures=num_pictures)
     if agent.episodes_per_adaptation > 1:
         raise InvalidValueError(
             f"{agent.name} learns from {agent.episodes_per_adaptation} pictures at a time; "

@@ -17,7 +17,6 @@ def _learners(family: str) -> list[Learner]:
         family,
         view={"oracle": True},
         total_timesteps=steps,
-        note="it is the teacher of the others, whose env steps do not count those of the teacher",
     )
 
     def rl2(label: str, **options: object) -> Learner:
@@ -38,44 +37,36 @@ def _learners(family: str) -> list[Learner]:
     ]
 
 
-_SLOPE, _MOTORS = _learners("half-cheetah-slope"), _learners("half-cheetah-motors")
+_FAMILIES = (
+    *("bandit-100x10", "tabular-mdp-10", "games-7x7"),
+    *("half-cheetah-slope", "half-cheetah-motors", "navigation-sparse"),
+)
+_OF = {family: _learners(family) for family in _FAMILIES}
 
 STUDY = Study(
     name="privileged",
     title="What only training knows",
     question="Training knows the task, the policy must find it out. What pays: a critic that sees "
     "the task, a memory that must predict it, or a teacher that sees it?",
-    learners={
-        "bandit": _learners("bandit-100x10"),
-        "mdp": _learners("tabular-mdp-10"),
-        "games": _learners("games-7x7"),
-        "slope": _SLOPE,
-        "uphill": _SLOPE,
-        "steep": _SLOPE,
-        "motors": _MOTORS,
-        "unseen-motor": _MOTORS,
-        "navigation": _learners("navigation-sparse"),
-    },
     evaluations=[
-        EvalSpec("bandit", "bandit-100x10", num_tasks=1000, num_episodes=100),
-        EvalSpec("mdp", "tabular-mdp-10", num_tasks=1000, num_episodes=10),
-        EvalSpec("games", "games-7x7", num_tasks=1000, num_episodes=8),
-        EvalSpec("slope", "half-cheetah-slope", num_tasks=100, num_episodes=4),
-        EvalSpec("uphill", "half-cheetah-slope", split="uphill", num_tasks=100, num_episodes=4),
-        EvalSpec("steep", "half-cheetah-slope", split="steep", num_tasks=100, num_episodes=4),
-        EvalSpec("motors", "half-cheetah-motors", num_tasks=100, num_episodes=4),
-        EvalSpec(
-            "unseen-motor",
-            "half-cheetah-motors",
-            split="unseen_motor",
-            num_tasks=100,
-            num_episodes=4,
-        ),
-        EvalSpec("navigation", "navigation-sparse", num_tasks=200, num_episodes=5),
+        EvalSpec(name, family, _OF[family], split=split, num_tasks=tasks, num_episodes=episodes)
+        for name, family, split, tasks, episodes in (
+            ("bandit", "bandit-100x10", "held_out", 1000, 100),
+            ("mdp", "tabular-mdp-10", "held_out", 1000, 10),
+            ("games", "games-7x7", "held_out", 1000, 8),
+            ("slope", "half-cheetah-slope", "held_out", 100, 4),
+            ("uphill", "half-cheetah-slope", "uphill", 100, 4),
+            ("steep", "half-cheetah-slope", "steep", 100, 4),
+            ("motors", "half-cheetah-motors", "held_out", 100, 4),
+            ("unseen-motor", "half-cheetah-motors", "unseen_motor", 100, 4),
+            ("navigation", "navigation-sparse", "held_out", 200, 5),
+        )
     ],
     seeds=(0, 1, 2),
     caveats=(
         "A teacher takes as many env steps as its student. They are listed with the trainings, and "
         "are in no figure.",
+        "oracle, given the task: it is the teacher of the others, whose env steps do not count "
+        "those of the teacher",
     ),
 )

@@ -106,8 +106,8 @@ class Quantities(string.Formatter):
             raise MissingRecordError(path)
         reports = [report for _, report in found[learner]]
         for name in group:
-            select = _named(name, evaluation.groups)
-            reports = [each.select(select(each.tasks.columns)) for each in reports]
+            of_group = _named(name, evaluation.groups)
+            reports = [each.select(of_group(each.tasks.columns)) for each in reports]
         return reports
 
     def record(self, path: str) -> Report:
@@ -153,9 +153,6 @@ class Quantities(string.Formatter):
         """Raise unless the records bear out what the study's text claims.
 
         Claims whose records are missing are not checked.
-
-        Raises:
-            ValueError: If they contradict it.
         """
         for claim, holds in self._study.claims.items():
             with contextlib.suppress(MissingRecordError):

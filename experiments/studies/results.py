@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
-from numpy.typing import NDArray
 
 from metarl import Report, envs
 from metarl.evaluation.comparison import curve_over_seeds, describe_ends, ends_table
@@ -33,10 +32,9 @@ from metarl.experiments.studies.jobs import (
 from metarl.experiments.studies.quantities import with_quantities
 from metarl.experiments.studies.study import EvalSpec, Learner, Study
 from metarl.files import atomic_write
-from metarl.splits import Columns, Independent
+from metarl.splits import Independent
 
 Reports = Mapping[Learner, Sequence[tuple[int, Report]]]
-Mask = NDArray[np.bool_]
 
 _WRAPPER = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
 
@@ -118,12 +116,7 @@ def _page(study: Study, sections: Sequence[str], places: Places) -> str:
         else:
             continue
         trainings.append(f"| {' | '.join(cells)} |")
-    notes = [
-        f"{learner.label}: {learner.note}"
-        for learner in dict.fromkeys(each for group in study.learners.values() for each in group)
-        if learner.note
-    ]
-    caveats = [*study.caveats, *dict.fromkeys(notes)]
+    caveats = list(study.caveats)
     if outdated:
         caveats.append(
             "Trainings marked *earlier preset* had other hyperparameters than their commands use "
@@ -186,7 +179,7 @@ def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> 
     for figure in figures:
         what = Path(figure).stem.rpartition("-")[2].replace("_", " ")
         lines += [f"![Return against {what}, for each learner]({figure})", ""]
-    for name in _groups(evaluation):
+    for name in evaluation.groups or ("all",):
         if evaluation.groups:
             lines += [f"**{name}**", ""]
         lines += [as_markdown(_table(evaluation, name, reports)), ""]
@@ -196,10 +189,9 @@ def _section(evaluation: EvalSpec, reports: Reports, figures: Sequence[str]) -> 
 
 def _table(evaluation: EvalSpec, group: str, reports: Reports) -> Table:
     """Return a table of one group of tasks, each learner and seed in a row."""
-    select = _groups(evaluation)[group]
     table = ends_table(
         (
-            (learner.label, seed, report.select(select(report)))
+            (learner.label, seed, evaluation.part(report, group))
             for learner, found in reports.items()
             for seed, report in found
         ),
@@ -212,29 +204,19 @@ def _table(evaluation: EvalSpec, group: str, reports: Reports) -> Table:
     return replace(table, rows=(*table.rows, *published))
 
 
-def _groups(evaluation: EvalSpec) -> dict[str, Callable[[Report], Mask]]:
-    if not evaluation.groups:
-        return {"all": lambda report: np.ones(report.num_tasks, dtype=np.bool_)}
-
-    def selector(condition: Callable[[Columns], Mask]) -> Callable[[Report], Mask]:
-        return lambda report: condition(report.tasks.columns)
-
-    return {name: selector(condition) for name, condition in evaluation.groups.items()}
-
-
 def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     """Draw return against episodes of experience: all learners, one panel for each group of tasks.
 
     A line is the mean over seeds; the band is its interval, over seeds and tasks where there are
     several seeds. Of two seeds, each is a thin line instead.
     """
-    groups = _groups(evaluation)
+    groups = evaluation.groups or ("all",)
     figure, panels = _panels(len(groups))
     styles, faint = _styles(reports), _faint(reports)
-    for axes, (name, select) in zip(panels, groups.items()):
+    for axes, name in zip(panels, groups):
         curves, rounds = [], []
         for learner, found in reports.items():
-            parts = [report.select(select(report)) for _, report in found]
+            parts = [evaluation.part(report, name) for _, report in found]
             curve = curve_over_seeds(parts)
             curves.append(curve)
             before = [max(start, 0.5) for start, _ in curve.groups]
@@ -274,7 +256,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
         lowest, highest = shown_range(curves)
         levels = [level for figures in evaluation.published.values() for level in figures]
         axes.set_ylim(min([lowest, *levels]), max([highest, *levels]))
-        title = evaluation.name if name == "all" else f"{evaluation.name}: {name}"
+        title = evaluation.name if not evaluation.groups else f"{evaluation.name}: {name}"
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set_ylabel("return of the next episode")
         _tidy(axes)

@@ -121,7 +121,6 @@ class Learner:
         teacher: A learner of the oracle view, whose agent the training imitates, or the name of a
             reference.
         variant: A word for the names of its records, if hyperparameters differ from the preset.
-        note: A note for the page's limitations.
         view: The options of :func:`metarl.envs.make` with which it trains, as ``{"oracle": True}``;
             with ``num_train_tasks``, each seed draws its own.
         data: The histories that it learns from, of a learner from stored data.
@@ -138,7 +137,6 @@ class Learner:
     start: "Learner | None" = None
     teacher: "Learner | str | None" = None
     variant: str = ""
-    note: str = ""
     view: View = field(default_factory=dict)
     data: Recording | None = None
 
@@ -189,11 +187,12 @@ class Learner:
 
 @dataclass(frozen=True, eq=False)
 class EvalSpec:
-    """An evaluation: the tasks on which all learners of a study are evaluated.
+    """An evaluation: some learners, and the tasks on which all of them are evaluated.
 
     Attributes:
         name: What it is called, and the report's split.
         family: The family; oracles see its tasks.
+        learners: The learners.
         values: A grid: for each of these parameters its values, each with ``num_tasks`` tasks.
         split: The split that tasks, or the parameters that are not in the grid, are drawn from.
         num_tasks: How many tasks; with ``values``, how many for each of them.
@@ -210,6 +209,7 @@ class EvalSpec:
 
     name: str
     family: str
+    learners: Sequence[Learner]
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     split: str = "held_out"
     num_tasks: int = 100
@@ -229,6 +229,12 @@ class EvalSpec:
         """Return what must be said of its tasks where agents have trained on them."""
         return None if self.values else family.overlap(self.split)
 
+    def part(self, report: Report, group: str) -> Report:
+        """Return the report of a group of tasks; without groups that is all."""
+        if not self.groups:
+            return report
+        return report.select(self.groups[group](report.tasks.columns))
+
     def tasks(self, family: TaskDistribution) -> Tasks:
         """Return the tasks."""
         grid = np.meshgrid(*self.values.values(), indexing="ij") if self.values else []
@@ -241,14 +247,12 @@ class EvalSpec:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A claim, and the matrix of trainings and evaluations that tests it.
+    """A question, and the evaluations of learners that answer it.
 
     Attributes:
         name: Its name on the command line.
         question: The question, in one sentence.
-        learners: The learners of each evaluation, by its name: different evaluations may have
-            different learners and families.
-        evaluations: The evaluations.
+        evaluations: The evaluations: different ones may have different learners and families.
         seeds: The seeds of training.
         total_timesteps: Env steps of each training; None takes each preset's.
         answer: The answer from the results: paragraphs, with names in backquotes. The first goes
@@ -268,7 +272,6 @@ class Study:
 
     name: str
     question: str
-    learners: Mapping[str, Sequence[Learner]]
     evaluations: Sequence[EvalSpec]
     seeds: Sequence[int] = (0, 1)
     total_timesteps: int | None = None

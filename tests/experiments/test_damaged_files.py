@@ -44,11 +44,11 @@ TASKS_FILE = f"{_digest({'tasks/slope': SLOPES})}.npz"
 STUDY = Study(
     "toy",
     "Who?",
-    {"slopes": [Learner("RL²", "rl2", "bandit-10x5", total_timesteps=160)]},
     [
         EvalSpec(
             "slopes",
             "half-cheetah-slope",
+            [Learner("RL²", "rl2", "bandit-10x5", total_timesteps=160)],
             VALUES,
             num_tasks=2,
             groups={"steep": lambda columns: columns["slope"] > 0.5},
@@ -57,7 +57,7 @@ STUDY = Study(
     seeds=(0, 1),
 )
 PLACES = Places(Path("results"), Path("work"), Path("pages"))
-LEARNER = STUDY.learners["slopes"][0]
+LEARNER = STUDY.evaluations[0].learners[0]
 JOBS = [EvaluationJob(STUDY, STUDY.evaluations[0], LEARNER, seed, PLACES) for seed in (0, 1)]
 TRAINING = TrainingJob(JOBS[0].needs[0].training, PLACES)
 

@@ -15,11 +15,11 @@ ANGLES = np.repeat(np.arange(4.0), 3)
 STUDY = Study(
     "toy",
     "Who?",
-    {"slopes": [Learner("A", "from-scratch"), Learner("A, longer", "from-scratch")]},
     [
         EvalSpec(
             "slopes",
             "half-cheetah-slope",
+            [Learner("A", "from-scratch"), Learner("A, longer", "from-scratch")],
             {"degrees": range(4)},
             num_tasks=3,
             num_episodes=2,

@@ -21,10 +21,8 @@ from metarl.experiments.studies.study import EvalSpec, Learner, Study
 RL2 = Learner("RL²", "rl2", "bandit-10x5", hyperparameters={{
     "trials_per_iteration": 8, "trials_per_minibatch": 8, "policy_kwargs": {{"hidden_size": 8}},
 }})
-EVALUATION = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4)
-study = Study(
-    "toy", "Who?", {{"pulls": [RL2]}}, [EVALUATION], range({seeds}), total_timesteps={steps}
-)
+EVALUATION = EvalSpec("pulls", "bandit-10x5", [RL2], num_tasks=4, num_episodes=4)
+study = Study("toy", "Who?", [EVALUATION], range({seeds}), total_timesteps={steps})
 """
 
 

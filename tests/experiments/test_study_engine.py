@@ -64,8 +64,8 @@ RANDOM = Learner("random", "random")
 
 
 def toy(*learners, seeds=(0,), name="toy", **options):
-    evaluation = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4, **options)
-    return Study(name, "Who?", {"pulls": learners}, [evaluation], seeds, total_timesteps=3000)
+    evaluation = EvalSpec("pulls", "bandit-10x5", learners, num_tasks=4, num_episodes=4, **options)
+    return Study(name, "Who?", [evaluation], seeds, total_timesteps=3000)
 
 
 TOY = toy(RL2, MULTI_TASK, seeds=(0, 1))
@@ -101,7 +101,7 @@ def test_every_study_is_whole(name):
     study = find_study(name)
     assert study.name == name
     for evaluation in study.evaluations:
-        learners = study.learners[evaluation.name]
+        learners = evaluation.learners
         family = envs.make(evaluation.family)
         tasks = evaluation.tasks(family)
         assert len({learner.label for learner in learners}) == len(learners)
@@ -157,8 +157,8 @@ def test_a_training_on_histories_is_preceded_by_their_recording():
         ),
         Learner("source", "thompson-sampling"),
     ]
-    evaluation = EvalSpec("pulls", "bandit-10x5", num_tasks=4, num_episodes=4)
-    study = Study("logs", "?", {"pulls": learners}, [evaluation], (0,), total_timesteps=2)
+    evaluation = EvalSpec("pulls", "bandit-10x5", learners, num_tasks=4, num_episodes=4)
+    study = Study("logs", "?", [evaluation], (0,), total_timesteps=2)
     places = run_in_this_process(study)
     jobs = {job.key: job for job in jobs_of(study, places)}
     assert [key for key in jobs if key.startswith("train")] == [
@@ -182,9 +182,9 @@ def test_the_command_runs_what_is_missing_in_processes_and_shows_it(tmp_path, ca
     (tmp_path / "my_study.py").write_text(
         "from metarl.experiments.studies.study import EvalSpec, Learner, Study\n"
         f"learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={RL2.hyperparameters!r})\n"
-        "evaluation = EvalSpec('pulls', 'bandit-10x5', num_tasks=4, num_episodes=4)\n"
-        "study = Study('mine', 'Does it?', {'pulls': [learner, Learner('random', 'random')]},\n"
-        "              [evaluation], (0,), total_timesteps=3000)\n"
+        "learners = [learner, Learner('random', 'random')]\n"
+        "evaluation = EvalSpec('pulls', 'bandit-10x5', learners, num_tasks=4, num_episodes=4)\n"
+        "study = Study('mine', 'Does it?', [evaluation], (0,), total_timesteps=3000)\n"
     )
     command = ["study", "my_study:study"]
     assert cli.main([*command, "--dry-run"]) == 0
@@ -368,7 +368,7 @@ def test_a_job_that_fails_ends_the_study_with_its_log(tmp_path, capsys):
     (tmp_path / "broken.py").write_text(
         "from metarl.experiments.studies.study import EvalSpec, Learner, Study\n"
         "learner = Learner('RL²', 'rl2', 'bandit-10x5', hyperparameters={'learning_rate': -1})\n"
-        "study = Study('broken', '?', {'pulls': [learner]}, [EvalSpec('pulls', 'bandit-10x5')])\n"
+        "study = Study('broken', '?', [EvalSpec('pulls', 'bandit-10x5', [learner])])\n"
     )
     assert cli.main(["study", "broken:study", "--processes", "1"]) == 2
     error = capsys.readouterr().err
@@ -380,7 +380,8 @@ def test_a_job_that_fails_ends_the_study_with_its_log(tmp_path, capsys):
 
 def test_part_of_the_budget_goes_to_a_folder_of_its_own():
     assert places_for(0.5, None).results != places_for(1.0, None).results
-    assert TOY.scaled(0.5).learners["pulls"][0].training(0, TOY.scaled(0.5)).total_timesteps == 1500
+    half = TOY.scaled(0.5)
+    assert half.evaluations[0].learners[0].training(0, half).total_timesteps == 1500
 
 
 @pytest.mark.slow
