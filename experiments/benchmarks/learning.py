@@ -117,7 +117,9 @@ def main(
     torch.set_num_threads(threads)
     for case in cases:
         agents = CASES[case]()
-        contestants = {agent.name: partial(learning_rate, agent) for agent in agents}
+        contestants: dict[str, Callable[[], float]] = {
+            agent.name: partial(learning_rate, agent) for agent in agents
+        }
         agents[0].learn(1)  # there is an environment from now on
         env = agents[0].get_env()
         if isinstance(env, MujocoVectorEnv):

@@ -68,7 +68,7 @@ def process_pools(body: str, steps: int, closing: ExitStack) -> dict[str, Callab
     make = partial(gymnasium.make, name, **settings)
     num_envs = os.cpu_count() or 1
     draw = _drawing(make().action_space, steps, num_envs)
-    pools = {
+    pools: dict[str, Any] = {
         "gymnasium AsyncVectorEnv": gymnasium.vector.AsyncVectorEnv([make] * num_envs),
         "SB3 SubprocVecEnv": SubprocVecEnv([make] * num_envs),
     }

@@ -9,8 +9,6 @@ Both are timed over whole iterations, rollout and update.
 Run: ``pip install 'metarl-suite[benchmark]'`` and ``python -m metarl.experiments.benchmarks.rl2``.
 """
 
-from functools import partial
-
 import torch
 import tyro
 from sb3_contrib import RecurrentPPO
@@ -77,8 +75,7 @@ def main(
         return 2 / sum(1 / learning_rate(theirs) for _ in range(2))
 
     print(f"{family}, LSTM of {NUM_UNITS} units, {NUM_EPOCHS} epochs, {threads} threads")
-    contestants = {"RL2": partial(learning_rate, ours), "RecurrentPPO": two_rollouts}
-    print(compare(contestants, rounds))
+    print(compare({"RL2": lambda: learning_rate(ours), "RecurrentPPO": two_rollouts}, rounds))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def learning_rate(agent: Any) -> float:
     return float((agent.num_timesteps - before) / (time.perf_counter() - started))
 
 
-def stepping_rate(env: Any, actions: Sequence[Any]) -> float:
-    """Return env steps per second of a vector environment that takes these actions."""
+def stepping_rate(env: Any, actions: Any) -> float:
+    """Return env steps per second of a vector environment that takes actions, one after another."""
     started = time.perf_counter()
     for action in actions:
         env.step(action)

@@ -172,7 +172,8 @@ class TrainingJob(_Job):
     def run(self) -> None:
         """Train or continue training, and publish."""
         training, directory, agent_of = self.training, self.run_directory, self.places.agent
-        start, teacher, data = training.start, training.teacher, training.data
+        start, data, taught_by = training.start, training.data, training.teacher
+        teacher = agent_of(taught_by) if isinstance(taught_by, Training) else taught_by
         steps = "total_timesteps" if data is None else "total_gradient_steps"
         if not (directory / "config.json").is_file():
             commands.train(
@@ -186,9 +187,7 @@ class TrainingJob(_Job):
                 device="cpu",
                 overrides=overrides_of(training),
                 start=None if start is None else agent_of(start),
-                teacher=Path(teacher)
-                if isinstance(teacher, str)
-                else teacher and agent_of(teacher),
+                teacher=None if teacher is None else Path(teacher),
                 command=command_of(training),
             )
         elif not Run.open(directory).agent.exists():
