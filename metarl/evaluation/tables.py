@@ -1,8 +1,8 @@
 """Tables as data, and as text, Markdown, HTML and JSON."""
 
 import html
-import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -112,37 +112,71 @@ def shown(cell: Cell) -> str:
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Return a table without lines, its columns aligned.
+    """Return a table without lines, its columns aligned, in 80 columns of a terminal.
+
+    Where it is wider, headings and names are folded, and columns that still do not fit stand in
+    another table below, with the names. Nothing is ever cut.
 
     Args:
         headings: The heading of each column.
         rows: The cells.
-        left: How many columns are aligned on the left, where long names are folded; the others are
-            numbers.
+        left: How many columns are names, aligned on the left; the others are numbers.
     """
-    from rich.console import Console  # takes its time, and importing metarl should not
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    columns = [list(column) for column in zip(headings, *rows)]
+    names, numbers = columns[: max(left, 1)], columns[max(left, 1) :]
+    if _width(columns) > _WIDTH:
+        numbers = [[_folded(head, max(_widest(cells), 10)), *cells] for head, *cells in numbers]
+    shortest = [[" " * min(_widest(name), _LEAST_WIDTH)] for name in names]
+    blocks: list[list[list[str]]] = [[]]
+    for column in numbers:
+        if blocks[-1] and _width([*shortest, *blocks[-1], column]) > _WIDTH:
+            blocks.append([])
+        blocks[-1].append(column)
+    tables = []
+    for block in blocks:
+        free = _WIDTH - _width([*([""] for _ in names), *block])
+        folded = [
+            [_folded(cell, max(_LEAST_WIDTH, free // len(names))) for cell in name]
+            for name in names
+        ]
+        tables.append(_aligned([*folded, *block], left))
+    return "\n\n".join(tables)
 
-    columns = list(zip(headings, *rows))
-    widths = [max(map(len, column)) for column in columns]
-    # Names are folded to the width that numbers leave; nothing is ever cut.
-    free = _WIDTH - sum(widths[left:]) - 2 * len(columns)
-    table = RichTable(box=None, header_style="")
-    for index, (heading, width) in enumerate(zip(headings, widths)):
-        if index < left:
-            width = min(width, max(_LEAST_WIDTH, free // left))
-            table.add_column(heading, width=width, overflow="fold")
-        else:
-            table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))  # a name in brackets is no markup
-    width = sum(widths) + 2 * len(columns)  # whatever the terminal, a file or a log has
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
-    return "\n".join(line.rstrip() for line in lines)
+
+def _aligned(columns: Sequence[Sequence[str]], left: int) -> str:
+    """Return columns side by side; their cells may have several lines."""
+    from rich.cells import cell_len  # takes its time, and importing metarl should not
+
+    widths = list(map(_widest, columns))
+    lines = []
+    for index, row in enumerate(zip(*columns)):
+        cells = [cell.split("\n") for cell in row]
+        height = max(map(len, cells))
+        for cell in cells:  # headings end at the bottom, names begin at the top
+            blank = [""] * (height - len(cell))
+            cell[:] = [*blank, *cell] if index == 0 else [*cell, *blank]
+        for parts in zip(*cells):
+            spaces = [" " * (width - cell_len(part)) for part, width in zip(parts, widths)]
+            padded = [part + space for part, space in zip(parts[:left], spaces)]
+            padded += [space + part for part, space in zip(parts[left:], spaces[left:])]
+            lines.append(f" {'  '.join(padded)}".rstrip())
+    return "\n".join(lines)
+
+
+def _folded(text: str, width: int) -> str:
+    """Return a text in lines of at most a width."""
+    return "\n".join(textwrap.wrap(text, width)) if len(text) > width else text
+
+
+def _widest(cells: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0)
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    """Return how wide columns are side by side, with a space before and two between them."""
+    return sum(_widest(column) + 2 for column in columns) - 1
 
 
 def range_of_episodes(group: tuple[int, int]) -> str:

@@ -28,6 +28,7 @@ from metarl.evaluation.tables import (
     as_json,
     as_markdown,
     as_text,
+    plain_table,
     shown,
 )
 
@@ -366,6 +367,23 @@ def test_a_table_of_long_names_fits_a_terminal_and_cuts_nothing():
     names = "".join(re.match(r".(.{25,45}?)(  +|$)", f"{line:80}")[1] for line in lines[2:-2])
     for report in reports:
         assert report.agent.replace(" ", "") in names.replace(" ", "")
+
+
+def test_columns_beyond_80_characters_stand_below_with_the_names():
+    headings = ("agent", "first episode of a task", *(f"{i}-{i + 1}" for i in range(10)))
+    rows = [[name, *["-1234.5"] * 11] for name in ("short", "a-name-" * 8)]
+    text = plain_table(headings, rows, left=1)
+    assert max(map(len, text.splitlines())) <= 80
+    first, second = (part.splitlines() for part in text.split("\n\n"))
+    assert [line.split()[-1] for line in first[:2]] == ["first", "of"]
+    assert first[2].split() == ["agent", "a", "task", "0-1", "1-2", "2-3", "3-4", "4-5"]
+    assert second[0].split() == ["agent", "5-6", "6-7", "7-8", "8-9", "9-10"]
+    assert second[1].split() == ["short", *["-1234.5"] * 5]
+    for part in (first[4:], second[2:]):
+        assert "".join(line.split()[0] for line in part) == "a-name-" * 8
+    # A first column of numbers is repeated, too.
+    text = plain_table(("episode", *"abc"), [["1-2", *["2034.2 (1864.3 to 2194.7)"] * 3]])
+    assert [line.split()[0] for line in text.splitlines() if line] == ["episode", "1-2"] * 2
 
 
 def test_only_what_was_done_on_the_same_tasks_is_compared():
