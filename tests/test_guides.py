@@ -162,6 +162,6 @@ def test_all_that_is_logged_is_explained_and_nothing_else():
         own = [tag for tag, agents in explained if agents == "all" or agent in agents.split(", ")]
         assert [name for name in names if not any(re.fullmatch(t, name) for t in own)] == []
         # Of no success do these environments tell, and a run's last evaluation comes later.
-        elsewhere = ("success", "held_out/return_by_episode", "held_out/curve")
+        elsewhere = ("success", "held_out/return_by_experience", "held_out/curve")
         expected = [tag for tag in own if not any(part in tag for part in elsewhere)]
         assert [tag for tag in expected if not any(re.fullmatch(tag, n) for n in names)] == []

@@ -406,12 +406,12 @@ def _keep(run: Run, reports: Sequence[Report], name: str | None = None) -> str:
 
 
 def _log_curve(run: Run, learner: Learner, report: Report) -> None:
-    """Put the adaptation curve into TensorBoard: a scalar for each episode, and the plot."""
+    """Put the adaptation curve into TensorBoard: against episodes of experience, and as a plot."""
     with contextlib.closing(run.curve_logger()) as logger:
         curve = report.curve(50)
-        for (_, stop), value in zip(curve.groups, curve.value):
-            logger.record("held_out/return_by_episode", float(value))
-            logger.dump(stop)
+        for before, value in zip(curve.experience, curve.value):
+            logger.record("held_out/return_by_experience", float(value))
+            logger.dump(before)
         logger.record("held_out/curve", Figure(report.plot(), close=False))
         logger.dump(learner.num_timesteps)
 

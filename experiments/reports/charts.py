@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metarl import Report
 from metarl.errors import printable
 from metarl.evaluation.comparison import curve_over_seeds
-from metarl.evaluation.curves import Curve, episode_ticks, shown_range
+from metarl.evaluation.curves import EXPERIENCE, Curve, episode_ticks, shown_range
 from metarl.evaluation.plotting import COLORS, styles_of
 from metarl.evaluation.statistics import STATISTIC_NAMES
 from metarl.parameters import Parameter
@@ -87,17 +87,17 @@ def over_episodes(results: Sequence[Result]) -> Spec:
             for each, values in zip(found, curve.seeds)
         ]
         # What an agent learns from a round of episodes shows after the last of them, in a step.
-        rounds = found[0].report.episodes_per_adaptation > 1
+        rounds = curve.by_rounds
         for rows, among in [(lines, curves[rounds]), *((rows, seeds[rounds]) for rows in by_seed)]:
             among += rows
             if rounds:
-                among.append({**rows[-1], "episodes": curve.groups[-1][1]})
+                among.append({**rows[-1], "episodes": curve.experience[-1]})
     statistic = STATISTIC_NAMES[results[0].report.statistic]
-    last = max(row["episodes"] for shape in curves.values() for row in shape)
+    last = max(curve.experience[-1] for curve in found_curves)
     x = {
         "field": "episodes",
         "type": "quantitative",
-        "title": "episodes of experience in the task",
+        "title": EXPERIENCE,
         "scale": {"type": "symlog", "constant": 1},
         "axis": {"values": episode_ticks(last), "format": "d"},
     }

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +15,8 @@ from matplotlib.ticker import FormatStrFormatter
 
 from metarl import Report, envs
 from metarl.evaluation.comparison import curve_over_seeds, describe_ends, ends_table
-from metarl.evaluation.curves import episode_ticks, shown_range
-from metarl.evaluation.plotting import COLORS, STYLES, styles_of
+from metarl.evaluation.curves import EXPERIENCE, shown_range
+from metarl.evaluation.plotting import COLORS, STYLES, draw_curve, show_experience, styles_of
 from metarl.evaluation.tables import Cell, Table, as_markdown, number
 from metarl.experiments.cli.overrides import has_earlier_preset
 from metarl.experiments.reports.charts import trained_ranges
@@ -214,45 +214,21 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
     figure, panels = _panels(len(groups))
     styles, faint = _styles(reports), _faint(reports)
     for axes, name in zip(panels, groups):
-        curves, rounds = [], []
+        curves = []
         for learner, found in reports.items():
             parts = [evaluation.part(report, name) for _, report in found]
             curve = curve_over_seeds(parts)
             curves.append(curve)
-            before = [max(start, 0.5) for start, _ in curve.groups]
-            style = dict(styles[learner])
-            lines = [curve.value, curve.low, curve.high, *curve.seeds]
-            per_round = parts[0].episodes_per_adaptation
-            rounds.append(per_round)
-            if per_round > 1:  # the gain from a round shows after its last episode
-                style["drawstyle"] = "steps-post"
-                before.append(curve.groups[-1][1])
-                lines = [np.append(part, part[-1]) for part in lines]
-            step: Literal["post"] | None = "post" if per_round > 1 else None
-            band = {"color": style["color"], "alpha": faint, "linewidth": 0}
-            dots: dict[str, Any] = {
-                "marker": "o",
-                "markersize": 3,
-                "markevery": range(len(curve.groups)),
-            }
-            center, low, high, *seeds = lines
-            axes.plot(before, center, label=learner.label, **dots, **style)
-            if curve.has_band:
-                axes.fill_between(before, low, high, step=step, **band)
-            else:
-                axes.plot(before, np.transpose(seeds), **{**style, "linewidth": 0.6, "alpha": 0.6})
+            style = styles[learner]
+            draw_curve(axes, learner.label, curve, faint=faint, **style)
             if learner.label in evaluation.published:
                 level = evaluation.published[learner.label]
+                per_round = parts[0].episodes_per_adaptation
                 places = [max(0.5, index * per_round) for index in range(len(level))]
                 label = f"{learner.label}, published"
-                axes.plot(places, level, label=label, marker="x", **{**style, "linestyle": ":"})
-        axes.set_xscale("log")
-        limits = axes.get_xlim()  # ticks would widen them
-        last = max(curve.groups[-1][per_round > 1] for per_round, curve in zip(rounds, curves))
-        ticks = episode_ticks(last)
-        axes.set_xticks([max(tick, 0.5) for tick in ticks], list(map(str, ticks)), minor=False)
-        axes.set_xticks([], minor=True)
-        axes.set_xlim(limits)
+                style = {**style, "linestyle": ":", "drawstyle": "steps-post"}
+                axes.plot(places, level, label=label, marker="x", **style)
+        show_experience(axes, curves)
         lowest, highest = shown_range(curves)
         levels = [level for figures in evaluation.published.values() for level in figures]
         axes.set_ylim(min([lowest, *levels]), max([highest, *levels]))
@@ -260,7 +236,7 @@ def figure_over_episodes(evaluation: EvalSpec, reports: Reports) -> Figure:
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set_ylabel("return of the next episode")
         _tidy(axes)
-    panels[-1].set_xlabel("episodes of experience in the task")
+    panels[-1].set_xlabel(EXPERIENCE)
     _add_legend(figure, panels[0])
     return figure
 

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from metarl.evaluation.statistics import STATISTIC_NAMES, Estimates, TaskBootstrap
 
+EXPERIENCE = "episodes of experience in the task"
+"""The axis of every figure that shows adaptation: 0 is the first adaptation episode."""
+
 Groups = list[tuple[int, int]]
 """Ranges (start, stop) of episode indices."""
 
@@ -30,6 +33,20 @@ class Curve(Estimates):
     seeds: NDArray[np.float64]
     statistic: str
     confidence: float
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether it is in steps: of an agent that learns from several episodes at a time."""
+        return self.groups[0][1] > 1
+
+    @property
+    def experience(self) -> list[int]:
+        """How many episodes in the task come before each range: what figures show it against.
+
+        A curve in steps has one entry more, as its last range reaches to the last episode.
+        """
+        ends = [self.groups[-1][1]] if self.by_rounds else []
+        return [*(start for start, _ in self.groups), *ends]
 
     @property
     def has_band(self) -> bool:
@@ -77,7 +94,7 @@ def episode_groups(num_episodes: int, together: int, at_most: int) -> Groups:
 
 
 def episode_ticks(last: int) -> list[int]:
-    """Return which numbers of episodes an axis from 0 to ``last`` shows: the last among them.
+    """Return which numbers of episodes an axis from 0 to ``last`` shows: the last is among them.
 
     Up to 6 these are all, beyond it 0, 1, 2, 5, 10, 20, 50 and so on.
     """

@@ -4,12 +4,14 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
-from metarl.evaluation.curves import Curve, shown_range
+from metarl.evaluation.curves import EXPERIENCE, Curve, episode_ticks, shown_range
 from metarl.files import atomic_write
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish too.
@@ -34,13 +36,51 @@ def styles_of(labels: Iterable[str], palette: Sequence[str] = COLORS) -> list[tu
     return styles
 
 
+def draw_curve(axes: Axes, label: str, curve: Curve, *, faint: float, **style: Any) -> None:
+    """Draw an adaptation curve, with its band or the thin lines of its seeds.
+
+    Args:
+        axes: Where.
+        label: The agent's name.
+        curve: The curve.
+        faint: The opacity of the band.
+        style: Of the line, as ``Axes.plot`` takes it; it has a colour.
+    """
+    parts = [curve.value, curve.low, curve.high, *curve.seeds]
+    if curve.by_rounds:  # the gain from a round shows after its last episode
+        style["drawstyle"] = "steps-post"
+        parts = [np.append(part, part[-1]) for part in parts]
+    step: Literal["post"] | None = "post" if curve.by_rounds else None
+    center, low, high, *seeds = parts
+    before = _places(curve.experience)
+    dots: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": range(len(curve.groups))}
+    axes.plot(before, center, label=label, **dots, **style)
+    if curve.has_band:
+        color = style["color"]
+        axes.fill_between(before, low, high, step=step, color=color, alpha=faint, linewidth=0)
+    else:
+        axes.plot(before, np.transpose(seeds), **{**style, "linewidth": 0.6, "alpha": 0.6})
+
+
+def show_experience(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Make the axis of curves that are drawn logarithmic: early episodes, which count, are wide."""
+    axes.set_xscale("log")
+    limits = axes.get_xlim()  # ticks would widen them
+    ticks = episode_ticks(max(curve.experience[-1] for curve in curves))
+    axes.set_xticks(_places(ticks), list(map(str, ticks)), minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(limits)
+
+
+def _places(episodes: Sequence[int]) -> list[float]:
+    """Return where numbers of episodes stand on a logarithmic axis that has 0, too."""
+    return [max(number, 0.5) for number in episodes]
+
+
 def plot_curves(
     curves: Sequence[tuple[str, Curve]], title: str, path: str | Path | None = None
 ) -> Figure:
     """Draw adaptation curves: for each agent the statistic over tasks, and its interval.
-
-    The axis is logarithmic where neighbouring episodes are averaged, so that the early ones, in
-    which adaptation happens, stay visible.
 
     Args:
         curves: Names of agents and their curves; the first is drawn in front.
@@ -55,34 +95,21 @@ def plot_curves(
     axes = figure.add_subplot()
     styles = styles_of(agent for agent, _ in curves)
     for index, ((agent, curve), (color, style)) in enumerate(zip(curves, styles)):
-        # A point stands in the middle of its episodes, counted from 1.
-        episodes = [0.5 * (start + 1 + stop) for start, stop in curve.groups]
-        axes.plot(
-            episodes,
-            curve.value,
-            label=agent,
+        draw_curve(
+            axes,
+            agent,
+            curve,
+            faint=0.15,
             color=color,
             linestyle=STYLES[style % len(STYLES)],
             linewidth=2.2 if index == 0 else 1.4,
-            marker="o" if len(episodes) <= 12 else None,
-            markersize=4,
             zorder=len(curves) - index + 2,
         )
-        if curve.has_band:
-            axes.fill_between(episodes, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
-        else:
-            axes.plot(episodes, curve.seeds.T, color=color, alpha=0.5, linewidth=0.7)
-    first = curves[0][1]
-    longest = max(curve.groups[-1][1] for _, curve in curves)
-    # An agent that learns from K episodes at a time has K in its first group.
-    if longest >= 50 and first.groups[0] == (0, 1):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(longest, 12)))
-    axes.set_ylim(shown_range([curve for _, curve in curves]))
-    axes.set_xlabel("adaptation episode")
-    axes.set_ylabel(f"return ({first.describe()})")
+    drawn = [curve for _, curve in curves]
+    show_experience(axes, drawn)
+    axes.set_ylim(shown_range(drawn))
+    axes.set_xlabel(EXPERIENCE)
+    axes.set_ylabel(f"return of the next episode\n({drawn[0].describe()})")
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -269,10 +269,10 @@ def test_tensorboard_shows_every_step_once_and_the_adaptation_curve(whole):
     total = [int(row["time/total_timesteps"]) for row in rows_of(whole / "progress.csv")]
     assert [step for step, _ in shown["rollout/return_last_episode"]] == total
     assert [step for step, _ in shown["validation/return_last_episode"]] == total[::2]
-    assert [step for step, _ in shown["held_out/return_by_episode"]] == list(range(1, 11))
+    assert [step for step, _ in shown["held_out/return_by_experience"]] == list(range(10))
     returns = Report.load(whole / "evaluation" / "held_out.npz").returns
     np.testing.assert_allclose(
-        [value for _, value in shown["held_out/return_by_episode"]], np.mean(returns, axis=0)
+        [value for _, value in shown["held_out/return_by_experience"]], np.mean(returns, axis=0)
     )
     assert images == ["held_out/curve"]
 
