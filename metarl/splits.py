@@ -30,6 +30,11 @@ class TaskSampler(ABC):
         """How many different tasks there are, or None if they form a continuum."""
         return None
 
+    @property
+    def note(self) -> str | None:
+        """A sentence that every report on such tasks has, if there is one."""
+        return None
+
     @abstractmethod
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
         """Draw tasks, as columns of ``num_tasks`` rows."""

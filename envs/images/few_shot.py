@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metarl.distribution import TaskDistribution
 from metarl.envs.images.pictures import NUM_DRAWS, Bytes, Pictures, Presenter, Variation
 from metarl.errors import check_at_least
+from metarl.evaluation.statistics import FEW_TASKS
 from metarl.parameters import Parameter
 from metarl.seeding import Ids
 from metarl.splits import Columns, TaskSampler
@@ -212,6 +213,17 @@ class ClassSampler(TaskSampler):
         if names.ndim == 1:
             return math.perm(len(names), self._ways)
         return len(names) * math.factorial(self._ways)
+
+    @property
+    def note(self) -> str | None:
+        names = self._pictures().splits[self._split]
+        apart = len(names) // self._ways if names.ndim == 1 else len(names)
+        if apart >= FEW_TASKS:
+            return None
+        return (
+            f"tasks are choices and orders of {len(np.unique(names))} classes, and those that "
+            "share classes count as different tasks: intervals do not cover other classes"
+        )
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> Columns:
         names = self._pictures().splits[self._split]

@@ -135,7 +135,7 @@ def evaluate(
         deterministic=deterministic,
         ranks=ranks,
     )
-    notes = [tasks.overlap(split) if given is None else None]
+    notes = [] if given is not None else [tasks.overlap(split), tasks.sampler(split).note]
     if (evaluation_warning := getattr(agent, "evaluation_warning", None)) is not None:
         notes.append(evaluation_warning(num_episodes))
     return Report(

@@ -158,6 +158,8 @@ class Report:
         tasks = f"{distinct} task{'s' if distinct > 1 else ''}"
         if distinct == self.num_tasks:
             return tasks
+        if distinct == 1:
+            return f"{tasks}, {self.num_tasks} times"
         if (np.bincount(self._task_ids()) == self.num_tasks // distinct).all():
             return f"{tasks}, {self.num_tasks // distinct} times each"
         return f"{tasks}, drawn {self.num_tasks} times"
@@ -167,6 +169,8 @@ class Report:
         units = self.bootstrap.num_units
         if units < FEWEST_TASKS:
             return [*self.notes, f"there are no intervals over fewer than {FEWEST_TASKS} tasks"]
+        if self.num_distinct == 1:
+            return [*self.notes, "intervals are over repetitions of the one task"]
         if units < FEW_TASKS:
             return [*self.notes, f"intervals over fewer than {FEW_TASKS} different tasks are rough"]
         return list(self.notes)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageDraw
+from toys import Fixed, Toy
 
-from metarl import check_tasks, envs
+from metarl import check_tasks, envs, evaluate
 from metarl.envs.images.image_folders import _square, image_folder
 from metarl.errors import InvalidValueError
 
@@ -96,6 +97,17 @@ def test_the_pictures_are_those_of_the_folder(shapes):
     answers = [list(task["classes"]).index(name) for task, name in zip(sampled, named)]
     _, rewards, *_ = env.step(np.array(answers))
     assert rewards.all()
+
+
+def test_reports_say_that_tasks_share_classes(shapes):
+    tasks = image_folder(shapes, ways=2)  # 3 of 12 classes are held out: 6 choices and orders
+    report = evaluate(Toy(Fixed), tasks, num_tasks=12, num_episodes=1)
+    assert report.num_distinct <= 6
+    assert (
+        "tasks are choices and orders of 3 classes, and those that share classes count as "
+        "different tasks: intervals do not cover other classes"
+    ) in report.all_notes()
+    assert envs.make("glyphs-5way").sampler("held_out").note is None  # of 908 classes
 
 
 def test_seen_pictures_are_enough_to_know_more(shapes):
