@@ -252,7 +252,7 @@ def gains(results: Sequence[Result]) -> Spec:
     x = {
         "field": "share",
         "type": "quantitative",
-        "title": "tasks, from those that lose to those that gain (%)",
+        "title": "tasks, sorted by what they gain (%)",
         "scale": {"domain": [0, 100]},
     }
     layers = [
@@ -313,7 +313,7 @@ def profiles(results: Sequence[Result]) -> Spec:
         "title": "return of the last episode",
         "scale": {"zero": False, "nice": False},
     }
-    percent, title = [0.0, 100.0], "tasks and seeds with more than that (%)"
+    percent, title = [0.0, 100.0], "share that earns more (%)"
     layers: list[Spec] = [
         {
             "mark": {"type": "area", "opacity": min(0.15, 1.0 / len(last)), "clip": True},
@@ -372,6 +372,7 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
         "columns": 3,
         "labelLimit": 220,
         "symbolType": "stroke",
+        "symbolSize": 500,  # long enough to show dashes
         "symbolOpacity": 1,
     }
     agent = {"field": "agent", "legend": legend}
@@ -394,8 +395,17 @@ def _chart(results: Sequence[Result], rows: Sequence[Row], x: Spec, layers: Sequ
             "background": "transparent",
             "font": "system-ui, sans-serif",
             "view": {"stroke": None},
-            "axis": {"gridColor": "#88888844", "labelFontSize": 12, "titleFontSize": 12},
-            "legend": {"labelFontSize": 12},
+            "axis": {
+                "gridColor": "#88888844",
+                "labelFlush": False,
+                "labelFontSize": 12,
+                "labelSeparation": 4,
+                "titleFontSize": 12,
+            },
+            "legend": {
+                "labelFontSize": 12,
+                "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
+            },
         },
     }
 

@@ -105,6 +105,7 @@ def write_page(path: str | Path, page: Page) -> None:
     ]
     labels = list(by_label(page.results))
     notes = dict.fromkeys(note for result in page.results for note in result.report.all_notes())
+    count = len(page.results)
     body = [
         f"<header><h1>{_text(page.title)}</h1>",
         *([f"<p class=question>{_text(page.question)}</p>"] if page.question else []),
@@ -117,7 +118,7 @@ def write_page(path: str | Path, page: Page) -> None:
         _settings(page.results),
         _list("Limitations", [*page.caveats, *notes, *_general_caveats(page.results)]),
         "</main>",
-        f"<footer><p>Made by metarl from {len(page.results)} evaluations.</p></footer>",
+        f"<footer><p>Made by metarl from {count} evaluation{'s' * (count > 1)}.</p></footer>",
     ]
     # `</script` or `<!--<script` in a name would change where the script element ends.
     specs = json.dumps(charts, separators=(",", ":")).replace("<", "\\u003c")
@@ -182,7 +183,7 @@ def _split_section(
     for parameter in _scalars(first):
         distribution, column = distributions.get(parameter), first.tasks.columns[parameter]
         trained = trained_ranges(distribution, column.min(), column.max()) if distribution else []
-        shaded = " What training had is shaded." if trained else ""
+        shaded = " The values of training are shaded." if trained else ""
         parts.append(
             figure(
                 f"parameter-{len(parts)}",
@@ -204,9 +205,9 @@ def _split_section(
         figure(
             "profiles",
             profiles(results),
-            "How returns are distributed at the end: the share of tasks and seeds that earn more "
-            "than so much. A line further up and to the right is better, and where two cross "
-            "depends on the task who is ahead. Bands are 95% intervals.",
+            "The distribution of returns at the end: the share of tasks and seeds that earn more "
+            "than the value below. A line further up and to the right is better. Where two cross, "
+            "it depends on the task which agent is ahead. Bands are 95% intervals.",
         )
     )
     parts += [_numbers(results, title), "</section>"]
@@ -265,7 +266,9 @@ def _numbers(results: Sequence[Result], title: str) -> str:
 
 
 def _controls(labels: Sequence[str], splits: Sequence[str]) -> str:
-    """Return the controls, which scripts make visible."""
+    """Return the controls, which scripts make visible; none where there is nothing to choose."""
+    if len(labels) == len(splits) == 1:
+        return ""
     boxes = "".join(
         f'<label><input type="checkbox" name="agent" value="{_text(label)}" checked> '
         f"{_text(label)}</label>"
@@ -340,8 +343,9 @@ def _list(title: str, sentences: Sequence[str]) -> str:
 
 
 def _marked(paragraph: str) -> str:
-    """Return a paragraph as HTML, with what stands in backquotes as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(" ".join(paragraph.split())))
+    """Return a paragraph as HTML: what stands in backquotes is code, and links are their text."""
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(paragraph.split()))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
 def _text(text: str) -> str:

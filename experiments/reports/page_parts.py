@@ -20,7 +20,8 @@ figure { margin: 1.5rem 0 } figcaption { color: var(--soft); margin-bottom: .5re
   align-items: center; max-height: 40vh; overflow: auto }
 .controls[hidden] { display: none }
 .controls fieldset { border: 0; padding: 0; margin: 0; display: flex; flex-wrap: wrap;
-  gap: 0 .9rem } .controls legend { float: left; margin-right: .9rem; color: var(--soft) }
+  gap: 0 .9rem } .controls legend { color: var(--soft) }
+@media (max-width: 40rem) { .controls { position: static; max-height: none } }
 .controls label { display: inline-flex; align-items: center; gap: .3rem; min-height: 2rem }
 input, select, button { font: inherit; accent-color: var(--accent) }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
@@ -55,8 +56,8 @@ for (const [key, spec] of Object.entries(charts)) {
     .catch(error => { box.innerHTML = drawn; throw error; });
 }
 const controls = document.getElementById('controls');
-controls.hidden = false;
-controls.addEventListener('change', () => {
+if (controls) controls.hidden = false;
+controls?.addEventListener('change', () => {
   const boxes = [...controls.querySelectorAll('input[name=agent]')];
   const shown = boxes.filter(box => box.checked).map(box => box.value);
   for (const view of views) view.signal('shown', shown).runAsync();
@@ -65,5 +66,5 @@ controls.addEventListener('change', () => {
     for (const section of document.querySelectorAll('section.split'))
       section.hidden = split.value !== '' && section.id !== split.value;
 });
-controls.addEventListener('submit', event => event.preventDefault());
+controls?.addEventListener('submit', event => event.preventDefault());
 """

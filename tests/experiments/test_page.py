@@ -53,7 +53,7 @@ PAGE = Page(
         for seed in (0, 1)
     ],
     question="Who?",
-    answer="One that\nlearns: `RL²` <b>.\n\nNot the other.",
+    answer="One that\n[learns](runs.md): `RL²` <b>.\n\nNot the other.",
     caveats=("nothing",),
     pictures=[Picture(b"\x89PNG\r\n", "the end of an episode")],
     trained={"family": {"slope": Uniform(-5.0, 5.0)}},
