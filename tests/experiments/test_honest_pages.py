@@ -25,10 +25,7 @@ RESULTS, PAGES = Path("experiments/results"), Path("docs/results")
 WRITTEN = [name for name in STUDIES if (ROOT / PAGES / f"{name}.md").is_file()]
 """The studies that have been run."""
 
-pytestmark = [
-    pytest.mark.usefixtures("_at_the_root"),
-    pytest.mark.skipif(not (ROOT / RESULTS / "runs").is_dir(), reason="a checkout has the results"),
-]
+pytestmark = pytest.mark.usefixtures("results", "_at_the_root")
 
 
 @pytest.fixture

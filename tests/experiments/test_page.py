@@ -356,14 +356,15 @@ def test_the_page_says_whether_its_tasks_are_new(monkeypatch):
     for tasks, is_new in (("gridnavi", False), ("gridnavi-unseen", True)):
         page = reporting.runs_page([run_of("a", tasks=tasks)], ["held_out"], pictures=False)
         assert ("tasks that are new" in page.question) == is_new
+
+
+def test_the_page_of_a_study_says_where_its_tasks_are_those_of_training(results):
     maml = find_study("maml")
     evaluations = [each for each in maml.evaluations if "dir" in each.name or "vel" in each.name]
-    places = places_for(1.0, Path(__file__).parents[2] / "experiments/results")
+    places = places_for(1.0, results)
     some = replace(maml, evaluations=evaluations, answer="", caveats=(), claims={})
-    results = reporting.study_page(some, places, False).results
-    seen = {
-        result.report.split for result in results if "training tasks" in str(result.report.notes)
-    }
+    shown = reporting.study_page(some, places, False).results
+    seen = {result.report.split for result in shown if "training tasks" in str(result.report.notes)}
     assert seen == {"half-cheetah-dir-rllab", "ant-dir-rllab"}
 
 
