@@ -336,7 +336,7 @@ def test_table_and_picture_of_any_length(tmp_path, figures, num_episodes, num_ta
         np.testing.assert_allclose(y, report.curve().value)
 
 
-def test_the_curve_of_rounds_is_in_steps_from_one_to_the_next():
+def test_the_curve_of_rounds_is_in_steps_from_one_to_the_next(figures):
     report = replace(made_up(np.ones((6, 40)).cumsum(axis=1)), episodes_per_adaptation=20)
     axes = report.plot().axes[0]
     x, y = axes.lines[0].get_data()

@@ -486,7 +486,8 @@ def test_compare_evaluates_what_was_evaluated_on_other_tasks(trained, capsys, mo
     assert "evaluating other on 7 tasks of held_out" in shown
     assert "bandit-10x5, held_out: 7 tasks" in shown
     # Some episodes only one of the two has; the total is of those that both have.
-    assert re.search(r" ep\. 1 .* 11-20 .* first 10$", shown, re.M)
+    assert re.search(r" ep\. 1 .* 11-20 ", shown)
+    assert re.search(r" first 10$", shown, re.M)
     assert "rl2 minus maml" in shown
     assert re.search(r"unequal budgets, episodes before an agent adapts: rl2 1, maml \d+", shown)
     files = [sorted(Path(run, "evaluation").glob("*-7x*.npz")) for run in runs]
