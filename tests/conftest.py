@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from metarl.evaluation import plotting
+from metarl.files import atomic_write
 
 # Failing asserts in helpers show what they compare, as those in tests do.
 pytest.register_assert_rewrite("command_line", "saved_agents")
@@ -33,10 +35,12 @@ def _what_tests_trust_the_user_does_not(tmp_path_factory):
 
 
 def _empty_figure(curves, title, path=None):
-    figure = Figure(figsize=(0.1, 0.1))
+    figure = Figure(figsize=(2.4, 1.2))
     FigureCanvasAgg(figure)
     if path is not None:
-        figure.savefig(path)
+        picture = io.BytesIO()
+        figure.savefig(picture)
+        atomic_write(path, picture.getvalue())
     return figure
 
 
