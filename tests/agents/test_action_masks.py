@@ -151,8 +151,10 @@ def test_an_oracle_observes_the_mask_too():
     "make",
     [
         lambda tasks: RL2(tasks, seed=0, **SMALL_RL2),
-        lambda tasks: MAML(tasks, seed=0, inner_lr=1.0, meta_batch_size=10,
-                           episodes_per_adaptation=10, policy_kwargs={"hidden_sizes": (16,)}),
+        pytest.param(
+            lambda tasks: MAML(tasks, seed=0, inner_lr=1.0, meta_batch_size=10,
+                               episodes_per_adaptation=10, policy_kwargs={"hidden_sizes": (16,)}),
+            marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_what_pays_is_learned_among_the_open_doors(make):

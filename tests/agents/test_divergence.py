@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from command_line import small_evaluations
 from saved_agents import OPTIONS, Rehearsing
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -159,8 +160,11 @@ SMALL = ["--threads", "1", "--total-timesteps", "3000", "--run-dir"]
     "words",
     [
         "rl2 bandit-10x5 learning_rate=1e20 trials_per_iteration=50 trials_per_minibatch=50",
-        "maml navigation-2d outer=reptile learning_rate=1e38 meta_batch_size=2 "
-        "episodes_per_adaptation=2",
+        pytest.param(
+            "maml navigation-2d outer=reptile learning_rate=1e38 meta_batch_size=2 "
+            "episodes_per_adaptation=2",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["rl2", "reptile"],
 )
@@ -200,11 +204,12 @@ def test_an_environment_that_fails_costs_nothing_that_was_learned(tmp_path, monk
     monkeypatch.setattr(commands, "_say_what_is_wrong", lambda tasks: None)
     arguments = ["train", "rl2", "failing_tasks:tasks", *SMALL, "run"]
     small = ["--set", "trials_per_iteration=4", "--set", "trials_per_minibatch=2"]
-    with pytest.raises(RuntimeError, match="the simulator has crashed"):  # with its traceback
-        cli.main([*arguments, *small])
-    assert "is saved; continue with: metarl resume run" in capsys.readouterr().err
-    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
-    assert cli.main(["resume", "run"]) == 0
+    with small_evaluations():
+        with pytest.raises(RuntimeError, match="the simulator has crashed"):  # with its traceback
+            cli.main([*arguments, *small])
+        assert "is saved; continue with: metarl resume run" in capsys.readouterr().err
+        assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+        assert cli.main(["resume", "run"]) == 0
 
 
 def test_actions_that_are_not_finite_are_not_blamed_on_the_environment():
