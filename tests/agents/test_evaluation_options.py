@@ -54,7 +54,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        # From scratch the options are those of fine-tuning.
+        pytest.param(case, marks=[pytest.mark.slow] if case == "from-scratch" else [])
+        for case in CASES
+    ],
+)
 def test_evaluation_options_are_those_that_change_what_is_earned(case, tmp_path):
     kind, options, values = CASES[case]
     tasks = walk()

@@ -174,8 +174,15 @@ def test_agents_can_be_hidden_and_a_split_chosen_by_keyboard(opened):
     tab.wait_for_function("!document.getElementById('split-1').hidden")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "dark"),
+        (1440, "light"),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+        pytest.param(1440, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_it_is_accessible_and_fits(opened, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -49,7 +49,8 @@ def in_processes_of_ours(folder, monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
 def test_a_study_on_ray_leaves_the_records_of_local_processes(shared, folder, monkeypatch):
     (folder / "ray_study.py").write_text(STUDY.format(seeds=2, steps=2000))
     expected = in_processes_of_ours(folder, monkeypatch)
