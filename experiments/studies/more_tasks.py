@@ -84,8 +84,7 @@ tasks the last episode can be worse than the first ({vel/8 training/gain:.0f} wi
         ),
     },
     caveats=(
-        "Each seed draws its own training tasks. Further agents were trained with seed 1 on the "
-        "tasks of seed 0: their returns are in `experiments/results/more-tasks-one-draw/`.",
+        "Each seed draws its own training tasks.",
         "*All tasks* are sixteen on the grid; the other families have infinitely many.",
         "half-cheetah-vel is trained for 4M env steps, a third of the preset's, in trials of two "
         "episodes, and evaluated for four.",
