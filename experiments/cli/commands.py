@@ -133,7 +133,7 @@ def train(
         return []
     agent_class = find_learner(agent)
     check_data_options(agent, data, total_timesteps, total_gradient_steps)
-    check_divisible(agent)
+    check_divisible(agent, ranks.size)
     if with_oracle:
         _check_oracle(agent, view, data)
     family = in_workers(envs.make(tasks, **view), num_workers)

@@ -46,6 +46,7 @@ from metarl.experiments.cli.options import (
 )
 from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
 from metarl.experiments.reports import gather as reporting
+from metarl.experiments.runs.loading import check_divisible
 from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
 from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import list_studies
@@ -127,6 +128,7 @@ def train_command(
     check_at_least(1, threads=threads)
     check_at_most(min(max(64, os.cpu_count() or 1), MAX_THREADS), threads=threads)
     if processes > 1 and not dry_run and not started_by_torchrun():
+        check_divisible(agent, processes)
         launch(processes, sys.argv[1:])
         return
     torch.set_num_threads(threads)

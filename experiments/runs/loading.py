@@ -52,7 +52,7 @@ def agent_of(config: Mapping[str, Any]) -> Learner:
     """
     torch.set_num_threads(config["threads"])  # other thread counts round differently
     agent_class = find_learner(config["agent"])
-    check_divisible(config["agent"])
+    check_divisible(config["agent"], current_ranks().size)
     family = in_workers(family_of(config), config.get("num_workers", 0))
     check_names(config["hyperparameters"], agent_class.hyperparameter_names(), "hyperparameter")
     return agent_class(
@@ -157,13 +157,12 @@ def give_teacher(run: Run, student: Learner) -> None:
     student.set_teacher(load_teacher(run.teacher, student))
 
 
-def check_divisible(agent: str) -> None:
-    """Raise unless as many processes as there are can train such an agent together."""
-    size = current_ranks().size
-    if size > 1 and not find_learner(agent).divisible:
+def check_divisible(agent: str, processes: int) -> None:
+    """Raise unless so many processes can train such an agent together."""
+    if processes > 1 and not find_learner(agent).divisible:
         able = ", ".join(name for name, kind in AGENTS.items() if kind.divisible)
         raise InvalidValueError(
-            f"{agent} trains in one process, got {size}; these can use several: {able}"
+            f"{agent} trains in one process, got {processes}; these can use several: {able}"
         )
 
 
