@@ -109,7 +109,8 @@ def test_a_study_of_ones_own(tmp_path):
     )
     places = places_for(1.0, tmp_path / "results")
     jobs = jobs_of(small, places)
-    assert all(map(perform, jobs))
+    with small_evaluations():
+        assert all(map(perform, jobs))
     evaluated = {job.learner.label for job in jobs if isinstance(job, EvaluationJob)}
     assert evaluated == {learner.label for learner in learners}
     page = write_results(small, places)[0]
