@@ -30,6 +30,9 @@ Array = NDArray[Any]
 class DPTConfig(DistillationConfig):
     """The hyperparameters of DPT."""
 
+    queries: Count = 16
+    """Predictions for each window in a gradient step, after random numbers of its transitions. All
+    have the same task: more windows of fewer predictions tell more about tasks."""
     context: Count | None = None
     """The most transitions that it chooses by, in training and in acting, where the oldest make
     room; None takes as many as a window can have."""
@@ -47,9 +50,9 @@ class DPT(Distillation):
 
         repeat
             draw windows from histories whose best actions an oracle has named       update
-            draw a query state of the window for each number of transitions          loss
-            predict the best action in it, from the first 0, 1, 2, ... of the
-                window's transitions (s, a, r, s'), in no order                      loss
+            draw numbers of transitions, and a query state of the window for each    loss
+            predict the best action in it, from so many of the window's first
+                transitions (s, a, r, s'), in no order                               loss
             descend the negative log-likelihood of the best actions                  update
 
     In a new task it acts by all transitions it has seen there. A prediction of the best action
@@ -57,8 +60,10 @@ class DPT(Distillation):
 
     Differences from the paper: transitions do not attend to each other, and only queries attend to
     them, so a choice does not depend on their order, and what is stored of a transition serves all
-    later queries; in the paper a causal GPT reads the query first, and all again in each step.
-    Query states differ from one number of transitions to the next. Contexts are what a learner had
+    later queries; in the paper a causal GPT reads the query first, and all again in each step. Each
+    attention also gives sums over transitions, not means alone, as certainty grows with counts.
+    A window is asked after a few numbers of transitions, each with a query state of its own, and
+    not after all with the same. Contexts are what a learner had
     seen at some moment, and not any of its transitions: later ones, which it chose by what it had
     found out, would give that away. Of the trajectory that precedes a query in the paper's theory,
     ``consistent`` keeps the last action.
@@ -130,17 +135,19 @@ class DPT(Distillation):
             starts[:, 0] = True
             askable = mask & (starts | was_best.roll(1, 1))
             states = torch.cat([states, actions.roll(1, 1) * ~starts[..., None]], -1)
-        number = min(self.context, mask.shape[1])
         places = (~askable).int().argsort(dim=1, stable=True)  # the steps to ask for come first
         num_places = askable.sum(1, keepdim=True)
-        drawn = torch.rand(len(mask), number + 1, generator=generator, device=self.device)
-        queried = places.gather(1, (drawn * num_places).long().minimum(num_places - 1))
+        sizes = (2, len(mask), self.config.queries)
+        drawn = torch.rand(sizes, generator=generator, device=self.device)
+        queried = places.gather(1, (drawn[0] * num_places).long().minimum(num_places - 1))
+        most = mask.sum(1, keepdim=True).clamp(max=self.context)
+        lengths = (drawn[1] * (most + 1)).long().minimum(most)  # (n, queries), in 0, ..., most
+        stored = self.network.store(transitions[:, : self.context])
         rows = torch.arange(len(mask), device=self.device)[:, None]
-        stored = self.network.store(transitions[:, :number])
-        outputs = self.network(states[rows, queried], stored, None)
-        enough = torch.arange(number + 1, device=self.device) <= mask.sum(1, keepdim=True)
-        distribution = head.distribution(outputs[enough], self.network.log_std)
-        return prediction_loss(distribution, best[rows, queried][enough])
+        visible = torch.arange(stored.shape[1], device=self.device) < lengths[..., None]
+        outputs = self.network(states[rows, queried], stored, visible)
+        distribution = head.distribution(outputs.flatten(0, 1), self.network.log_std)
+        return prediction_loss(distribution, best[rows, queried].flatten(0, 1))
 
     def transitions(
         self, observations: Values, actions: Array, rewards: Array, next_observations: Values
@@ -231,7 +238,7 @@ class DPTAdaptation:
         slots = torch.arange(self._stored.shape[1], device=self._counts.device)
         states = self._agent.vectors(map_leaves(lambda part: part[:, None], observations))
         queries = torch.cat([states, self._last_actions[:, None]], -1)
-        visible = slots < self._counts[:, None]
+        visible = slots < self._counts[:, None, None]  # (n, 1, num_slots)
         outputs: torch.Tensor = self._agent.network(queries, self._stored, visible)[:, 0]
         return outputs
 

@@ -23,7 +23,7 @@ _BANDITS_AD = {
     "policy_kwargs": {"memory": "lstm", "hidden_size": 64, "head": [64]},
 }
 
-# Nothing was searched for in these two. With actions that do not depend on the last one, the exact
+# Nothing was searched for here. With actions that do not depend on the last one, the exact
 # posterior gets 8.6 of 16.5 in episode 20.
 _DARK_ROOM_DPT = {
     "num_episodes": 8,
@@ -31,11 +31,12 @@ _DARK_ROOM_DPT = {
     "learning_rate": 2e-3,
     "consistent": True,
 }
-# For histories of: metarl record thompson-sampling bandit-100x5 --num-tasks 4000
-# --labels known-best-arm.
+# For histories of: metarl record thompson-sampling bandit-100x5 --num-tasks 10000
+# --labels known-best-arm. The exact posterior has a loss of 0.750 there; 600 steps reach 0.757.
 _BANDITS_DPT = {
-    "learning_rate": 2e-3,
-    "policy_kwargs": {"hidden_size": 32, "num_layers": 2},
+    "batch_size": 128,
+    "learning_rate": 4e-3,
+    "policy_kwargs": {"hidden_size": 64, "num_layers": 1},
 }
 
 AD_PRESETS = (
@@ -45,7 +46,7 @@ AD_PRESETS = (
 )
 DPT_PRESETS = (
     Preset("dpt", "dark-room", 10_000, _DARK_ROOM_DPT, num_eval_tasks=400, num_eval_episodes=20),
-    Preset("dpt", "bandit-*", 3_000, _BANDITS_DPT, num_eval_tasks=1000),
+    Preset("dpt", "bandit-*", 1_500, _BANDITS_DPT, num_eval_tasks=1000),
     Preset("dpt", "*", 3_000, num_eval_tasks=400),
 )
 PRESETS = (*AD_PRESETS, *DPT_PRESETS)

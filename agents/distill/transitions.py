@@ -39,8 +39,7 @@ class TransitionNetwork(nn.Module):
 
     A transition is read alone, once: all blocks attend to what is stored of it. So the choice does
     not depend on the order of the transitions, and acting reads each of them once. Each block also
-    has a key and a value of its own, for where there is nothing to attend to, and by which the
-    number of transitions can be seen.
+    has a key and a value of its own, for where there is nothing to attend to.
 
     Args:
         transition_size: The length of a transition.
@@ -67,7 +66,7 @@ class TransitionNetwork(nn.Module):
         )
         self.projection = nn.Linear(size, config.num_layers * 2 * size)
         self.nothing = nn.Parameter(torch.zeros(config.num_layers, 2, *self.heads))
-        self.query = nn.Linear(query_size, size)
+        self.query = nn.Linear(query_size + 1, size)
         self.blocks = nn.ModuleList(
             _Block(size, config.num_heads) for _ in range(config.num_layers)
         )
@@ -92,24 +91,23 @@ class TransitionNetwork(nn.Module):
         return projected.reshape(*projected.shape[:-1], *self.nothing.shape)
 
     def forward(
-        self, queries: torch.Tensor, stored: torch.Tensor, visible: torch.Tensor | None
+        self, queries: torch.Tensor, stored: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
         """Return the policy's outputs, of shape (n, num_queries, num_outputs).
 
         Args:
             queries: The query states, of shape (n, num_queries, query_size).
             stored: What :meth:`store` gave of transitions, of shape (n, num_transitions, ...).
-            visible: Which transitions the queries attend to, of shape (n, num_transitions); None
-                lets query i, from 0 on, attend to the first i.
+            visible: Which transitions each query attends to, of shape (n, num_queries,
+                num_transitions).
         """
         stored = torch.cat([self.nothing.expand(len(stored), 1, *self.nothing.shape), stored], 1)
-        mask = None
-        if visible is not None:
-            mask = nn.functional.pad(visible, (1, 0), value=True)[:, None, None]  # (n, 1, 1, T + 1)
-        features = self.query(queries)
+        mask = nn.functional.pad(visible, (1, 0), value=True)[:, None]  # (n, 1, queries, T + 1)
+        counts = mask[:, 0].sum(-1, keepdim=True)
+        features = self.query(torch.cat([queries, counts.log()], -1))
         # To (num_layers, 2, n, num_heads, num_transitions + 1, size / num_heads).
         for block, (keys, values) in zip(self.blocks, stored.permute(2, 3, 0, 4, 1, 5)):
-            features = block(features, keys, values, mask)
+            features = block(features, keys, values, mask, counts)
         outputs: torch.Tensor = self.policy(self.norm(features))
         return outputs
 
@@ -121,7 +119,7 @@ class _Block(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm, self.layers_norm = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.query, self.output = nn.Linear(size, size), nn.Linear(size, size)
+        self.query, self.output = nn.Linear(size, size), nn.Linear(2 * size, size)
         self.layers = nn.Sequential(nn.Linear(size, 4 * size), nn.ReLU(), nn.Linear(4 * size, size))
 
     def forward(
@@ -129,13 +127,18 @@ class _Block(nn.Module):
         features: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        mask: torch.Tensor | None,
+        mask: torch.Tensor,
+        counts: torch.Tensor,
     ) -> torch.Tensor:
-        """Return features of shape (n, num_queries, size); without a mask, attention is causal."""
+        """Return features of shape (n, num_queries, size)."""
         queries = self.query(self.attention_norm(features)).unflatten(-1, (self.num_heads, -1))
         read = nn.functional.scaled_dot_product_attention(
-            queries.transpose(1, 2), keys, values, mask, is_causal=mask is None
+            queries.transpose(1, 2), keys, values, mask
         )  # (n, num_heads, num_queries, size / num_heads)
-        features = features + self.output(read.transpose(1, 2).flatten(2))
+        # Attention gives means. What is certain depends on sums, such as how often an arm has won.
+        means = read.transpose(1, 2).flatten(2)
+        sums = means * counts
+        logs = sums.sign() * sums.abs().log1p()
+        features = features + self.output(torch.cat([means, logs], -1))
         updated: torch.Tensor = features + self.layers(self.layers_norm(features))
         return updated

@@ -151,13 +151,14 @@ def test_ad_learns_as_it_acts(space, tmp_path):
 @pytest.mark.parametrize("space", SPACES)
 def test_dpt_learns_as_it_acts_in_the_states_that_are_drawn(space, consistent, tmp_path):
     histories, tasks = walks(tmp_path, space)
-    agent = DPT(tasks, seed=0, policy_kwargs=TINY_DPT, context=5, consistent=consistent)
+    options = {"context": 5, "queries": 6, "consistent": consistent}
+    agent = DPT(tasks, seed=0, policy_kwargs=TINY_DPT, **options)
     agent.observation_moments.update(torch.tensor([[0.0, 1.0], [3.0, 0.0]]))
     batch = histories.windows(2).batch([2, 0, 5])
     head, log_probs, asked = agent.network.action_head, [], set()
-    drawn = torch.rand(3, 6, generator=torch.Generator().manual_seed(1))
+    drawn = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(1))
     for row in range(3):
-        steps, acting = list(transitions_of(batch, row)), agent.adaptation(1)
+        steps = list(transitions_of(batch, row))
         following = agent.adaptation(1)  # what is known of the episode at each step
         states, lasts = [], []
         for t, step in enumerate(steps):
@@ -167,17 +168,19 @@ def test_dpt_learns_as_it_acts_in_the_states_that_are_drawn(space, consistent, t
                 states.append(t)
                 lasts.append(following._last_actions.clone())
             following.observe(step)
-        for number in range(min(5, len(steps)) + 1):
-            if number:
-                acting.observe(steps[number - 1])
-            place = int(drawn[row, number] * len(states))
-            asked.add((row, place))
+        for to_place, to_number in drawn[:, row].T:
+            place = int(to_place * len(states))
+            number = int(to_number * (min(5, len(steps)) + 1))
+            asked.add((row, place, number))
+            acting = agent.adaptation(1)
+            for step in steps[:number]:
+                acting.observe(step)
             acting._last_actions = lasts[place].clone()
             outputs = acting.outputs(steps[states[place]].observations)
             best = head.from_env(batch.best_actions[row : row + 1, states[place]])
             distribution = head.distribution(outputs, agent.network.log_std)
             log_probs.append(distribution.log_prob(best))
-    assert len(asked) > 3
+    assert len(asked) > 12
     loss, _ = agent.loss(batch, torch.Generator().manual_seed(1))
     torch.testing.assert_close(loss, -torch.cat(log_probs).mean(), rtol=1e-4, atol=1e-5)
 
