@@ -45,7 +45,6 @@ from metarl.experiments.cli.options import (
     WhichTasks,
 )
 from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
-from metarl.experiments.reports import gather as reporting
 from metarl.experiments.runs.loading import check_divisible
 from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
 from metarl.experiments.runs.training import Interrupted
@@ -415,7 +414,9 @@ def report_command(
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
     """
-    reporting.report(
+    from metarl.experiments.reports import gather  # matplotlib is slow to import
+
+    gather.report(
         names, splits=splits, output=output, pictures=pictures, results=results, trust=trust
     )
 

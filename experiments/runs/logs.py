@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure as Picture
 from stable_baselines3.common.logger import Figure, KVWriter, filter_excluded_keys
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
@@ -137,7 +136,7 @@ class TensorBoard(KVWriter):
 def _value(tag: str, value: Any) -> Summary.Value:
     if not isinstance(value, Figure):
         return Summary.Value(tag=tag, simple_value=float(value))
-    picture: Picture = value.figure
+    picture = value.figure
     png = io.BytesIO()
     picture.savefig(png, format="png", dpi=picture.dpi)
     width, height = picture.canvas.get_width_height()

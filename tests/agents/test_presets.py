@@ -17,6 +17,7 @@ from metarl.experiments.cli import commands, comparing
 from metarl.experiments.cli import main as cli
 from metarl.experiments.cli.main import main
 from metarl.experiments.cli.overrides import has_earlier_preset, parse_overrides
+from metarl.experiments.reports import gather
 from metarl.experiments.runs.run import Run
 from metarl.experiments.tuning import search
 
@@ -73,7 +74,7 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
         monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli, "run_study", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli.reporting, "report", lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(gather, "report", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(search, "tune", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(cli, "started_by_torchrun", lambda: True)  # no other process is started
