@@ -399,7 +399,7 @@ def report_command(
     /,
     splits: Splits = ["held_out"],  # noqa: B006  (tyro reads the default)
     output: Path = Path("report.html"),
-    pictures: bool = True,
+    no_pictures: bool = False,
     results: Path | None = None,
     trust: Trust = None,
 ) -> None:
@@ -409,7 +409,7 @@ def report_command(
         names: Run directories or names of published runs, all of one family; or one study.
         splits: The splits of the family to evaluate runs on.
         output: The page.
-        pictures: Pictures of how first and last episodes in a task end, where that can be drawn.
+        no_pictures: Leave out the pictures of how first and last episodes in a task end.
         results: The folder of the study's results, where it ran with --results.
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
@@ -417,7 +417,7 @@ def report_command(
     from metarl.experiments.reports import gather  # matplotlib is slow to import
 
     gather.report(
-        names, splits=splits, output=output, pictures=pictures, results=results, trust=trust
+        names, splits=splits, output=output, pictures=not no_pictures, results=results, trust=trust
     )
 
 
