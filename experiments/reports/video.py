@@ -125,7 +125,8 @@ def _film(
         films = []
         for number, actions in enumerate(episodes, start=1):
             if number in (1, len(episodes)):
-                films.append(list(_replay(camera, actions, number)))
+                which = f"episode {number} of {len(episodes)}"
+                films.append(list(_replay(camera, actions, which)))
             else:  # it must pass, to leave the environment as it was
                 for action in actions:
                     camera.step(action)
@@ -140,7 +141,9 @@ def _film(
             f"the pictures of a video must have one size, {tasks.name} gave {sizes[0]} and "
             f"{sizes[-1]} (height, width)"
         )
-    return [_beside(*pair) for pair in _hold_last(films[0], films[-1])], fps
+    seen = "given to the agent" if tasks.view.get("oracle") else "hidden from the agent"
+    text = f"{tasks.name}, {seen}: {task.describe()}"
+    return [_beside(*pair, text) for pair in _hold_last(films[0], films[-1])], fps
 
 
 def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
@@ -187,11 +190,11 @@ def _actions_of_episodes(
     return episodes[:-1], [float(value) for value in played.returns[0, ::parallel]]
 
 
-def _replay(env: TaskVectorEnv, actions: list[Values], number: int) -> Iterator[Picture]:
+def _replay(env: TaskVectorEnv, actions: list[Values], which: str) -> Iterator[Picture]:
     """Yield a picture before each step of an episode, with the return so far below it."""
     total = 0.0
     for action in actions:
-        yield _captioned(_picture(env), f"episode {number}    return {total:.1f}")
+        yield _captioned(_picture(env), f"{which}    return {total:.1f}")
         _, rewards, *_ = env.step(action)
         total += float(rewards[0])
 
@@ -219,7 +222,7 @@ def _captioned(picture: Picture, text: str) -> Picture:
     height, width, _ = picture.shape
     image = Image.new("RGB", (width, height + _CAPTION), "white")
     image.paste(Image.fromarray(picture), (0, 0))
-    ImageDraw.Draw(image).text((8, height + 8), text, fill="black")
+    ImageDraw.Draw(image).text((8, height + 2), text, fill="black")
     return np.asarray(image)
 
 
@@ -229,8 +232,18 @@ def _hold_last(left: list[Picture], right: list[Picture]) -> Iterator[tuple[Pict
         yield left[min(i, len(left) - 1)], right[min(i, len(right) - 1)]
 
 
-def _beside(left: Picture, right: Picture) -> Picture:
-    return np.concatenate([left, right], axis=1)
+def _beside(left: Picture, right: Picture, text: str) -> Picture:
+    """Return both pictures with a text below them, cut to their width."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(np.concatenate([left, right], axis=1))
+    draw = ImageDraw.Draw(image)
+    if draw.textlength(text) > image.width - 16:
+        while text and draw.textlength(f"{text}...") > image.width - 16:
+            text = text[:-1]
+        text += "..."
+    draw.text((8, image.height - _CAPTION // 2), text, fill="black")
+    return np.asarray(image)
 
 
 def _import_imageio() -> Any:
