@@ -40,6 +40,14 @@ class StorageError(MetarlError, OSError):
     """A file that cannot be written."""
 
 
+class RankError(MetarlError, RuntimeError):
+    """Another of the processes that train together has failed."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The user stopped a training; what was learned is in the checkpoint."""
+
+
 @contextlib.contextmanager
 def found_in(place: str) -> Iterator[None]:
     """Put the place of the error in front of the message of an error that the user can fix."""

@@ -147,13 +147,15 @@ import sys, metarl, metarl.envs
 heavy = {"mujoco", "matplotlib", "tensorboard", "scipy.stats", "stable_baselines3", "rich", "torch"}
 print(sorted(heavy & sys.modules.keys()))
 print([name for name in metarl.__all__ if not hasattr(metarl, name)])
+import metarl.experiments.cli.main  # the help and the version
+print(sorted((heavy - {"rich"}) & sys.modules.keys()))
 import metarl.agents
 print(sorted({"mujoco", "matplotlib"} & sys.modules.keys()))
 """
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert result.stdout.split("\n")[:3] == ["[]"] * 3
+    assert result.stdout.split("\n")[:4] == ["[]"] * 4
 
 
 def test_version_is_that_of_the_distribution():

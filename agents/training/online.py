@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from metarl.agents.common.noise import ActionNoise
 from metarl.agents.training.callbacks import MaybeCallback
 from metarl.agents.training.learner import Learner
-from metarl.agents.training.ranks import RankError
 from metarl.agents.training.threads import one_thread
-from metarl.errors import DivergedError, InvalidValueError, check_at_least
+from metarl.errors import DivergedError, InvalidValueError, RankError, check_at_least
 from metarl.evaluation.adaptation import OnStep, Rollout, Transition
 from metarl.spaces import Values
 from metarl.vector.env import TaskVectorEnv

@@ -19,15 +19,11 @@ from numpy.typing import NDArray
 from torch.distributed.rendezvous import rendezvous
 
 from metarl.agents.common.trust_region import flatten, unflatten
-from metarl.errors import InvalidValueError, MetarlError
+from metarl.errors import InvalidValueError, RankError
 from metarl.evaluation.adaptation import Rollout
 
 TIMEOUT = timedelta(minutes=30)
 """The time that a process waits for the others."""
-
-
-class RankError(MetarlError, RuntimeError):
-    """Another of the processes that train together has failed."""
 
 
 class Ranks:

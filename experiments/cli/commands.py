@@ -17,12 +17,14 @@ from stable_baselines3.common.logger import Figure
 from metarl import Report, TaskDistribution, check_tasks, envs, evaluate
 from metarl.agents import Learner, OfflineLearner, reference
 from metarl.agents.training.preset import Preset
-from metarl.agents.training.ranks import RankError, Ranks, current_ranks
+from metarl.agents.training.ranks import Ranks, current_ranks
 from metarl.data import Histories
 from metarl.envs.custom.loading import load_attribute, locate
 from metarl.errors import (
+    Interrupted,
     InvalidTypeError,
     InvalidValueError,
+    RankError,
     StorageError,
     check_at_least,
 )
@@ -62,7 +64,7 @@ from metarl.experiments.runs.loading import (
     teacher_entry,
 )
 from metarl.experiments.runs.run import Run, evaluation_name
-from metarl.experiments.runs.training import Interrupted, follow, learn, save
+from metarl.experiments.runs.training import follow, learn, save
 from metarl.views import View, slug
 
 EVALUATION_SEED = 1

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
-from metarl.agents.training.ranks import RankError, init_distributed
-from metarl.errors import DivergedError, MetarlError, check_at_least, check_at_most, printable
+from metarl.errors import (
+    DivergedError,
+    Interrupted,
+    MetarlError,
+    RankError,
+    check_at_least,
+    check_at_most,
+    printable,
+)
 from metarl.evaluation.report import versions
-from metarl.experiments.cli import commands, comparing, listing, recording
-from metarl.experiments.cli.export import export
 from metarl.experiments.cli.helping import overview, with_help
 from metarl.experiments.cli.launch import (
     end_with_launcher,
@@ -45,11 +49,8 @@ from metarl.experiments.cli.options import (
     WhichTasks,
 )
 from metarl.experiments.cli.terminal import handling, never_fail_at_characters, say
-from metarl.experiments.runs.loading import check_divisible
-from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS, Run
-from metarl.experiments.runs.training import Interrupted
-from metarl.experiments.studies import list_studies
-from metarl.experiments.studies.engine import run_study
+
+# Each command imports what it runs: the help is there before PyTorch is.
 
 
 def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None:
@@ -60,6 +61,8 @@ def list_command(name: NameToList = None, tasks: FamilyToList = None, /) -> None
             all published agents.
         tasks: After an agent: the family whose preset to show; metarl train uses that preset.
     """
+    from metarl.experiments.cli import listing
+
     listing.show(name, tasks)
 
 
@@ -118,6 +121,13 @@ def train_command(
             for several machines use torchrun.
         dry_run: Only print what would be trained, for how long, and where.
     """
+    import torch
+
+    from metarl.agents.training.ranks import init_distributed
+    from metarl.experiments.cli import commands
+    from metarl.experiments.runs.loading import check_divisible
+    from metarl.experiments.runs.run import MAX_PROCESSES, MAX_THREADS, MAX_WORKERS
+
     given = {"eval_num_tasks": eval_num_tasks, "eval_num_episodes": eval_num_episodes}
     check_at_least(1, **{name: number for name, number in given.items() if number is not None})
     check_at_least(0, num_workers=num_workers, eval_every=eval_every)
@@ -163,6 +173,10 @@ def resume_command(run: RunDir, /, trust: Trust = None) -> None:
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.agents.training.ranks import init_distributed
+    from metarl.experiments.cli import commands
+    from metarl.experiments.runs.run import Run
+
     processes = 1 if started_by_torchrun() else Run.open(run).processes
     if processes > 1:
         launch(processes, sys.argv[1:])
@@ -196,6 +210,8 @@ def evaluate_command(
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.experiments.cli import commands
+
     commands.evaluate_run(
         run,
         split=split,
@@ -228,6 +244,8 @@ def compare_command(
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.experiments.cli import comparing
+
     comparing.compare(runs, split=split, output=output, trust=trust)
 
 
@@ -253,6 +271,8 @@ def watch_command(
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.experiments.cli import commands
+
     commands.watch(
         run, split=split, output=output, num_episodes=num_episodes, seed=seed, trust=trust
     )
@@ -294,6 +314,8 @@ def record_command(
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.experiments.cli import recording
+
     recording.record_histories(
         agent,
         tasks,
@@ -329,6 +351,8 @@ def export_command(
         trust: The module of the run's family or agent, which may be imported (default: those
             named before).
     """
+    from metarl.experiments.cli.export import export
+
     export(run, output, overrides=overrides, trust=trust)
 
 
@@ -352,6 +376,9 @@ def study_command(
         ray: The address of a Ray cluster to run the jobs on; auto, or local (default: this machine,
             without Ray).
     """
+    from metarl.experiments.studies import list_studies
+    from metarl.experiments.studies.engine import run_study
+
     if name is None:
         say(list_studies())
         return
@@ -386,6 +413,8 @@ def tune_command(
         which: The view of the family.
         storage: The file of the trials (default: runs/tune/AGENT-TASKS/journal.log).
     """
+    import torch
+
     from metarl.experiments.tuning.search import tune
     from metarl.experiments.tuning.settings import Settings
 
@@ -414,9 +443,9 @@ def report_command(
         trust: The module of the runs' family or agent, which may be imported (default: those
             named before).
     """
-    from metarl.experiments.reports import gather  # matplotlib is slow to import
+    from metarl.experiments.reports.gather import report
 
-    gather.report(
+    report(
         names, splits=splits, output=output, pictures=not no_pictures, results=results, trust=trust
     )
 

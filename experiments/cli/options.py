@@ -6,10 +6,14 @@ from typing import Annotated
 
 import tyro
 
-from metarl.agents import AGENTS
 from metarl.experiments.cli.helping import with_help
 from metarl.views import View, view_of
 
+AGENT_NAMES = (
+    "ad, anil, dpt, e-maml, fine-tune, fomaml, from-scratch, maml, multi-task, promp, reptile, "
+    "rl2, varibad"
+)
+"""The keys of :data:`metarl.agents.AGENTS`: importing those would import PyTorch for the help."""
 NameToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 FamilyToList = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]
 Agent = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")]
@@ -18,7 +22,7 @@ AgentToTrain = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="AGENT",
-        help=f"One of {', '.join(AGENTS)}; or your own, as my_package.my_module:MyAgent.",
+        help=f"One of {AGENT_NAMES}; or your own, as my_package.my_module:MyAgent.",
     ),
 ]
 Family = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASKS")]

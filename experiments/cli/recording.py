@@ -10,12 +10,11 @@ from metarl import Agent, TaskDistribution, envs
 from metarl.agents import AGENTS, REFERENCES, reference
 from metarl.data import Histories, record
 from metarl.data.format import shard_path
-from metarl.errors import InvalidValueError, did_you_mean
+from metarl.errors import Interrupted, InvalidValueError, did_you_mean
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.publish.runs import open_run, published_agents
 from metarl.experiments.runs.loading import load_agent
-from metarl.experiments.runs.training import Interrupted
 from metarl.views import View
 
 

@@ -14,8 +14,8 @@ from stable_baselines3.common.logger import Logger
 
 from metarl import evaluate
 from metarl.agents import EvaluationCallback, Learner, OfflineLearner, OnlineLearner
-from metarl.agents.training.ranks import ALONE, RankError, Ranks
-from metarl.errors import DivergedError, StorageError
+from metarl.agents.training.ranks import ALONE, Ranks
+from metarl.errors import DivergedError, Interrupted, RankError, StorageError
 from metarl.experiments.cli.terminal import handling, say
 from metarl.experiments.runs.loading import agent_of, histories_of
 from metarl.experiments.runs.run import Run
@@ -23,10 +23,6 @@ from metarl.experiments.runs.run import Run
 CHECKPOINT_SECONDS = 60.0
 VALIDATION_TASKS = 40
 """The most tasks of an evaluation during training."""
-
-
-class Interrupted(Exception):  # noqa: N818
-    """Training was stopped by the user; what was learned is in the checkpoint."""
 
 
 class _Stopper(BaseCallback):

@@ -17,12 +17,11 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 import tyro
 
-from metarl.errors import InvalidValueError, check_at_least, check_at_most
+from metarl.errors import Interrupted, InvalidValueError, check_at_least, check_at_most
 from metarl.evaluation.archive import SUFFIX
 from metarl.evaluation.tables import plain_table
 from metarl.experiments.cli.terminal import handling, say
 from metarl.experiments.runs.records import load_evaluation, load_training, num_steps
-from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.studies import find_study
 from metarl.experiments.studies.jobs import (
     RUNNING_ELSEWHERE,

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import InvalidValueError, MetarlError, MissingPackageError
-from metarl.experiments.runs.training import Interrupted
+from metarl.errors import Interrupted, InvalidValueError, MetarlError, MissingPackageError
 from metarl.experiments.studies.jobs import RUNNING_ELSEWHERE, Job, Places, find_job, perform
 from metarl.files import atomic_write, open_to_write
 

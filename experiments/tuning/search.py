@@ -29,6 +29,7 @@ import torch
 from metarl.agents import AGENTS, OnlineLearner
 from metarl.errors import (
     DivergedError,
+    Interrupted,
     InvalidValueError,
     check_at_least,
     check_at_most,
@@ -36,7 +37,6 @@ from metarl.errors import (
 from metarl.experiments.cli.terminal import say
 from metarl.experiments.cli.trust import remember
 from metarl.experiments.runs.run import MAX_WORKERS
-from metarl.experiments.runs.training import Interrupted
 from metarl.experiments.tuning.evaluator import NUM_RUNGS, Evaluator, OutOfTime, Rungs
 from metarl.experiments.tuning.results import results, trial_line
 from metarl.experiments.tuning.settings import Settings

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from toys import folder_of_pictures
 
 from metarl import Uniform, envs
@@ -19,6 +20,7 @@ from metarl.experiments.cli.main import main
 from metarl.experiments.cli.overrides import has_earlier_preset, parse_overrides
 from metarl.experiments.reports import gather
 from metarl.experiments.runs.run import Run
+from metarl.experiments.studies import engine
 from metarl.experiments.tuning import search
 
 ROOT = Path(__file__).parents[2]
@@ -73,10 +75,10 @@ def test_commands_of_the_readme_parse(words, monkeypatch):
     for name in ("train", "resume", "evaluate_run", "watch"):
         monkeypatch.setattr(commands, name, lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(comparing, "compare", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli, "run_study", lambda *a, **k: called.append((a, k)))
+    monkeypatch.setattr(engine, "run_study", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(gather, "report", lambda *a, **k: called.append((a, k)))
     monkeypatch.setattr(search, "tune", lambda *a, **k: called.append((a, k)))
-    monkeypatch.setattr(cli.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(cli, "started_by_torchrun", lambda: True)  # no other process is started
     assert main(list(words)) == 0
     if words[0] == "train":
