@@ -17,7 +17,7 @@ def with_help(command: _Command) -> _Command:
     """Give the options of a command the help that its docstring has for them.
 
     Where the docstring names the default, as in "(default: the preset's)", that is shown instead of
-    the value; a default of None or False is not shown otherwise.
+    the value; a default of None, and that of a flag, is not shown otherwise.
 
     Args:
         command: The command, or a dataclass of options; its annotations are changed.
@@ -29,11 +29,7 @@ def with_help(command: _Command) -> _Command:
         hint = None
         if default:
             text, hint = words, text[len(words) + 1 :]
-        elif (
-            parameter.default is parameter.empty
-            or parameter.default is None
-            or parameter.default is False
-        ):
+        elif parameter.default in (parameter.empty, None) or isinstance(parameter.default, bool):
             hint = ""  # of an argument that must be given, tyro says so
         annotation = command.__annotations__[name]
         plain, *given = (

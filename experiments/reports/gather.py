@@ -125,9 +125,9 @@ def study_page(study: Study, places: Places, pictures: bool = True) -> Page:
                 )
     if not results:
         raise InvalidValueError(
-            f"{study.name!r} has no results in {str(places.results / study.name)!r}. Those of "
-            "metarl's own studies come with its repository, not with the wheel: run this in a "
-            f"clone; or run the study first, with: {study.command}"
+            f"{study.name!r} has no results in {str(places.results / study.name)!r}; those of "
+            "metarl's own studies are in its repository only: work in a clone, or run the study "
+            f"with: {study.command}"
         )
     study = with_quantities(study, places)
     return Page(

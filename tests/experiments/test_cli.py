@@ -69,6 +69,9 @@ def test_help_has_one_default_for_an_option_and_no_markup(command, capsys, monke
     assert not re.search(r"default: ?\)", shown)
     options = re.split(r" (?=--)", " ".join(shown.replace("│", " ").split()))
     assert max(option.count("(default:") for option in options) <= 1
+    if command == "report":
+        assert any(each.startswith("--no-pictures Leave out the pictures") for each in options)
+        assert "(default: True)" not in shown
     if command == "train":
         for option, default in (("--total-timesteps INT", "the preset's"), ("--seed INT", "0")):
             (found,) = (each for each in options if each.startswith(option))

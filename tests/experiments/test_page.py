@@ -392,7 +392,9 @@ def test_the_command_writes_the_page_of_runs(tmp_path, monkeypatch, capsys):
     assert "data:image/png;base64," in text
     assert "&quot;trials_per_iteration&quot;: 4" in text  # how it was trained
     assert cli.main(["report", "flat-to-uphill"]) == 2
-    assert "has no results" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has no results" in error
+    assert "in its repository only: work in a clone" in error
 
 
 def test_without_its_library_the_page_says_what_to_install(monkeypatch, tmp_path):
