@@ -1,6 +1,7 @@
 """A video of an agent that adapts: its first and its last episode in a task, side by side."""
 
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ Array = NDArray[Any]
 Picture = NDArray[np.uint8]
 
 _DRAWN = 8  # tasks
-_CAPTION = 32  # pixels; video codecs want multiples of 16
+_LINE = 14  # pixels
+_LETTER = 6  # pixels, on average
+_COLORS = ("#D55E00", "#0072B2")  # of the first and of the last episode's heading
 
 
 def record_adaptation(
@@ -34,6 +37,8 @@ def record_adaptation(
     deterministic: bool = False,
 ) -> Path:
     """Let an agent adapt to one task and film its first and its last episode there.
+
+    Below each picture: the episode, the step, the return so far, and the parameters of the task.
 
     The agent adapts in a batch without pictures; then a single environment with the same seed
     repeats the two episodes action by action, for the camera.
@@ -122,11 +127,10 @@ def _film(
         camera.set_tasks([task])
         # Where `play` seeds its environments: sub-environment 0 and the camera's live alike.
         camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
-        films = []
+        films: list[list[tuple[Picture, str]]] = []
         for number, actions in enumerate(episodes, start=1):
             if number in (1, len(episodes)):
-                which = f"episode {number} of {len(episodes)}"
-                films.append(list(_replay(camera, actions, which)))
+                films.append(list(_replay(camera, actions)))
             else:  # it must pass, to leave the environment as it was
                 for action in actions:
                     camera.step(action)
@@ -134,16 +138,21 @@ def _film(
         fps = float(camera.metadata.get("render_fps") or 30)
     finally:
         camera.close()
-    shapes = {picture.shape for film in films for picture in film}
-    if len(shapes) > 1:
-        sizes = sorted((height - _CAPTION, width) for height, width, _ in shapes)
+    sizes = sorted({picture.shape[:2] for film in films for picture, _ in film})
+    if len(sizes) > 1:
         raise InvalidValueError(
             f"the pictures of a video must have one size, {tasks.name} gave {sizes[0]} and "
             f"{sizes[-1]} (height, width)"
         )
     seen = "given to the agent" if tasks.view.get("oracle") else "hidden from the agent"
-    text = f"{tasks.name}, {seen}: {task.describe()}"
-    return [_beside(*pair, text) for pair in _hold_last(films[0], films[-1])], fps
+    parameters = f"{seen}: {task.describe()}".replace("'", "")
+    of = len(episodes)
+    headings = (f"first episode (1 of {of})", f"last episode ({of} of {of})")
+    first, last = (
+        [_captioned(picture, (heading, progress, parameters), color) for picture, progress in film]
+        for film, heading, color in zip((films[0], films[-1]), headings, _COLORS)
+    )
+    return [_beside(*pair) for pair in _hold_last(first, last)], fps
 
 
 def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
@@ -190,11 +199,11 @@ def _actions_of_episodes(
     return episodes[:-1], [float(value) for value in played.returns[0, ::parallel]]
 
 
-def _replay(env: TaskVectorEnv, actions: list[Values], which: str) -> Iterator[Picture]:
-    """Yield a picture before each step of an episode, with the return so far below it."""
+def _replay(env: TaskVectorEnv, actions: list[Values]) -> Iterator[tuple[Picture, str]]:
+    """Yield a picture before each step of an episode, and a line on how far it is."""
     total = 0.0
-    for action in actions:
-        yield _captioned(_picture(env), f"{which}    return {total:.1f}")
+    for step, action in enumerate(actions):
+        yield _picture(env), f"step {step} of {len(actions)}    return so far {total:.1f}"
         _, rewards, *_ = env.step(action)
         total += float(rewards[0])
 
@@ -216,13 +225,18 @@ def _picture(env: TaskVectorEnv) -> Picture:
     return picture
 
 
-def _captioned(picture: Picture, text: str) -> Picture:
+def _captioned(picture: Picture, texts: tuple[str, ...], color: str) -> Picture:
+    """Return a picture with texts below it, each wrapped to its width, the first in colour."""
     from PIL import Image, ImageDraw
 
     height, width, _ = picture.shape
-    image = Image.new("RGB", (width, height + _CAPTION), "white")
+    lines = [line for text in texts for line in textwrap.wrap(text, max(1, width // _LETTER - 2))]
+    caption = 16 * math.ceil((len(lines) * _LINE + 6) / 16)  # video codecs want multiples of 16
+    image = Image.new("RGB", (width, height + caption), "white")
     image.paste(Image.fromarray(picture), (0, 0))
-    ImageDraw.Draw(image).text((8, height + 2), text, fill="black")
+    draw = ImageDraw.Draw(image)
+    for row, line in enumerate(lines):
+        draw.text((8, height + 3 + row * _LINE), line, fill="black" if row else color)
     return np.asarray(image)
 
 
@@ -232,18 +246,8 @@ def _hold_last(left: list[Picture], right: list[Picture]) -> Iterator[tuple[Pict
         yield left[min(i, len(left) - 1)], right[min(i, len(right) - 1)]
 
 
-def _beside(left: Picture, right: Picture, text: str) -> Picture:
-    """Return both pictures with a text below them, cut to their width."""
-    from PIL import Image, ImageDraw
-
-    image = Image.fromarray(np.concatenate([left, right], axis=1))
-    draw = ImageDraw.Draw(image)
-    if draw.textlength(text) > image.width - 16:
-        while text and draw.textlength(f"{text}...") > image.width - 16:
-            text = text[:-1]
-        text += "..."
-    draw.text((8, image.height - _CAPTION // 2), text, fill="black")
-    return np.asarray(image)
+def _beside(left: Picture, right: Picture) -> Picture:
+    return np.concatenate([left, right], axis=1)
 
 
 def _import_imageio() -> Any:

@@ -65,7 +65,7 @@ def test_two_episodes_stand_side_by_side(tasks, tmp_path, parallel):
     path = tmp_path / "new" / "film.gif"
     assert video.record_adaptation(Restless(parallel), tasks, path, split="uphill") == path
     frames = imageio.imread(path)
-    assert frames.shape == (4, 272, 640, 3)
+    assert frames.shape == (4, 288, 640, 3)
     assert np.abs(frames[3, :, :320].astype(int) - frames[3, :, 320:]).max() > 50
 
 
@@ -88,6 +88,34 @@ def test_the_film_is_of_a_task_in_which_the_return_rises(tasks, tmp_path, monkey
     rises = 8  # in none of them: the first is filmed
     video.record_adaptation(Restless(), tasks, tmp_path / "film.gif", split="train")
     assert filmed == [drawn[2], None]
+
+
+def test_the_caption_names_the_episode_and_what_is_hidden(tasks, monkeypatch):
+    texts = []
+
+    def captioned(picture, lines, color):
+        texts.append((*lines, color))
+        return picture
+
+    monkeypatch.setattr(video, "_captioned", captioned)
+    task = tasks.sample("uphill", 1, 0)[0]
+    for family, seen in ((tasks, "hidden from"), (tasks.oracle(), "given to")):
+        texts.clear()
+        video._film(Restless(), family, "uphill", task, 3, seed=5, deterministic=False)
+        assert [text[0] for text in texts[::4]] == [
+            "first episode (1 of 3)",
+            "last episode (3 of 3)",
+        ]
+        assert texts[0][1] == "step 0 of 4    return so far 0.0"
+        assert texts[0][2] == f"{seen} the agent: degrees={task['degrees']:.4g}"
+        assert texts[0][3] != texts[4][3]
+
+
+def test_a_long_caption_is_wrapped_and_seen_whole():
+    picture = np.zeros((32, 120, 3), np.uint8)
+    long = video._captioned(picture, ("first", "p=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)"), "red")
+    assert long.shape == (32 + 48, 120, 3)  # three lines
+    assert (long[:, -2:][32:] == 255).all()  # no letter reaches the edge
 
 
 def test_mp4_is_written_too(tasks, tmp_path):
