@@ -5,12 +5,15 @@ import importlib.util
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from fnmatch import fnmatch
 
 import gymnasium
 import numpy as np
 import pytest
 import tyro
+from browsers import chromium
 from documents import DOCS, PAGES, ROOT, blocks
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
@@ -218,3 +221,32 @@ def test_the_table_of_spaces_is_true():
         for name, spaces in IN_TABLE.items():
             assert takes(agent, spaces) == said[name].replace("as numbers", "yes"), (agent, name)
         assert AGENTS[agent].divisible == (said["several processes"] == "yes"), agent
+
+
+PAGES_LOOKED_AT = (
+    *("index", "start", "concepts", "your_environment", "training", "evaluation", "which_agent"),
+    *("agents/rl2", "families/games", "results/runs", "results/flat-to-uphill", "extending"),
+)
+
+
+@pytest.mark.slow
+def test_the_site_is_accessible_and_fits(tmp_path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    api = pytest.importorskip("playwright.sync_api")
+    build = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path)]
+    subprocess.run(build, check=True)
+    found = {}
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        for width, scheme in ((390, "dark"), (390, "light"), (1440, "dark"), (1440, "light")):
+            tab = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme
+            ).new_page()
+            for page in PAGES_LOOKED_AT:
+                tab.goto((tmp_path / f"{page}.html").as_uri())
+                wrong = [each["id"] for each in axe.Axe().run(tab).response["violations"]]
+                if tab.evaluate("document.documentElement.scrollWidth") > width:
+                    wrong.append("wider than the screen")
+                if wrong:
+                    found[page, width, scheme] = wrong
+    assert found == {}
