@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,17 @@ def _film(
     parameters = f"{seen}: {task.describe()}".replace("'", "")
     of = len(episodes)
     headings = (f"first episode (1 of {of})", f"last episode ({of} of {of})")
+    halves = [
+        [
+            (picture, _wrapped(picture, (heading, progress, parameters)))
+            for picture, progress in film
+        ]
+        for film, heading in zip((films[0], films[-1]), headings)
+    ]
+    rows = max(len(lines) for half in halves for _, lines in half)
     first, last = (
-        [_captioned(picture, (heading, progress, parameters), color) for picture, progress in film]
-        for film, heading, color in zip((films[0], films[-1]), headings, _COLORS)
+        [_captioned(picture, lines, rows, color) for picture, lines in half]
+        for half, color in zip(halves, _COLORS)
     )
     return [_beside(*pair) for pair in _hold_last(first, last)], fps
 
@@ -225,13 +233,18 @@ def _picture(env: TaskVectorEnv) -> Picture:
     return picture
 
 
-def _captioned(picture: Picture, texts: tuple[str, ...], color: str) -> Picture:
-    """Return a picture with texts below it, each wrapped to its width, the first in colour."""
+def _wrapped(picture: Picture, texts: Sequence[str]) -> list[str]:
+    """Return the lines of texts, each wrapped to a picture's width; a tiny one cuts them."""
+    width = max(20, picture.shape[1] // _LETTER - 2)
+    return [line for text in texts for line in textwrap.wrap(text, width)]
+
+
+def _captioned(picture: Picture, lines: Sequence[str], rows: int, color: str) -> Picture:
+    """Return a picture with lines below it, the first in colour, and room for so many rows."""
     from PIL import Image, ImageDraw
 
     height, width, _ = picture.shape
-    lines = [line for text in texts for line in textwrap.wrap(text, max(1, width // _LETTER - 2))]
-    caption = 16 * math.ceil((len(lines) * _LINE + 6) / 16)  # video codecs want multiples of 16
+    caption = 16 * math.ceil((rows * _LINE + 6) / 16)  # video codecs want multiples of 16
     image = Image.new("RGB", (width, height + caption), "white")
     image.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(image)

@@ -447,13 +447,14 @@ def test_a_video_needs_no_render_fps(tmp_path):
             {} if fps is None else {"render_fps": fps},
         )
         frames = imageio.imread(path)
-        assert frames.shape == (3, 48, 32, 3)
+        assert (len(frames), *frames.shape[2:]) == (3, 32, 3)
+        assert frames.shape[1] % 16 == 0  # as video codecs want it
         assert imageio.immeta(path)["duration"] == pytest.approx(duration, abs=4.0)
 
 
 def test_a_video_of_one_step_has_one_frame(tmp_path):
     path = film(lambda step: np.zeros((16, 16, 3), np.uint8), tmp_path / "film.gif", horizon=1)
-    assert imageio.imread(path).reshape(-1, 48, 32, 3).shape[0] == 1
+    assert imageio.imread(path).squeeze().shape[1:] == (32, 3)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def test_the_film_is_of_a_task_in_which_the_return_rises(tasks, tmp_path, monkey
 def test_the_caption_names_the_episode_and_what_is_hidden(tasks, monkeypatch):
     texts = []
 
-    def captioned(picture, lines, color):
+    def captioned(picture, lines, rows, color):
+        assert rows >= len(lines)
         texts.append((*lines, color))
         return picture
 
@@ -113,8 +114,10 @@ def test_the_caption_names_the_episode_and_what_is_hidden(tasks, monkeypatch):
 
 def test_a_long_caption_is_wrapped_and_seen_whole():
     picture = np.zeros((32, 120, 3), np.uint8)
-    long = video._captioned(picture, ("first", "p=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)"), "red")
-    assert long.shape == (32 + 48, 120, 3)  # three lines
+    lines = video._wrapped(picture, ("first", "p=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)"))
+    long = video._captioned(picture, lines, 3, "red")
+    assert len(lines) == 3
+    assert long.shape == (32 + 48, 120, 3)
     assert (long[:, -2:][32:] == 255).all()  # no letter reaches the edge
 
 
