@@ -61,6 +61,11 @@ class NetworkConfig(MemoryConfig):
     2017). What the policy does, and earns, depends on the task and on what it has found out of it:
     the critic's layers take both (Baisero & Amato 2022). Without ``separate_critic`` it needs no
     memory of its own: it reads the actor's, which is then trained by the policy alone."""
+    timed_critic: bool = False
+    """Whether the critic also sees which share of the episode's time limit has passed (Pardo et al.
+    2018). At the limit the next episode begins, elsewhere and with other returns: a critic that
+    cannot tell when sees noise, in the last steps before it above all. A memory learns to count
+    late, if at all."""
     log_std_init: Annotated[float, Range(-100, 100)] = -0.5
     """The initial log standard deviation of Box actions, in units of half the action range."""
 
@@ -116,7 +121,8 @@ class RecurrentActorCritic(nn.Module):
                 )
             tools.check_fits(trial_input.observation.stop, spaces.flatdim(action_space))
         size = len(tools.kinds) * units if tools else config.hidden_size
-        self._privileged = config.privileged_critic
+        self._privileged, self._timed = config.privileged_critic, config.timed_critic
+        self._horizon = interface.horizon
         self._episode_end = trial_input.episode_end.start
         self._skip = config.skip or bool(config.head)
         self._mask = trial_input.mask
@@ -149,6 +155,7 @@ class RecurrentActorCritic(nn.Module):
         # With the task a layer at least, as it counts together with what is known.
         value_head = config.head or ([size] if self._privileged else ())
         seen = size + input_size + interface.task_size if self._privileged else joined
+        seen += self._timed
         self.value_layers = tanh_layers(seen, value_head, generator)
 
         def output(num_inputs: int, num_outputs: int, gain: float) -> nn.Linear:
@@ -156,9 +163,9 @@ class RecurrentActorCritic(nn.Module):
             orthogonal_(layer, gain, generator)
             return layer
 
-        def emitted(num_outputs: int, gain: float) -> Hypernetwork:
+        def emitted(known: int, num_outputs: int, gain: float) -> Hypernetwork:
             sizes = config.hypernetwork
-            return Hypernetwork(size, input_size, sizes, num_outputs, gain, generator)
+            return Hypernetwork(known, input_size, sizes, num_outputs, gain, generator)
 
         # A policy that starts close to uniform explores all actions alike.
         num_outputs, last = self.action_head.num_outputs, config.head[-1] if config.head else joined
@@ -168,9 +175,11 @@ class RecurrentActorCritic(nn.Module):
         if tools:
             self.policy = ToolPolicy(tools, units, generator)
         else:
-            self.policy = emitted(num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
+            self.policy = (
+                emitted(size, num_outputs, 0.01) if emits else output(last, num_outputs, 0.01)
+            )
         emits = emits and not self._privileged
-        self.value = emitted(1, 1.0) if emits else output(last_value, 1, 1.0)
+        self.value = emitted(size + self._timed, 1, 1.0) if emits else output(last_value, 1, 1.0)
         self.log_std = (
             nn.Parameter(torch.full((self.action_head.num_log_std,), config.log_std_init))
             if self.action_head.num_log_std
@@ -250,7 +259,7 @@ class RecurrentActorCritic(nn.Module):
         predict = self.task_prediction
         return TrialOutputs(
             self.distribution(self._policy(features, inputs)),
-            self._value(for_value, inputs, task),
+            self._value(for_value, rows, inputs, task, state),
             None if predict is None else predict(features, task),
         )
 
@@ -261,25 +270,26 @@ class RecurrentActorCritic(nn.Module):
 
     def values(self, rows: torch.Tensor, pixels: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the values alone, of shape (time, n). See :meth:`forward`."""
-        inputs = self._see(rows, pixels)
-        features, _ = self._read(rows, inputs, self._start(rows), for_critic=True)
-        return self._value(features, inputs, task)
+        inputs, state = self._see(rows, pixels), self._start(rows)
+        features, _ = self._read(rows, inputs, state, for_critic=True)
+        return self._value(features, rows, inputs, task, state)
 
     def states(self, rows: torch.Tensor, pixels: torch.Tensor, length: int) -> list[State]:
         """Return the states before steps 0, ``length``, ``2 * length``, ... of whole trials.
 
-        One is the index of the step in its trial, of shape (n,), the state of the actor's memory
-        and that of the critic's, if it has its own.
+        One is the index of the step in its trial, of shape (n,), the state of the actor's memory,
+        that of the critic's, if it has its own, and the index of the step in its episode.
         """
         inputs = self._see(rows, pixels)
         found = [self._start(rows)]
+        passed = self._passed(rows, found[0])
         for start in range(length, len(rows), length):
             part = slice(start - length, start)
             after = [
                 self._read(rows[part], inputs[part], found[-1], for_critic)[1]
-                for for_critic in (False, True)[: len(found[-1]) - 1]
+                for for_critic in (False, True)[: len(found[-1]) - 2]
             ]
-            found.append((found[-1][0] + length, *after))
+            found.append((found[-1][0] + length, *after, passed[start]))
         return found
 
     def _policy(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -289,11 +299,19 @@ class RecurrentActorCritic(nn.Module):
         return outputs
 
     def _value(
-        self, features: torch.Tensor, inputs: torch.Tensor, task: torch.Tensor
+        self,
+        features: torch.Tensor,
+        rows: torch.Tensor,
+        inputs: torch.Tensor,
+        task: torch.Tensor,
+        state: State,
     ) -> torch.Tensor:
+        if self._privileged and self.critic is None:
+            features = features.detach()
+        if self._timed:
+            passed = self._passed(rows, state).to(features.dtype) / self._horizon
+            features = torch.cat([features, passed.unsqueeze(-1)], dim=-1)  # (time, n, size + 1)
         if self._privileged:
-            if self.critic is None:
-                features = features.detach()
             known = task.expand(len(inputs), -1, -1)  # (time, n, task_size)
             values: torch.Tensor = self.value(
                 self.value_layers(torch.cat([features, inputs, known], dim=-1))
@@ -328,7 +346,8 @@ class RecurrentActorCritic(nn.Module):
         """Return the state at the start of trials of rows (time, n, row_size)."""
         num_trials = rows.shape[1]
         critics = [] if self.critic is None else [self.critic.initial_state(num_trials)]
-        return *self.initial_state(num_trials), *critics
+        time, memory = self.initial_state(num_trials)
+        return time, memory, *critics, time
 
     def _read(
         self, rows: torch.Tensor, inputs: torch.Tensor, state: State, for_critic: bool = False
@@ -337,11 +356,22 @@ class RecurrentActorCritic(nn.Module):
         encoder, memory, before = self.actor_encoder, self.actor, state[1]
         if for_critic and self.critic is not None and self.critic_encoder is not None:
             encoder, memory, before = self.critic_encoder, self.critic, state[2]
-        time = state[0] + torch.arange(len(rows), device=rows.device)[:, None]  # (time, n)
+        time = state[0] + self._steps(rows)
         result: tuple[torch.Tensor, State] = memory(
             encoder(inputs), before, time, self._starts(rows, time)
         )
         return result
+
+    def _passed(self, rows: torch.Tensor, state: State) -> torch.Tensor:
+        """Return how many steps of its episode are over before each step, of shape (time, n)."""
+        steps = self._steps(rows)
+        begins = self._starts(rows, state[0] + steps)
+        latest = torch.where(begins, steps, -state[-1]).cummax(0).values
+        return steps - latest
+
+    def _steps(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the index of each row, of shape (time, 1)."""
+        return torch.arange(len(rows), device=rows.device)[:, None]
 
     def _starts(self, rows: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Return where an episode starts: after the end of one, and at the start of the trial."""

@@ -76,6 +76,40 @@ def test_its_values_are_those_of_its_layers_step_by_step():
                 np.testing.assert_allclose(outputs.values[t, n], value[0], rtol=1e-4)
 
 
+TIMED = {
+    "of a shared memory": {},
+    "with a head": {"head": [7], "separate_critic": True},
+    "without memory": {"memory": "none", "encoder": [6]},
+    "with the task": {"privileged_critic": True},
+    "emitted": {"hypernetwork": [5]},
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_timed_critic_sees_the_share_of_the_episode_and_the_policy_does_not(name):
+    agent = small({"timed_critic": True, **TIMED[name]})
+    network, horizon = agent.network, agent.interface.horizon
+    rows = torch.randn(9, 2, agent.trial_input.size)
+    ends = rows[..., agent.trial_input.episode_end]
+    ends[:] = 0.0
+    ends[3, 0] = ends[4, 0] = ends[7, 1] = 1.0
+    expected = torch.tensor([[0, 1, 2, 0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 0, 1]]).T / horizon
+    pixels, task = torch.zeros(9, 2, 0, dtype=torch.uint8), torch.randn(2, agent.tasks.task_size)
+    seen = []
+    joined = network.value if "hypernetwork" in TIMED[name] else network.value_layers
+    if not len(list(joined.parameters())):
+        joined = network.value
+    joined.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    whole = network(rows, pixels, task)
+    size = 8
+    assert torch.equal(seen[0][..., size], expected)
+    # In parts of a trial, too.
+    for number, state in enumerate(network.states(rows, pixels, 2)):
+        part = slice(2 * number, 2 * number + 2)
+        values = network(rows[part], pixels[part], task, state).values
+        torch.testing.assert_close(values, whole.values[part])
+
+
 @pytest.mark.parametrize("separate", [False, True])
 def test_what_the_critic_learns_does_not_change_the_actors_memory(separate):
     agent = small({"privileged_critic": True, "separate_critic": separate})

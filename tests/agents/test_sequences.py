@@ -18,8 +18,8 @@ from metarl.agents.common.ppo import in_sequences, ppo_gradients
 NETWORKS = {
     "gru": {"memory": "gru"},
     "lstm-separate": {"memory": "lstm", "separate_critic": True, "encoder": [5]},
-    "linear": {"memory": "linear", "separate_critic": True, "head": [5]},
-    "none": {"memory": "none"},
+    "linear": {"memory": "linear", "separate_critic": True, "head": [5], "timed_critic": True},
+    "none": {"memory": "none", "timed_critic": True},
 }
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -94,7 +94,8 @@ def test_gradients_are_those_of_a_loop_over_detached_states(network, length):
                 after = [network._read(row, inputs, state)[1]]
                 if network.critic is not None:
                     after.append(network._read(row, inputs, state, for_critic=True)[1])
-                state = map_state(torch.detach, (state[0] + 1, *after))
+                passed = network._passed(row, state)[0] + 1
+                state = map_state(torch.detach, (state[0] + 1, *after, passed))
     for one, other in zip(gradients(agent, cut), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
     if network.actor.remembers:
