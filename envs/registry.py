@@ -17,6 +17,7 @@ from metarl.envs.gridnavi import FAMILIES as GRIDS
 from metarl.envs.images.glyphs import FAMILIES as GLYPHS
 from metarl.envs.images.glyphs import parse_glyphs
 from metarl.envs.images.image_folders import parse_image_folder
+from metarl.envs.motors import FAMILIES as MOTORS
 from metarl.envs.mujoco.dynamics import FAMILIES as DYNAMICS
 from metarl.envs.mujoco.locomotion import FAMILIES as LOCOMOTION
 from metarl.envs.mujoco.terrain import FAMILIES as TERRAIN
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[..., TaskDistribution]] = {
     **GRIDS,
     **DARK_ROOMS,
     **CLASSIC_CONTROL,
+    **MOTORS,
     **GLYPHS,
     **LOCOMOTION,
     **DYNAMICS,
