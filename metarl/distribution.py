@@ -230,6 +230,21 @@ class TaskDistribution:
             [distributions[name].encode(tasks.columns[name]) for name in distributions], axis=1
         )
 
+    def decode(self, features: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the parameters of encoded tasks, or of predictions of them, by column.
+
+        Args:
+            features: Of shape (num_tasks, num_features).
+
+        Returns:
+            For each parameter the closest values that there are, of shape (num_tasks, *shape);
+            parameters that cannot tell (:meth:`Parameter.decode`) are left out.
+        """
+        ends = np.cumsum([*self.feature_sizes.values()])
+        parts = zip(self.parameters.items(), np.split(features, ends[:-1], axis=1))
+        decoded = {name: parameter.decode(part) for (name, parameter), part in parts}
+        return {name: values for name, values in decoded.items() if values is not None}
+
     @property
     def task_size(self) -> int:
         """The length of an encoded task."""

@@ -18,6 +18,7 @@ Scalar: TypeAlias = float | int | bool | str
 DISTRIBUTION = "a distribution, such as Uniform(0.0, 1.0) or Choice((1, 2))"
 """What error messages call the declaration of a parameter."""
 _LARGE = 1e300  # the difference of two such numbers is still finite
+_BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 class Parameter(ABC):
@@ -59,6 +60,21 @@ class Parameter(ABC):
     @abstractmethod
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return the values as features in [-1, 1], of shape (num_tasks, num_features)."""
+
+    def decode(self, features: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the values of given features, or the closest that there are.
+
+        Args:
+            features: Features as of :meth:`encode`, or a prediction of them.
+
+        Returns:
+            An array of shape (num_tasks, *shape); None if the parameter cannot tell.
+        """
+        if self.finite_values is None:
+            return None
+        values = np.asarray(self.finite_values)
+        errors = features[:, None] - self.encode(values)  # (num_tasks, num_values, num_features)
+        return np.asarray(values[np.square(errors).sum(-1).argmin(1)])
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,11 @@ class Uniform(Parameter):
         scaled = 2.0 * (values - self.low) / span - 1.0
         return scaled.reshape(len(values), -1).astype(np.float32)
 
+    def decode(self, features: NDArray[Any]) -> NDArray[Any]:
+        shares = 0.5 * (np.clip(features, -1.0, 1.0) + 1.0)
+        values = self.low + shares * (self.high - self.low)
+        return np.asarray(values.reshape(len(features), *self.shape))
+
     def _middle(self) -> float:
         return 0.5 * (self.low + self.high)
 
@@ -141,8 +162,13 @@ class LogUniform(Uniform):
         return np.clip(np.exp(logs), self.low, self.high)
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        logs = Uniform(math.log(self.low), math.log(self.high), self.shape)
-        return logs.encode(np.log(values))
+        return self._logs().encode(np.log(values))
+
+    def decode(self, features: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(np.clip(np.exp(self._logs().decode(features)), self.low, self.high))
+
+    def _logs(self) -> Uniform:
+        return Uniform(math.log(self.low), math.log(self.high), self.shape)
 
     def _middle(self) -> float:
         return math.sqrt(self.low * self.high)
@@ -183,16 +209,17 @@ class Normal(Parameter):
         return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        # All numbers fit into (-1, 1), and :meth:`decode` gets them back from single precision.
+        # All numbers fit into (-1, 1), and `decode` gets them back from single precision.
         squashed = np.tanh(0.5 * (values - self.mean) / self.std)
         return squashed.reshape(len(values), -1).astype(np.float32)
 
     def decode(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the values, of shape (num_tasks, *shape), from the features of :meth:`encode`.
+        """Return the values, of shape (num_tasks, *shape), of given features.
 
         Values within 4 standard deviations of the mean are exact to 1e-5 of one.
         """
-        values = self.mean + 2.0 * self.std * np.arctanh(np.asarray(features, dtype=np.float64))
+        inside = np.clip(np.asarray(features, dtype=np.float64), -_BELOW_ONE, _BELOW_ONE)
+        values = self.mean + 2.0 * self.std * np.arctanh(inside)
         return values.reshape(len(features), *self.shape)
 
 
@@ -239,7 +266,6 @@ class Dirichlet(Parameter):
         return (2.0 * values - 1.0).reshape(len(values), -1).astype(np.float32)
 
     def decode(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the values, of shape (num_tasks, *shape), that :meth:`encode` made features of."""
         values = 0.5 * (np.asarray(features, dtype=np.float64) + 1.0)
         return values.reshape(len(features), *self.shape)
 

@@ -118,6 +118,7 @@ class MemoryAdaptation:
         self._policy = policy
         self._state = self._state_before = policy.network.initial_state(num_tasks)
         self._noise = noise
+        self._read: tuple[torch.Tensor, torch.Tensor] | None = None  # the last rows and pixels
         self._last: tuple[Values, Array, Array] | None = None  # actions, rewards, episode ends
         self._reset_memory_every = reset_memory_every
         self._num_episodes = np.zeros(num_tasks, dtype=np.int64)
@@ -139,7 +140,7 @@ class MemoryAdaptation:
         rows, pixels = (
             torch.from_numpy(part).to(policy.device, non_blocking=True) for part in inputs
         )
-        self._state_before = self._state
+        self._read, self._state_before = (rows, pixels), self._state
         actions, outputs, self._state = policy.act(rows, pixels, self._state, self._noise)
         chosen = policy.network.action_head.to_env(actions)
         return chosen, (rows, pixels, actions, outputs)
@@ -162,6 +163,22 @@ class MemoryAdaptation:
                 last = replaced(last, idle, take(self._last, idle))
             self._state = select(self._lanes(active), self._state, self._state_before)
         self._last, self._fresh = last, fresh
+
+    @torch.no_grad()
+    def predicted_task(self) -> Array | None:
+        """Return what the network took each task for when it acted last.
+
+        Returns:
+            The expected encoded tasks, of shape (num_tasks, task_size), for
+            :meth:`metarl.TaskDistribution.decode`; None if the network was not trained to predict
+            them (``task_prediction_coef``) or has not acted.
+        """
+        predict = getattr(self._policy.network, "predicted_task", None)
+        if predict is None or self._read is None:
+            return None
+        rows, pixels = self._read
+        expected = predict(self._policy.normalize(rows), pixels, self._state_before)
+        return None if expected is None else np.asarray(expected.cpu())
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all that it continues from."""

@@ -217,12 +217,36 @@ class RecurrentActorCritic(nn.Module):
         Returns:
             What :meth:`distribution` takes, of shape (n, num_outputs), and the state after it.
         """
+        features, inputs, state = self._remember(rows, pixels, state)
+        return self._policy(features, inputs)[0], state
+
+    def predicted_task(
+        self, rows: torch.Tensor, pixels: torch.Tensor, state: TrialState
+    ) -> torch.Tensor | None:
+        """Return the encoded task that is expected in each trial, of shape (n, task_size).
+
+        Args:
+            rows: As for :meth:`act`.
+            pixels: The same.
+            state: The same.
+
+        Returns:
+            The tasks, or None if the network does not predict them.
+        """
+        if self.task_prediction is None:
+            return None
+        return self.task_prediction.expected(self._remember(rows, pixels, state)[0])[0]
+
+    def _remember(
+        self, rows: torch.Tensor, pixels: torch.Tensor, state: TrialState
+    ) -> tuple[torch.Tensor, torch.Tensor, TrialState]:
+        """Return features and inputs of one step, of shape (1, n, size), and the state after it."""
         time, memory = state
         inputs = self._see(rows[None], pixels[None])
         starts = self._starts(rows, time)
         encoded = self.actor_encoder(inputs)
         features, memory = self.actor(encoded, memory, time[None], starts[None])
-        return self._policy(features, inputs)[0], (time + 1, memory)
+        return features, inputs, (time + 1, memory)
 
     def distribution(self, outputs: torch.Tensor) -> torch.distributions.Distribution:
         """Return the action distribution of the policy's outputs."""

@@ -37,10 +37,22 @@ class TaskPrediction(nn.Module):
         Returns:
             A tensor of shape (time, n).
         """
-        predicted = torch.split(self.layer(features), self._sizes, dim=-1)
+        predicted = self._predicted(features)
         targets = torch.split(task.expand(len(features), -1, -1), self._sizes, dim=-1)
         parts = zip(predicted, targets, self._one_hot_sizes)
         return torch.stack([_loss(*part) for part in parts]).mean(0)
+
+    def expected(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the encoded task that is expected from features (..., input_size).
+
+        Numbers are predictions, one-hot features are probabilities, and signs their mean.
+        """
+        parts = zip(self._predicted(features), self._one_hot_sizes)
+        return torch.cat([_expected(*part) for part in parts], dim=-1)
+
+    def _predicted(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the outputs for each parameter, of shape (..., size)."""
+        return torch.split(self.layer(features), self._sizes, dim=-1)
 
 
 def _loss(predicted: torch.Tensor, target: torch.Tensor, one_hot_size: int | None) -> torch.Tensor:
@@ -53,3 +65,14 @@ def _loss(predicted: torch.Tensor, target: torch.Tensor, one_hot_size: int | Non
     blocks = (*target.shape[:-1], -1, one_hot_size)
     log_probs = predicted.reshape(blocks).log_softmax(-1)
     return -(target.reshape(blocks) * log_probs).sum(-1).mean(-1)
+
+
+def _expected(predicted: torch.Tensor, one_hot_size: int | None) -> torch.Tensor:
+    """Return the expected features of one parameter of its outputs (..., size)."""
+    if one_hot_size is None:
+        return predicted
+    if one_hot_size == 1:
+        return (0.5 * predicted).tanh()
+    # (..., size) to (..., blocks, one_hot_size), and back
+    blocks = predicted.reshape(*predicted.shape[:-1], -1, one_hot_size)
+    return blocks.softmax(-1).reshape(predicted.shape)

@@ -68,11 +68,12 @@ def draw_table(
             paint.line([ends[0], ends[1]], fill=_LINE, width=3 * _FINE)
     for corner, (x, y) in enumerate(flat.tolist()):
         disc(x, y, 7, _WORTH[int(REWARDS[corner])])
-    for stone, corner in enumerate(corners.tolist()):
-        if unused[stone]:
+    for corner in set(corners.tolist()):
+        there = [str(stone + 1) for stone in np.flatnonzero((corners == corner) & unused[:3])]
+        if there:
             x, y = flat[corner]
             disc(x, y, 12, None, _INK)
-            texts.append((x + 11, y - 20, str(stone + 1), _INK))
+            texts.append((x + 11, y - 20, ", ".join(there), _INK))
     # What each color does: a bar beside the cube, along the dimension that it moves.
     for color, meaning in enumerate(chemistry["potions"]):
         axis, sign = "xyz"[meaning // 2], "+" if meaning % 2 else "-"

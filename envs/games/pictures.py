@@ -85,8 +85,10 @@ def draw_board(
         paint.text((left, side + _LINE * number + 5), text, fill=_INK, font_size=13)
     if gain:
         color = _GOOD if gain > 0 else _BAD
-        corner = (min(x + 8, side - 30), max(y - 28, 2))
-        paint.text(corner, f"{gain:+g}", color, font_size=20, stroke_width=3, stroke_fill="white")
+        text = f"{gain:+g}"
+        width = paint.textlength(text, font_size=20) + 4
+        corner = (min(x + 8, side - width), max(y - 28, 2))
+        paint.text(corner, text, color, font_size=20, stroke_width=3, stroke_fill="white")
     return np.asarray(image)
 
 

@@ -3,15 +3,26 @@
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl import Agent, Task, TaskDistribution, Tasks, TaskVectorEnv, Transition, play
+from metarl import (
+    Adaptation,
+    Agent,
+    Task,
+    TaskDistribution,
+    Tasks,
+    TaskVectorEnv,
+    Transition,
+    rollout,
+)
 from metarl.batches import take
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
+from metarl.evaluation.play import check_spaces
 from metarl.files import atomic_write
 from metarl.seeding import stream, stream_seed
 from metarl.spaces import Values
@@ -38,7 +49,8 @@ def record_adaptation(
 ) -> Path:
     """Let an agent adapt to one task and film its first and its last episode there.
 
-    Below each picture: the episode, the step, the return so far, and the parameters of the task.
+    Below each picture: the episode, the step, the return so far, the parameters of the task, and
+    what the agent takes them for, if it was trained to predict them (``task_prediction_coef``).
 
     The agent adapts in a batch without pictures; then a single environment with the same seed
     repeats the two episodes action by action, for the camera.
@@ -70,7 +82,7 @@ def record_adaptation(
     _camera(tasks).close()  # raises before anything is played
     if task is None:
         for task in tasks.sample(split, _DRAWN, stream(seed, "video")):
-            _, returns = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
+            _, returns = _play(agent, tasks, task, num_episodes, seed, deterministic)
             if returns[-1] > returns[0]:
                 break
         else:
@@ -123,16 +135,16 @@ def _film(
     try:
         if task is None:
             task = tasks.sample(split, 1, stream(seed, "video"))[0]
-        episodes, _ = _actions_of_episodes(agent, tasks, task, num_episodes, seed, deterministic)
+        episodes, _ = _play(agent, tasks, task, num_episodes, seed, deterministic)
         camera.set_tasks([task])
-        # Where `play` seeds its environments: sub-environment 0 and the camera's live alike.
+        # As in `_play`: sub-environment 0 and the camera's live alike.
         camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
-        films: list[list[tuple[Picture, str]]] = []
-        for number, actions in enumerate(episodes, start=1):
+        films: list[list[tuple[Picture, tuple[str, str]]]] = []
+        for number, steps in enumerate(episodes, start=1):
             if number in (1, len(episodes)):
-                films.append(list(_replay(camera, actions)))
+                films.append(list(_replay(camera, steps)))
             else:  # it must pass, to leave the environment as it was
-                for action in actions:
+                for action, _ in steps:
                     camera.step(action)
         # 30, as gymnasium's own recorder takes where an environment does not say.
         fps = float(camera.metadata.get("render_fps") or 30)
@@ -145,13 +157,13 @@ def _film(
             f"{sizes[-1]} (height, width)"
         )
     seen = "given to the agent" if tasks.view.get("oracle") else "hidden from the agent"
-    parameters = f"{seen}: {task.describe()}".replace("'", "")
+    parameters = f"{seen}: {_shown(task, tasks)}"
     of = len(episodes)
     headings = (f"first episode (1 of {of})", f"last episode ({of} of {of})")
     halves = [
         [
-            (picture, _wrapped(picture, (heading, progress, parameters)))
-            for picture, progress in film
+            (picture, _wrapped(picture, (heading, progress, parameters, guess)))
+            for picture, (progress, guess) in film
         ]
         for film, heading in zip((films[0], films[-1]), headings)
     ]
@@ -172,46 +184,71 @@ def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
         ) from error
 
 
-def _actions_of_episodes(
+def _play(
     agent: Agent,
     tasks: TaskDistribution,
     task: Task,
     num_episodes: int | None,
     seed: int,
     deterministic: bool,
-) -> tuple[list[list[Values]], list[float]]:
-    """Let the agent adapt; return actions and returns of the first sub-environment, by episode."""
+) -> tuple[list[list[tuple[Values, str]]], list[float]]:
+    """Let the agent adapt, and return what it does in the first sub-environment.
+
+    Returns:
+        For each episode its steps, each an action and what the agent took the task for; and the
+        returns of the episodes.
+    """
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = max(tasks.episodes_per_trial, parallel + 1)
     check_at_least(1, num_episodes=num_episodes)
-    episodes: list[list[Values]] = [[]]
+    adaptation = agent.adaptation(
+        1, seed=stream(stream(seed, "video"), "agent"), deterministic=deterministic
+    )
+    episodes: list[list[tuple[Values, str]]] = [[]]
 
     def record(step: Transition) -> bool:
         if step.active[0]:
-            episodes[-1].append(take(step.actions, [0]))  # a copy
+            action = take(step.actions, [0])  # a copy
+            episodes[-1].append((action, _guess(adaptation, tasks)))
             if step.episode_end[0]:
                 episodes.append([])
         return True
 
     # Learners that adapt by K episodes get them side by side: the first of each round is kept.
-    played = play(
-        agent,
-        tasks,
-        Tasks.stack([task]),
-        parallel * math.ceil(num_episodes / parallel),
-        seed=stream(seed, "video"),
-        deterministic=deterministic,
-        on_step=record,
-    )
-    return episodes[:-1], [float(value) for value in played.returns[0, ::parallel]]
+    with closing(tasks.make_vec(parallel)) as env:
+        check_spaces(agent, tasks, env)
+        env.set_tasks(Tasks.stack([task]).repeat(parallel))
+        observations, _ = env.reset(seed=stream_seed(stream(seed, "video"), "env"))
+        rounds = math.ceil(num_episodes / parallel)
+        played = rollout(env, observations, adaptation, rounds, record)
+    return episodes[:-1], played.returns[0].tolist()
 
 
-def _replay(env: TaskVectorEnv, actions: list[Values]) -> Iterator[tuple[Picture, str]]:
-    """Yield a picture before each step of an episode, and a line on how far it is."""
+def _guess(adaptation: Adaptation, tasks: TaskDistribution) -> str:
+    """Return a line on what an agent takes the task for; nothing if it does not tell."""
+    predicted = getattr(adaptation, "predicted_task", lambda: None)()
+    columns = {} if predicted is None else tasks.decode(predicted)
+    if not columns:
+        return ""
+    guess = Task(tasks.name, {name: values[0].tolist() for name, values in columns.items()})
+    return f"the agent's guess: {_shown(guess, tasks)}"
+
+
+def _shown(task: Task, tasks: TaskDistribution) -> str:
+    """Return the parameters of a task that no observation shows."""
+    hidden = {name: value for name, value in task.items() if name not in tasks.visible}
+    return Task(task.family, hidden or dict(task)).describe().replace("'", "")
+
+
+def _replay(
+    env: TaskVectorEnv, steps: list[tuple[Values, str]]
+) -> Iterator[tuple[Picture, tuple[str, str]]]:
+    """Yield a picture before each step of an episode, how far it is, and the agent's guess."""
     total = 0.0
-    for step, action in enumerate(actions):
-        yield _picture(env), f"step {step} of {len(actions)}    return so far {total:.1f}"
+    for step, (action, guess) in enumerate(steps):
+        progress = f"step {step} of {len(steps)}    return so far {total:.1f}"
+        yield _picture(env), (progress, guess)
         _, rewards, *_ = env.step(action)
         total += float(rewards[0])
 

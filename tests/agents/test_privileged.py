@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import configure
 from toys import aim, strolls
 from witness import Witness
 
-from metarl import Choice, Uniform
+from metarl import Choice, Uniform, play
 from metarl.agents import RL2
 from metarl.agents.common.ppo import PARTS, ppo_loss
 from metarl.agents.common.task_prediction import TaskPrediction
@@ -228,6 +228,48 @@ def test_the_loss_of_a_prediction_of_each_kind_of_parameter():
                 np.mean(symbols),
             ]
             np.testing.assert_allclose(losses[t, n].item(), np.mean(parts), rtol=1e-4)
+
+
+def test_the_expected_task_has_the_least_loss():
+    # Of numbers the prediction itself; of choices their probabilities. A mistaken link, such as
+    # the probability of a sign for its mean, moves the least loss elsewhere.
+    tasks = mixed()
+    prediction = TaskPrediction(TaskInterface.of(tasks), 4, torch.Generator().manual_seed(0))
+    prediction.layer.weight.data.normal_()
+    features = torch.randn(1, 4)
+    expected = prediction.expected(features)
+    loss = torch.zeros(())
+    for sign in (-1.0, 1.0):  # where a sign has that mean
+        target = expected.detach().clone()
+        target[:, 3] = sign
+        share = 0.5 * (1.0 + sign * expected[0, 3].detach())
+        loss = loss + share * prediction(features[None], target).sum()
+    (slope,) = torch.autograd.grad(loss, prediction.layer.bias)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-6, rtol=0)
+    assert expected[0, 4:7].sum().item() == pytest.approx(1.0)
+
+
+def test_an_adaptation_says_what_it_takes_the_task_for():
+    agent = trained(aim(), 25, task_prediction_coef=1.0)
+    sampled = aim().sample("train", 50, seed=0)
+    guesses, adapting = [], []
+    adaptation = agent.adaptation
+
+    def remember(*words, **options):
+        adapting.append(adaptation(*words, **options))
+        return adapting[-1]
+
+    agent.adaptation = remember
+
+    def ask(_):
+        guesses.append(aim().decode(adapting[0].predicted_task())["target"])
+        return True
+
+    play(agent, aim(), sampled, 2, seed=0, on_step=ask)
+    right = [(guess == sampled.columns["target"]).mean() for guess in guesses]
+    assert right[0] < 0.8  # nothing has been seen yet
+    assert min(right[1:]) > 0.9
+    assert small().adaptation(2).predicted_task() is None
 
 
 def test_it_is_a_part_of_the_loss_and_trains_the_actors_memory():

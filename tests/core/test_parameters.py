@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from metarl import Dirichlet, Normal
+from metarl import Choice, Dirichlet, LogUniform, Normal, Uniform
+from metarl.parameters import Table
 
 
 def test_normal():
@@ -68,3 +69,33 @@ def test_features_say_everything(distribution):
 def test_bad_distributions(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        Uniform(-2.0, 5.0, (2,)),
+        LogUniform(0.1, 10.0),
+        Normal(1.0, 2.0, (3,)),
+        Dirichlet((2, 3)),
+        Choice(("left", "right")),
+        Choice((3, 5, 8)),
+        Table((("a", "b"), ("c", "b"), ("b", "a")), "rows"),
+    ],
+    ids=lambda parameter: type(parameter).__name__,
+)
+def test_features_are_turned_back_into_values(parameter):
+    values = parameter.sample(np.random.default_rng(0), 50)
+    features = parameter.encode(values)
+    decoded = parameter.decode(features)
+    assert decoded.shape == values.shape
+    if values.dtype.kind == "f":
+        np.testing.assert_allclose(decoded, values, rtol=1e-4, atol=1e-4)
+    else:
+        assert (decoded == values).all()
+    # A prediction need not be the features of any value: the closest is taken.
+    beyond = parameter.decode(100.0 * features)
+    if isinstance(parameter, Uniform):
+        assert parameter.contains(beyond).all()
+    elif values.dtype.kind != "f":
+        assert (beyond == values).all()

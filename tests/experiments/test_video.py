@@ -80,7 +80,7 @@ def test_the_film_is_of_a_task_in_which_the_return_rises(tasks, tmp_path, monkey
         filmed.append(task)
         return [np.zeros((16, 16, 3), np.uint8)], 30.0
 
-    monkeypatch.setattr(video, "_actions_of_episodes", returns_of)
+    monkeypatch.setattr(video, "_play", returns_of)
     monkeypatch.setattr(video, "_film", film)
     rises = 2
     video.record_adaptation(Restless(), tasks, tmp_path / "film.gif", split="train")
@@ -112,6 +112,32 @@ def test_the_caption_names_the_episode_and_what_is_hidden(tasks, monkeypatch):
         assert texts[0][3] != texts[4][3]
 
 
+class Guessing(RestlessAdaptation):
+    """Takes the slope for steeper in each step."""
+
+    steps = 0
+
+    def observe(self, transition):
+        self.steps += 1
+
+    def predicted_task(self):
+        return np.full((1, 1), 0.1 * self.steps)
+
+
+def test_the_caption_says_what_the_agent_takes_the_task_for(tasks, monkeypatch):
+    agent = Restless()
+    monkeypatch.setattr(
+        agent, "adaptation", lambda num_tasks, **options: Guessing(1, 0), raising=False
+    )
+    task = tasks.sample("train", 1, 0)[0]
+    episodes, _ = video._play(agent, tasks, task, 2, seed=5, deterministic=False)
+    guesses = [guess for steps in episodes for _, guess in steps]
+    steepness = tasks.parameters["degrees"].high
+    assert guesses == [
+        f"the agent's guess: degrees={0.1 * step * steepness:.4g}" for step in range(1, 9)
+    ]
+
+
 def test_a_long_caption_is_wrapped_and_seen_whole():
     picture = np.zeros((32, 120, 3), np.uint8)
     lines = video._wrapped(picture, ("first", "p=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)"))
@@ -130,15 +156,15 @@ def test_mp4_is_written_too(tasks, tmp_path):
 def test_the_replay_is_what_the_agent_lived_through(tasks):
     task = tasks.sample("train", 1, 0)[0]
     agent = Restless(3)
-    episodes, _ = video._actions_of_episodes(agent, tasks, task, 9, seed=5, deterministic=False)
-    assert [len(actions) for actions in episodes] == [4, 4, 4]
+    episodes, _ = video._play(agent, tasks, task, 9, seed=5, deterministic=False)
+    assert [len(steps) for steps in episodes] == [4, 4, 4]
     batch, single = tasks.make_vec(3), tasks.make_vec(1)
     for env in (batch, single):
         env.set_tasks([task] * env.num_envs)
         env.reset(seed=stream_seed(5, "video", "env"))
     rows = agent.adaptation(1, seed=stream(5, "video", "agent"))
-    for actions in episodes:
-        for action in actions:
+    for steps in episodes:
+        for action, _ in steps:
             lived = batch.step(rows.act(np.zeros(3)))
             seen = single.step(action)
             np.testing.assert_array_equal(lived[0][0], seen[0][0])
@@ -149,13 +175,11 @@ def test_what_is_not_shown_is_lived_through_as_well(tasks):
     task = tasks.sample("train", 1, 0)[0]
     pictures, _ = video._film(Restless(), tasks, "train", task, 3, seed=5, deterministic=False)
     assert len(pictures) == 4
-    episodes, _ = video._actions_of_episodes(
-        Restless(), tasks, task, 3, seed=5, deterministic=False
-    )
+    episodes, _ = video._play(Restless(), tasks, task, 3, seed=5, deterministic=False)
     env = tasks.make_vec(1, render_mode="rgb_array")
     env.set_tasks([task])
     env.reset(seed=stream_seed(5, "video", "env"))
-    for action in [*episodes[0], *episodes[1], *episodes[2][:-1]]:
+    for action, _ in [*episodes[0], *episodes[1], *episodes[2][:-1]]:
         env.step(action)
     expected = env.render()[0].astype(int)
     env.close()
