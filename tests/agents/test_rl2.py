@@ -204,10 +204,10 @@ def test_an_infinite_horizon_critic_is_at_rest_in_the_padding():
 
 
 def test_without_a_discount_an_infinite_horizon_critic_changes_nothing():
-    plain, endless = (
+    plain, infinite = (
         Witness(gamma=1.0, infinite_horizon_critic=value).learn() for value in (False, True)
     )
-    assert torch.equal(plain.batches[0].value_scale, endless.batches[0].value_scale)
+    assert torch.equal(plain.batches[0].value_scale, infinite.batches[0].value_scale)
     assert plain.batches[0].value_scale.max() == plain.agent.episodes_per_trial
 
 
@@ -230,9 +230,9 @@ def test_by_the_clock_an_early_end_brings_the_next_episode_no_closer():
             clock = following
     assert early > 3
     # What is learned from follows it.
-    clocked = Witness(gamma=gamma, wall_clock_discount=True).learn().batches[0]
+    by_wall_clock = Witness(gamma=gamma, wall_clock_discount=True).learn().batches[0]
     plain = Witness(gamma=gamma).learn().batches[0]
-    assert not torch.equal(clocked.advantages, plain.advantages)
+    assert not torch.equal(by_wall_clock.advantages, plain.advantages)
 
 
 def test_the_gradient_ignores_padding():

@@ -141,12 +141,12 @@ def test_the_successor_is_the_last_observation_and_the_next_is_the_first():
         )
 
 
-class Lockstep(Counting):
+class Synchronous(Counting):
     synchronous = True
 
 
 def test_whoever_asks_for_lockstep_begins_episodes_together():
-    toy = Toy(Lockstep, size=2)
+    toy = Toy(Synchronous, size=2)
     report = evaluate(toy, strolls(episodes_per_trial=3), num_tasks=6)
     calls = toy.made[0].calls
     assert len(calls) == report.lengths.max(axis=0).sum()
