@@ -140,10 +140,24 @@ def picture(goal: Array, visited: Array, position: Array) -> NDArray[np.uint8]:
     size = len(visited)
     colors = np.where(visited[..., None], _VISITED, _EMPTY).astype(np.uint8)
     colors[tuple(goal)] = _GOAL
-    pixels = colors.swapaxes(0, 1)[::-1].repeat(_CELL, axis=0).repeat(_CELL, axis=1)
-    left, top = _CELL * position[0], _CELL * (size - 1 - position[1])
+    pixels = grid_picture(colors)
     gap = _CELL // 4
-    pixels[top + gap : top + _CELL - gap, left + gap : left + _CELL - gap] = _AGENT
-    for line in (*range(0, size * _CELL, _CELL), -1):
+    left = _MARGIN + _CELL * position[0] + gap
+    top = _MARGIN + _CELL * (size - 1 - position[1]) + gap
+    pixels[top : top + _CELL - 2 * gap, left : left + _CELL - 2 * gap] = _AGENT
+    return pixels
+
+
+def grid_picture(colors: Array) -> NDArray[np.uint8]:
+    """Paint the cells of a grid, with lines between them; y points up.
+
+    Args:
+        colors: The cells' colors, of shape (size, size, 3), by x and y.
+
+    Returns:
+        Pixels, of shape (44 * size + 20, 44 * size + 20, 3).
+    """
+    pixels = colors.swapaxes(0, 1)[::-1].repeat(_CELL, axis=0).repeat(_CELL, axis=1)
+    for line in (*range(0, len(pixels), _CELL), -1):
         pixels[line] = pixels[:, line] = 0
     return np.pad(pixels, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)

@@ -8,15 +8,17 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from metarl import Task, Tasks, Transition, play
+from metarl import Agent, Task, TaskDistribution, Tasks, Transition, play
 from metarl.agents import Learner, VariBAD
-from metarl.envs.grids import MOVES, Cell
+from metarl.envs.grids import MOVES, Cell, grid_picture
 from metarl.errors import InvalidTypeError, InvalidValueError
 from metarl.experiments.publish.runs import open_run
 from metarl.experiments.runs.loading import load_agent
@@ -59,8 +61,7 @@ def draw_beliefs(
     """
     if not isinstance(agent, VariBAD):
         raise InvalidTypeError(f"beliefs can be drawn of a VariBAD agent, got {agent!r}")
-    goal = agent.tasks.parameters.get("goal")
-    if not isinstance(goal, Cell):
+    if _size(agent.tasks) is None:
         raise InvalidValueError(
             f"beliefs can be drawn over grids with a hidden goal, {agent.tasks.name!r} has none"
         )
@@ -73,23 +74,8 @@ def draw_beliefs(
         return True
 
     play(agent, agent.tasks, Tasks.stack([task]), num_episodes, seed=seed, on_step=record)
-    positions, actions, rewards, ends = (
-        np.array([getattr(step, name)[0] for step in steps])
-        for name in ("observations", "actions", "rewards", "episode_end")
-    )
-    rows, _ = agent.trial_input.sequence(positions[None], actions[None], rewards[None], ends[None])
-    size = goal.size
-    cells = np.array([(x, y) for y in range(size) for x in range(size)])
-    moves = np.tile(np.arange(4), len(cells))  # into each cell, from its neighbours
-    after = cells.repeat(4, axis=0)
-    before = after - MOVES[moves]
-    inside = ((before >= 0) & (before < size)).all(axis=1)
-    expected = agent.expected_rewards(
-        rows[0], before.astype(np.float32), moves, after.astype(np.float32)
-    )
-    expected = np.where(inside, expected, np.nan).reshape(-1, size, size, 4)
-    expected = np.nanmean(expected, axis=3)  # (time, y, x)
-
+    positions, ends = (_column(steps, name) for name in ("observations", "episode_end"))
+    expected = expected_in_cells(agent, steps)
     started = np.maximum.accumulate(np.where([True, *ends[:-1]], np.arange(len(steps)), 0))
     every_second = [n for n, start in enumerate(started) if (n - start) % 2 == 0]
     numbers = every_second if shown is None else list(shown)
@@ -117,6 +103,69 @@ def draw_beliefs(
         figure.savefig(buffer, format="png", dpi=120)
         atomic_write(path, buffer.getvalue())
     return figure
+
+
+def expected_in_cells(agent: VariBAD, steps: Sequence[Transition]) -> NDArray[np.float32]:
+    """Return the reward that an agent expects in each cell before each step of a trial.
+
+    It is the mean over the moves that lead into the cell from its neighbours.
+
+    Args:
+        agent: The agent, of a family of grids.
+        steps: The steps of the trial, of one environment.
+
+    Returns:
+        An array of shape (time, y, x).
+    """
+    size = _size(agent.tasks)
+    assert size is not None
+    columns = ("observations", "actions", "rewards", "episode_end")
+    rows, _ = agent.trial_input.sequence(*(_column(steps, name)[None] for name in columns))
+    cells = np.array([(x, y) for y in range(size) for x in range(size)])
+    moves = np.tile(np.arange(4), len(cells))  # into each cell, from its neighbours
+    after = cells.repeat(4, axis=0)
+    before = after - MOVES[moves]
+    inside = ((before >= 0) & (before < size)).all(axis=1)
+    expected = agent.expected_rewards(
+        rows[0], before.astype(np.float32), moves, after.astype(np.float32)
+    )
+    expected = np.where(inside, expected, np.nan).reshape(-1, size, size, 4)
+    return np.asarray(np.nanmean(expected, axis=3))
+
+
+def belief_pictures(
+    agent: Agent, tasks: TaskDistribution, steps: Sequence[Transition]
+) -> list[NDArray[np.uint8]] | None:
+    """Return the belief before each step of a trial as a picture in the size of the grid's.
+
+    The brighter a cell, the more reward is expected there.
+
+    Args:
+        agent: An agent.
+        tasks: The family.
+        steps: The steps of the trial, of one environment.
+
+    Returns:
+        Pictures, or None if the agent has no belief that could be drawn over a grid.
+    """
+    size = _size(tasks)
+    if size is None or not (isinstance(agent, VariBAD) and agent.config.decode_reward):
+        return None
+    expected = expected_in_cells(agent, steps)
+    low = expected.min()
+    colors = colormaps["viridis"]((expected - low) / max(1.0 - low, 1e-6), bytes=True)[..., :3]
+    return [grid_picture(each.swapaxes(0, 1)) for each in colors]
+
+
+def _size(tasks: TaskDistribution) -> int | None:
+    """Return the size of the grid in which a family hides a goal, if it does."""
+    goal = tasks.parameters.get("goal")
+    return goal.size if isinstance(goal, Cell) else None
+
+
+def _column(steps: Sequence[Transition], name: str) -> NDArray[Any]:
+    """Return a part of the steps of the first environment, of shape (time, ...)."""
+    return np.array([getattr(step, name)[0] for step in steps])
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], seed: int = 0) -> None:

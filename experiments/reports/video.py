@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from metarl import (
 from metarl.batches import take
 from metarl.errors import InvalidValueError, MissingPackageError, check_at_least
 from metarl.evaluation.play import check_spaces
+from metarl.experiments.reports.beliefs import belief_pictures
 from metarl.files import atomic_write
 from metarl.seeding import stream, stream_seed
 from metarl.spaces import Values
@@ -50,7 +52,9 @@ def record_adaptation(
     """Let an agent adapt to one task and film its first and its last episode there.
 
     Below each picture: the episode, the step, the return so far, the parameters of the task, and
-    what the agent takes them for, if it was trained to predict them (``task_prediction_coef``).
+    what the agent takes them for, if it was trained to predict them (``task_prediction_coef``). A
+    VariBAD agent's belief over a grid is painted under the grid: the brighter a cell, the more
+    reward it expects there.
 
     The agent adapts in a batch without pictures; then a single environment with the same seed
     repeats the two episodes action by action, for the camera.
@@ -136,6 +140,8 @@ def _film(
         if task is None:
             task = tasks.sample(split, 1, stream(seed, "video"))[0]
         episodes, _ = _play(agent, tasks, task, num_episodes, seed, deterministic)
+        lived = [step.transition for steps in episodes for step in steps]
+        beliefs = belief_pictures(agent, tasks, lived)
         camera.set_tasks([task])
         # As in `_play`: sub-environment 0 and the camera's live alike.
         camera.reset(seed=stream_seed(stream(seed, "video"), "env"))
@@ -144,8 +150,8 @@ def _film(
             if number in (1, len(episodes)):
                 films.append(list(_replay(camera, steps)))
             else:  # it must pass, to leave the environment as it was
-                for action, _ in steps:
-                    camera.step(action)
+                for step in steps:
+                    camera.step(step.action)
         # 30, as gymnasium's own recorder takes where an environment does not say.
         fps = float(camera.metadata.get("render_fps") or 30)
     finally:
@@ -156,6 +162,12 @@ def _film(
             f"the pictures of a video must have one size, {tasks.name} gave {sizes[0]} and "
             f"{sizes[-1]} (height, width)"
         )
+    if beliefs:
+        ends = (beliefs[: len(films[0])], beliefs[len(beliefs) - len(films[-1]) :])
+        films = [
+            [(_under(picture, belief), lines) for (picture, lines), belief in zip(film, under)]
+            for film, under in zip((films[0], films[-1]), ends)
+        ]
     seen = "given to the agent" if tasks.view.get("oracle") else "hidden from the agent"
     parameters = f"{seen}: {_shown(task, tasks)}"
     of = len(episodes)
@@ -184,6 +196,21 @@ def _camera(tasks: TaskDistribution) -> TaskVectorEnv:
         ) from error
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What an agent did, saw and thought in a step.
+
+    Attributes:
+        transition: The step, in all environments.
+        action: The action in the first of them, as a batch of one.
+        guess: A line on what the agent took the task for; may be empty.
+    """
+
+    transition: Transition
+    action: Values
+    guess: str
+
+
 def _play(
     agent: Agent,
     tasks: TaskDistribution,
@@ -191,13 +218,8 @@ def _play(
     num_episodes: int | None,
     seed: int,
     deterministic: bool,
-) -> tuple[list[list[tuple[Values, str]]], list[float]]:
-    """Let the agent adapt, and return what it does in the first sub-environment.
-
-    Returns:
-        For each episode its steps, each an action and what the agent took the task for; and the
-        returns of the episodes.
-    """
+) -> tuple[list[list[_Step]], list[float]]:
+    """Let the agent adapt; return the first sub-environment's steps, by episode, and returns."""
     parallel = agent.episodes_per_adaptation
     if num_episodes is None:
         num_episodes = max(tasks.episodes_per_trial, parallel + 1)
@@ -205,12 +227,12 @@ def _play(
     adaptation = agent.adaptation(
         1, seed=stream(stream(seed, "video"), "agent"), deterministic=deterministic
     )
-    episodes: list[list[tuple[Values, str]]] = [[]]
+    episodes: list[list[_Step]] = [[]]
 
     def record(step: Transition) -> bool:
         if step.active[0]:
             action = take(step.actions, [0])  # a copy
-            episodes[-1].append((action, _guess(adaptation, tasks)))
+            episodes[-1].append(_Step(step, action, _guess(adaptation, tasks)))
             if step.episode_end[0]:
                 episodes.append([])
         return True
@@ -241,15 +263,13 @@ def _shown(task: Task, tasks: TaskDistribution) -> str:
     return Task(task.family, hidden or dict(task)).describe().replace("'", "")
 
 
-def _replay(
-    env: TaskVectorEnv, steps: list[tuple[Values, str]]
-) -> Iterator[tuple[Picture, tuple[str, str]]]:
+def _replay(env: TaskVectorEnv, steps: list[_Step]) -> Iterator[tuple[Picture, tuple[str, str]]]:
     """Yield a picture before each step of an episode, how far it is, and the agent's guess."""
     total = 0.0
-    for step, (action, guess) in enumerate(steps):
-        progress = f"step {step} of {len(steps)}    return so far {total:.1f}"
-        yield _picture(env), (progress, guess)
-        _, rewards, *_ = env.step(action)
+    for number, step in enumerate(steps):
+        progress = f"step {number} of {len(steps)}    return so far {total:.1f}"
+        yield _picture(env), (progress, step.guess)
+        _, rewards, *_ = env.step(step.action)
         total += float(rewards[0])
 
 
@@ -294,6 +314,10 @@ def _hold_last(left: list[Picture], right: list[Picture]) -> Iterator[tuple[Pict
     """Pair two films; the shorter one stops at its last picture."""
     for i in range(max(len(left), len(right))):
         yield left[min(i, len(left) - 1)], right[min(i, len(right) - 1)]
+
+
+def _under(picture: Picture, belief: Picture) -> Picture:
+    return np.concatenate([picture, belief])
 
 
 def _beside(left: Picture, right: Picture) -> Picture:

@@ -15,7 +15,12 @@ from metarl.agents import VariBAD
 from metarl.agents.classical.random_actions import RandomActions
 from metarl.agents.varibad.model import gaussian_kl, sampled_steps, successive_kl
 from metarl.experiments.cli.main import main
-from metarl.experiments.reports.beliefs import draw_beliefs
+from metarl.experiments.reports import video
+from metarl.experiments.reports.beliefs import (
+    belief_pictures,
+    draw_beliefs,
+    expected_in_cells,
+)
 from metarl.experiments.runs.run import Run
 
 SMALL = {
@@ -361,6 +366,28 @@ def test_beliefs_are_drawn_over_grids(tmp_path):
         draw_beliefs(small())
     with pytest.raises(TypeError, match="beliefs can be drawn of a VariBAD agent, got"):
         draw_beliefs(RandomActions(envs.make("gridnavi")))
+
+
+def test_films_paint_the_belief_under_the_grid():
+    tasks = envs.make("gridnavi")
+    agent = small(tasks).learn(1)
+    task = tasks.sample("train", 1, 0)[0]
+    pictures, _ = video._film(agent, tasks, "train", task, 2, seed=5, deterministic=False)
+    episodes, _ = video._play(agent, tasks, task, 2, seed=5, deterministic=False)
+    steps = [step.transition for steps in episodes for step in steps]
+    expected = expected_in_cells(agent, steps)
+    grid = 44 * 5 + 20
+    assert pictures[0].shape[1] == 2 * grid
+    brightness = np.stack(pictures)[:, grid : 2 * grid].astype(int).sum(-1)
+    for column, of_episode in enumerate((expected[:15], expected[15:])):
+        half = brightness[:, :, grid * column :]
+        # The middles of the cells; pictures begin at the top, and y points up.
+        cells = half[:, 10 + 22 : grid : 44, 10 + 22 : grid : 44][:, 4::-1, :5]
+        for painted, values in zip(cells, of_episode):
+            order = np.argsort(values.ravel())
+            assert (np.diff(painted.ravel()[order]) >= -3).all()  # colors are rounded
+    assert belief_pictures(agent, strolls(), steps) is None
+    assert belief_pictures(RandomActions(tasks), tasks, steps) is None
 
 
 # What is refused.

@@ -131,7 +131,7 @@ def test_the_caption_says_what_the_agent_takes_the_task_for(tasks, monkeypatch):
     )
     task = tasks.sample("train", 1, 0)[0]
     episodes, _ = video._play(agent, tasks, task, 2, seed=5, deterministic=False)
-    guesses = [guess for steps in episodes for _, guess in steps]
+    guesses = [step.guess for steps in episodes for step in steps]
     steepness = tasks.parameters["degrees"].high
     assert guesses == [
         f"the agent's guess: degrees={0.1 * step * steepness:.4g}" for step in range(1, 9)
@@ -164,9 +164,9 @@ def test_the_replay_is_what_the_agent_lived_through(tasks):
         env.reset(seed=stream_seed(5, "video", "env"))
     rows = agent.adaptation(1, seed=stream(5, "video", "agent"))
     for steps in episodes:
-        for action, _ in steps:
+        for step in steps:
             lived = batch.step(rows.act(np.zeros(3)))
-            seen = single.step(action)
+            seen = single.step(step.action)
             np.testing.assert_array_equal(lived[0][0], seen[0][0])
             assert lived[1][0] == seen[1][0]
 
@@ -179,8 +179,8 @@ def test_what_is_not_shown_is_lived_through_as_well(tasks):
     env = tasks.make_vec(1, render_mode="rgb_array")
     env.set_tasks([task])
     env.reset(seed=stream_seed(5, "video", "env"))
-    for action, _ in [*episodes[0], *episodes[1], *episodes[2][:-1]]:
-        env.step(action)
+    for step in [*episodes[0], *episodes[1], *episodes[2][:-1]]:
+        env.step(step.action)
     expected = env.render()[0].astype(int)
     env.close()
     # Drawing rounds by what was drawn before; without the second episode some differ by 167.
