@@ -79,8 +79,9 @@ def describe_gap(difference: Difference, config: Mapping[str, Any], oracle: Run)
         return f"{line}\nno gap to close: knowing the task is worth no more than what the agent has"
     if config["agent"] != "rl2":
         return f"{line}\nto close the gap, train longer (--total-timesteps)"
+    predicts = config.get("hyperparameters", {}).get("task_prediction_coef")
+    predict = "" if predicts else "--set task_prediction_coef=1, or "
     return (
         f"{line}\nto close the gap, train longer (--total-timesteps), or with what training knows "
-        "of the task:\n"
-        f"--set task_prediction_coef=1, or --teacher {oracle.directory} --set teacher_share=0.5"
+        f"of the task:\n{predict}--teacher {oracle.directory} --set teacher_share=0.5"
     )

@@ -70,6 +70,7 @@ def test_a_study_on_ray_leaves_the_records_of_local_processes(shared, folder, mo
     assert any("trained for" in log.read_text() for log in logs.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_job_raises_is_in_its_log(folder, capsys):
     text = STUDY.format(seeds=1, steps=2000).replace('"bandit-10x5", hyper', '"bandit-9", hyper')
     (folder / "ray_study.py").write_text(text)

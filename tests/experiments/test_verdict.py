@@ -64,6 +64,16 @@ def test_the_gap_to_an_oracle(ahead, agent, advice):
     assert advice in text
 
 
+def test_what_the_agent_has_is_not_advised_again():
+    gains = np.linspace(-0.1, 0.1, 40)
+    difference = compare([report_of(gains), report_of(gains + 1.0, "oracle")]).differences[0]
+    oracle = SimpleNamespace(directory="runs/oracle")
+    for coefficient in (0.0, 1.0):
+        config = {"agent": "rl2", "hyperparameters": {"task_prediction_coef": coefficient}}
+        advised = "task_prediction_coef" in describe_gap(difference, config, oracle)
+        assert advised == (coefficient == 0.0)
+
+
 def test_an_oracle_is_trained_beside_the_agent_which_it_does_not_change(capsys):
     command = ["train", "rl2", "bandit-10x2", *SMALL]
     with small_evaluations():
