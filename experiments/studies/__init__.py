@@ -24,6 +24,7 @@ STUDIES = {
     "in-context": "in_context",
     "hills": "hills",
     "alchemy": "alchemy",
+    "new-families": "new_families",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 
