@@ -25,6 +25,7 @@ STUDIES = {
     "hills": "hills",
     "alchemy": "alchemy",
     "new-families": "new_families",
+    "few-steps": "few_steps",
 }
 """The module of each study; its attribute ``STUDY`` is the study."""
 
