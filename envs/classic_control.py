@@ -1,8 +1,7 @@
 """Gymnasium's classic control with physics that differ: families as a user would bring them.
 
-The presets of new families are chosen and evaluated on these, for example by
-``metarl train rl2 pendulum``. All are made by :func:`metarl.envs.from_gymnasium` of single
-environments, with nothing tuned to them.
+All are made by :func:`metarl.envs.from_gymnasium` of single environments. Agents train with the
+preset of new families, for example by ``metarl train rl2 pendulum``.
 """
 
 from dataclasses import replace

@@ -3,7 +3,7 @@
 Each motor may turn the other way, and be weaker or stronger than it should. Once the motors are
 known it is clear what to do; a policy without a memory cannot know them. As in
 :mod:`metarl.envs.classic_control`, all are made by :func:`metarl.envs.from_gymnasium` of single
-environments, and no preset was chosen on the three that run on MuJoCo.
+environments. The preset of new families was not chosen on the three that run on MuJoCo.
 """
 
 from dataclasses import replace
