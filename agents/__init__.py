@@ -15,6 +15,7 @@ from metarl.agents.classical.bandits import (
     SlidingWindowUCB,
     ThompsonSampling,
 )
+from metarl.agents.classical.chemistries import ExactBelief
 from metarl.agents.classical.mdps import (
     OPSRL,
     PSRL,
@@ -131,6 +132,7 @@ REFERENCES: dict[str, Callable[[TaskDistribution], Agent]] = {
     "mdp-greedy": GreedyMDP,
     "known-mdp": KnownMDP,
     "random-potions": RandomPotions,
+    "exact-belief": ExactBelief,
     "known-chemistry": KnownChemistry,
 }
 """Agents that need no training, by the names under which families declare them as references.

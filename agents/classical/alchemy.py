@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 STONES, POTIONS, HORIZON = 3, 12, 20
 SIZE = 5 * STONES + 2 * POTIONS  # of an observation
-_REWARDS = np.array([-3.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 15.0])  # of corners
+CORNER_REWARDS = np.array([-3.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 15.0])  # of corners
 _POTION_COST, _TEMPERATURE = 0.5, 0.25  # of a teacher
 
 
@@ -42,7 +42,7 @@ class RandomPotions:
     episodes_per_adaptation = 1
 
     def __init__(self, tasks: TaskDistribution):
-        _check_is_alchemy(self, tasks)
+        check_is_alchemy(self, tasks)
 
     def adaptation(
         self, num_tasks: int, *, seed: Seed = 0, deterministic: bool = False
@@ -53,7 +53,7 @@ class RandomPotions:
 
         def act(observations: Array) -> Array:
             check_rows(observations, num_tasks)
-            stones, potions = _parts(observations)
+            stones, potions = parts(observations)
             values, here = np.round(3 * stones[:, :, 3]), stones[:, :, 4] == 0
             left = potions[:, :, 1] == 0
             stone = np.where(here, rng.random(here.shape), -1.0).argmax(axis=1)
@@ -88,7 +88,7 @@ class KnownChemistry:
     episodes_per_adaptation = 1
 
     def __init__(self, tasks: TaskDistribution):
-        env = _check_is_alchemy(self, tasks)
+        env = check_is_alchemy(self, tasks)
         if not isinstance(env, OracleVectorEnv):
             raise InvalidValueError(
                 f"the oracle reads the task: give it tasks.oracle(), got {tasks.name!r}"
@@ -120,16 +120,13 @@ class KnownChemistry:
         model.set_tasks(_decoded(self.tasks, steps[0, :, SIZE:size]))
         plans = Plans(model.next_corners, ways, _POTION_COST)
         lanes = np.tile(np.arange(num_trials), time)
-        stones, potions = _parts(steps[..., :SIZE].reshape(-1, SIZE))
+        stones, potions = parts(steps[..., :SIZE].reshape(-1, SIZE))
         corners, meanings = _read(model, lanes, stones, potions)
         here, left = stones[:, :, 4] == 0, potions[:, :, 1] == 0
         corners, meanings = np.where(here, corners, USED), np.where(left, meanings, NUM_KINDS)
         counts = (meanings[:, :, None] == np.arange(NUM_KINDS)).sum(axis=1)
-        worth = plans.uses(lanes, corners, counts, _REWARDS)  # (rows, stones, kinds + 1)
-        kinds = np.pad(meanings, ((0, 0), (1, 0)), constant_values=NUM_KINDS)  # the cauldron first
-        usable = np.pad(left, ((0, 0), (1, 0)), constant_values=True)
-        actions = np.take_along_axis(worth, kinds[:, None].repeat(STONES, axis=1), axis=2)
-        actions = np.where(usable[:, None], actions, -np.inf).reshape(len(lanes), -1)
+        worth = plans.uses(lanes, corners, counts, CORNER_REWARDS)  # (rows, stones, kinds + 1)
+        actions = actions_of_uses(worth, meanings)
         nothing = np.where(here.any(axis=1) & left.any(axis=1), -np.inf, 0.0)
         logits = np.column_stack([nothing, actions]) / _TEMPERATURE
         logits = np.maximum(logits - logits.max(axis=1, keepdims=True), IMPOSSIBLE)
@@ -156,7 +153,7 @@ class _Planner:
             self._known = True
         begun = np.flatnonzero(self._step == 0)
         if len(begun):
-            self._plan[begun] = self._planned(begun, *_parts(observations[begun]))
+            self._plan[begun] = self._planned(begun, *parts(observations[begun]))
         actions: Array = self._plan[self._lanes, self._step]
         return actions
 
@@ -242,7 +239,26 @@ def ways(after: bytes, corner: int) -> tuple[Array, Array, list[tuple[int, ...] 
     return usage, np.array([r for r, _ in kept.values()]), [path for _, path in kept.values()]
 
 
-def _parts(observations: Array) -> tuple[Array, Array]:
+def actions_of_uses(worth: Array, kinds: Array) -> Array:
+    """Return what each action but doing nothing is worth, of shape (n, 39).
+
+    Args:
+        worth: Of each stone with each kind of potion, and with the cauldron, of shape (n, 3, 7).
+        kinds: Of the potions, of shape (n, 12); 6 for one that was used.
+    """
+    of_actions = np.pad(kinds, ((0, 0), (1, 0)), constant_values=NUM_KINDS)  # the cauldron first
+    usable = np.pad(kinds < NUM_KINDS, ((0, 0), (1, 0)), constant_values=True)
+    worth = np.take_along_axis(worth, of_actions[:, None].repeat(STONES, axis=1), axis=2)
+    return np.where(usable[:, None], worth, -np.inf).reshape(len(kinds), -1)
+
+
+def colors_of(potions: Array) -> Array:
+    """Return the colors of potions of shape (n, 12, 2); those of used ones are arbitrary."""
+    colors: Array = np.round(3 * (potions[:, :, 0] + 1)).astype(np.int64) % NUM_KINDS
+    return colors
+
+
+def parts(observations: Array) -> tuple[Array, Array]:
     """Return stones of shape (n, 3, 5) and potions of shape (n, 12, 2)."""
     stones = observations[:, : 5 * STONES].reshape(-1, STONES, 5)
     return stones, observations[:, 5 * STONES : SIZE].reshape(-1, POTIONS, 2)
@@ -261,8 +277,7 @@ def _read(model: Any, lanes: Array, stones: Array, potions: Array) -> tuple[Arra
     """
     looks = model.looks[lanes]  # (n, 8, 4)
     corners = (looks[:, None] == stones[:, :, None, :4]).all(axis=3).argmax(axis=2)
-    colors = np.round(3 * (potions[:, :, 0] + 1)).astype(np.int64) % NUM_KINDS
-    return corners, np.take_along_axis(model.meanings[lanes], colors, axis=1)
+    return corners, np.take_along_axis(model.meanings[lanes], colors_of(potions), axis=1)
 
 
 def _decoded(tasks: TaskDistribution, features: Array) -> Tasks:
@@ -279,7 +294,12 @@ def _decoded(tasks: TaskDistribution, features: Array) -> Tasks:
     return Tasks(tasks.name, columns)
 
 
-def _check_is_alchemy(agent: object, tasks: TaskDistribution) -> Any:
+def check_is_alchemy(agent: object, tasks: TaskDistribution) -> Any:
+    """Return an environment of a family of chemistries.
+
+    Raises:
+        ValueError: If it is another family.
+    """
     env: Any = tasks.make_vec(1)
     env.close()
     inner = env.env if isinstance(env, OracleVectorEnv) else env

@@ -211,7 +211,7 @@ def alchemy(rotated: bool) -> TaskDistribution:
         episodes_per_trial=10,
         statistic="mean",
         visible=("stones", "rotation") if rotated else ("stones",),  # how stones look
-        references=("random", "random-potions", "known-chemistry"),
+        references=("random", "random-potions", "exact-belief", "known-chemistry"),
         description="stones and potions: find out the chemistry, then make the best stones",
         varying_factor="rules",
         tools=TOOLS,

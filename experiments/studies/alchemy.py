@@ -26,6 +26,7 @@ _LEARNERS = [
     Learner("RL²", "rl2", "alchemy"),
     Learner("RL² with an LSTM", "rl2", "alchemy", variant="lstm", hyperparameters=_LSTM),
     Learner("random potions", "random-potions"),
+    Learner("exact belief", "exact-belief"),
     Learner("known chemistry", "known-chemistry"),
 ]
 

@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl import envs, evaluate
+from metarl import envs, evaluate, play
 from metarl.agents import reference
-from metarl.agents.classical.alchemy import best_plan
-from metarl.envs.alchemy.chemistry import REWARDS, graphs, next_corners
+from metarl.agents.classical.alchemy import RandomPotions, best_plan
+from metarl.agents.classical.chemistries import Chemistries
+from metarl.envs.alchemy.chemistry import (
+    COORDINATES,
+    REWARDS,
+    ROTATIONS,
+    graphs,
+    next_corners,
+)
 from metarl.errors import InvalidValueError
 from metarl.experiments.benchmarks.check_alchemy import main, replay
 
@@ -110,15 +117,72 @@ def test_the_plan_of_the_oracle_is_the_best():
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("random", 17.05), ("random-potions", 145.2), ("known-chemistry", 288.5)],
+    [
+        ("random", 17.05),
+        ("random-potions", 145.2),
+        ("exact-belief", 284.4),  # an ideal observer, which it is not quite
+        ("known-chemistry", 288.5),
+    ],
 )
 def test_references_earn_what_is_published(name, published):
-    # On chemistries of the same distribution; the standard error over 100 of them is about 5.
+    # On chemistries of the same distribution; the standard error over 60 of them is about 7.
     agent, view = reference(name, family())
-    returns = evaluate(agent, view, num_tasks=100, num_episodes=10, seed=1).returns.sum(axis=1)
+    returns = evaluate(agent, view, num_tasks=60, num_episodes=10, seed=1).returns.sum(axis=1)
     assert abs(returns.mean() - published) < 15
     rotated, view = reference(name, family("alchemy-rotated"))
     assert evaluate(rotated, view, num_tasks=4, num_episodes=1).returns.shape == (4, 1)
+
+
+@pytest.mark.parametrize("name", ["alchemy", "alchemy-rotated"])
+def test_the_belief_is_exact(name):
+    tasks = family(name)
+    agent = RandomPotions(tasks)
+    chemistries = Chemistries(tasks)
+    sampled = tasks.sample("train", 3, 0)
+    possible = np.ones((3, *chemistries.shape), dtype=bool)
+    seen = [[], [], []]
+
+    def record(step):
+        stone, item = np.divmod(step.actions - 1, 13)
+        for n in np.flatnonzero((step.actions > 0) & (item > 0)):
+            at = slice(5 * stone[n], 5 * stone[n] + 4)
+            color = round(3 * (step.observations[n, 15 + 2 * (item[n] - 1)] + 1))
+            look, then = step.observations[n, at], step.next_observations[n, at]
+            looks = (tuple(each.astype(float).round(4)) for each in (look, then))
+            seen[n].append((next(looks), color, next(looks)))
+            possible[n] &= chemistries.allowing(look[None], np.array([color]), then[None])[0]
+        return True
+
+    play(agent, tasks, sampled, 1, seed=0, on_step=record)
+    parameters = tasks.parameters
+    rng = np.random.default_rng(0)
+    turns = list(ROTATIONS) if "rotation" in parameters else ["none"]
+    outcomes = []
+    for n, task in enumerate(sampled):
+        assert len(seen[n]) > 5
+        inside = np.argwhere(possible[n])
+        drawn = rng.integers(chemistries.shape, size=(200, 3))
+        for a, p, g in [*rng.choice(inside, 20), *drawn]:
+            stones, turn = divmod(a, len(turns)) if len(turns) > 1 else (a, 0)
+            signs = parameters["stones"].rows[stones]
+            corner_of = {
+                tuple(np.append(ROTATIONS[turns[turn]] @ (signs * c), c.sum() / 3).round(4)): i
+                for i, c in enumerate(COORDINATES)
+            }
+            after = next_corners(np.array(parameters["edges"].rows[g : g + 1], dtype=bool))[0]
+            kinds = parameters["potions"].rows[p]
+            explained = all(
+                look in corner_of and after[corner_of[look], kinds[color]] == corner_of.get(then)
+                for look, color, then in seen[n]
+            )
+            assert explained == possible[n, a, p, g]
+            outcomes.append(explained)
+        # The true one is never dropped.
+        a = np.flatnonzero((np.array(parameters["stones"].rows) == task["stones"]).all(axis=1))[0]
+        a = a * len(turns) + turns.index(task["rotation"]) if len(turns) > 1 else a
+        p = parameters["potions"].rows.index(tuple(task["potions"]))
+        assert possible[n, a, p, parameters["edges"].rows.index(tuple(task["edges"]))]
+    assert {*outcomes} == {True, False}
 
 
 def test_references_of_chemistries_play_nothing_else():
