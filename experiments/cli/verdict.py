@@ -75,6 +75,11 @@ def describe_gap(difference: Difference, config: Mapping[str, Any], oracle: Run)
         f"oracle, trained as long: {shown(float(difference.of_other[last]))} in episode {episode}; "
         f"the agent's return minus this is {shown(difference[last])}"
     )
+    if difference.low[last] > 0:
+        return (
+            f"{line}\nthe agent is ahead: the oracle has not learned all that it could, and shows "
+            "no limit; train longer (--total-timesteps)"
+        )
     if not difference.high[last] < 0:
         return f"{line}\nno gap to close: knowing the task is worth no more than what the agent has"
     if config["agent"] != "rl2":

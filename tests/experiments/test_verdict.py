@@ -52,7 +52,7 @@ def test_the_verdict_of_a_training():
         (1.0, "rl2", "--teacher runs/oracle --set teacher_share=0.5"),
         (1.0, "maml", "train longer"),
         (0.0, "rl2", "no gap to close"),
-        (-1.0, "rl2", "no gap to close"),
+        (-1.0, "rl2", "the agent is ahead"),
     ],
 )
 def test_the_gap_to_an_oracle(ahead, agent, advice):
