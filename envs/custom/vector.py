@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.batches import map_spaces, stack, take
+from metarl.envs.headless import prefer_egl
 from metarl.errors import InvalidValueError, found_in
 from metarl.parameters import Parameter
 from metarl.seeding import Ids, foreign_seed
@@ -79,6 +80,8 @@ class GymTaskVectorEnv(TaskVectorEnv):
         render_mode: str | None = None,
     ):
         options = {"render_mode": render_mode} if render_mode else {}
+        if render_mode:
+            prefer_egl()
         self._build = functools.partial(build, **options)
         self._give_task = give_task
         self._family = family

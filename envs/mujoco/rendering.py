@@ -1,13 +1,12 @@
 """Pictures of the robots of a batch, through gymnasium's renderer."""
 
 import math
-import os
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.envs.headless import prefer_egl
 from metarl.errors import MissingPackageError, RenderingError
 
 WIDTH, HEIGHT = 320, 240
@@ -37,9 +36,7 @@ class BatchRenderer:
             raise MissingPackageError(
                 f"pictures need {error.name}: pip install 'metarl-suite[video]'"
             ) from error
-        # Without a screen gymnasium tries to open a window first, which fails noisily.
-        if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-            os.environ.setdefault("MUJOCO_GL", "egl")
+        prefer_egl()
         self._batch = batch
         self._model = batch.get_model(0)
         self._data = mujoco.MjData(self._model)

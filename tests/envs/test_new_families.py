@@ -1,5 +1,6 @@
 """What a preset that nobody has tuned to a family learns there at the first try."""
 
+import numpy as np
 import pytest
 
 from metarl import envs, evaluate
@@ -27,3 +28,19 @@ def test_a_new_family_is_learned_at_the_first_try(agent_class, family, least):
     num_episodes = max(tasks.episodes_per_trial, 2 * before)
     report = evaluate(agent, tasks, num_tasks=100, num_episodes=num_episodes, seed=1)
     assert report.returns[:, before:].mean() > least
+
+
+@pytest.mark.parametrize("family", ["inverted-pendulum-motor", "pendulum-motor"])
+def test_single_environments_are_drawn_without_a_screen(family, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    env = envs.make(family).make_vec(1, render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        (picture,) = env.render()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    finally:
+        env.close()
+    assert picture.shape[2] == 3
+    assert len(np.unique(picture)) > 5
