@@ -25,6 +25,7 @@ Row = dict[str, Any]
 PALETTE = [*(color for color in COLORS if color != "#000000"), "#8172B2", "#937860", "#4C9A8A"]
 DASHES = [[1, 0], [6, 3], [2, 3]]
 NUM_BINS = 12
+_FEW = 3  # values of a parameter are choices, with nothing between them
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
 _WIDTH, _HEIGHT = 780, 340
 
@@ -200,22 +201,29 @@ def over_parameter(
             ]
     # Vega-Lite puts the title of an encoding into code, where a backslash has a meaning of its own;
     # that of an axis is only shown.
-    x = {
+    x: Spec = {
         "field": "value",
         "type": "quantitative",
         "axis": {"title": printable(parameter)},
         "scale": {"zero": False},
     }
+    mark: Spec = {"type": "line", "strokeWidth": 2}
+    symbol = {"symbolStrokeColor": "#888888", "symbolType": "stroke"}
+    if len(places) <= _FEW:
+        x["axis"]["values"] = [_round(place) for place in places.values()]
+        x["scale"]["padding"] = 30
+        mark = {"type": "line", "strokeWidth": 0, "point": {"size": 80}}
+        symbol = {"symbolFillColor": "#888888", "symbolType": "circle"}
     opacity = {
         "field": "when",
         "type": "ordinal",
         "title": None,
-        "legend": {"orient": "bottom", "symbolStrokeColor": "#888888", "symbolType": "stroke"},
+        "legend": {"orient": "bottom", **symbol},
         "scale": {"domain": ["last episodes", "first episodes"], "range": [1.0, 0.4]},
     }
     layers: list[Spec] = [
         {
-            "mark": {"type": "line", "strokeWidth": 2},
+            "mark": mark,
             "encoding": {
                 "y": _y("return", "return of an episode (mean)"),
                 "opacity": opacity,

@@ -228,8 +228,10 @@ def test_charts_hold_the_numbers_of_the_reports():
     assert np.all(np.diff(first) > 0.0)  # the return follows the slope
     slope = np.repeat((-4.0, 1.0, 2.0), 10)
     grid = replace(results[0].report, tasks=Tasks("family", {"slope": slope}))
-    rows = over_parameter([Result("one", 0, grid, {})], "slope")["layer"][0]["data"]["values"]
-    assert [row["value"] for row in rows] == 2 * [-4.0, 1.0, 2.0]
+    layer = over_parameter([Result("one", 0, grid, {})], "slope")["layer"][0]
+    assert [row["value"] for row in layer["data"]["values"]] == 2 * [-4.0, 1.0, 2.0]
+    assert layer["mark"]["strokeWidth"] == 0  # no line suggests values in between
+    assert spec["layer"][1]["mark"]["strokeWidth"] > 0
 
     rows = [row for row in gains(results)["layer"][1]["data"]["values"] if row["agent"] == "one"]
     expected = np.sort(results[0].report.returns[:, -1] - results[0].report.returns[:, 0])
