@@ -73,12 +73,24 @@ class Evaluation:
         return np.sort(values)[cut : len(values) - cut].sum() / (len(values) - 2 * cut)
 
     def influence(self, values):
-        """Return by how much each row moves the statistic, times the number of rows."""
+        """Return by how much each row moves the statistic, times the number of rows.
+
+        Infinite where a quartile is at a gap between returns: resampled tasks lie now on one side
+        of it, now on the other.
+        """
         if self.report["statistic"] == "mean":
             return values - values.mean()
-        cut, order = len(values) // 4, np.sort(values)
-        kept = np.clip(values, order[cut], order[-cut - 1])  # Tukey and McLaughlin 1963
-        return (kept - kept.mean()) / (1.0 - 2.0 * cut / len(values))
+        many, order = len(values), np.sort(values)
+
+        def moved(cut):
+            kept = np.clip(values, order[cut], order[-cut - 1])  # Tukey and McLaughlin 1963
+            return (kept - kept.mean()) / (1.0 - 2.0 * cut / many)
+
+        error = round(1.96 * math.sqrt(0.25 * 0.75 * many))  # of the number below a quartile
+        spreads = [moved(cut).std() for cut in (max(many // 4 - error, 0), many // 4)]
+        if spreads[0] > 3.0 * spreads[1]:
+            return np.full(many, math.inf)
+        return moved(many // 4)
 
     def ends(self, rows=slice(None)):
         """Return the statistic of the first, the second and the last round, and of the gain.
@@ -109,7 +121,8 @@ class Evaluation:
         values = [self.statistic(each) for each in some]
         moved = [self.influence(each) for each in some]
         found = [(value, spread(each)) for value, each in zip(values, moved)]
-        return [*found, (values[2] - values[0], spread(moved[2] - moved[0]))]
+        gain = moved[2] - moved[0] if np.isfinite(moved).all() else np.full(len(rounds), math.inf)
+        return [*found, (values[2] - values[0], spread(gain))]
 
 
 def tables(text):
